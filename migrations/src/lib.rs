@@ -1,0 +1,20 @@
+//! The schema's history: one file a migration, applied in order when the server starts.
+//!
+//! A migration that has been released is never changed; it imports nothing of the service, so that it
+//! does tomorrow what it did when it was written.
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod m20261123_000001_groups;
+
+/// Brings a database to this version's schema, and back.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_groups::Migration)]
+    }
+}

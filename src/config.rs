@@ -1,0 +1,75 @@
+//! Every setting, documented once: here, and in `--help`, which is made from it.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+
+use crate::store::Location;
+
+/// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
+const DEFAULT_LOG: &str = "info,sea_orm_migration=warn";
+
+/// Groups, roles and users over gRPC: who may do what.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "group-service", version)]
+pub struct Config {
+    /// The address to listen on; port 0 takes a free one
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "IP:PORT",
+        value_parser = listen
+    )]
+    pub listen: SocketAddr,
+
+    /// Where the data is: `sqlite:` and the path of a file, created if it isn't there
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_DATABASE_URL",
+        default_value = "sqlite:group-service.db",
+        value_name = "URL",
+        hide_env_values = true,
+        value_parser = Location::parse
+    )]
+    pub database_url: Location,
+
+    /// What to log: a level (error, warn, info, debug, trace), or a list such as
+    /// `info,group_service=debug`
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_LOG",
+        default_value = DEFAULT_LOG,
+        value_name = "FILTER",
+        value_parser = log_filter
+    )]
+    pub log: Targets,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT: the default
+    Serve,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "it must be an IP address and a port, such as 127.0.0.1:50051 or [::1]:50051".to_owned()
+    })
+}
+
+fn log_filter(text: &str) -> Result<Targets, String> {
+    text.parse().map_err(|_| {
+        "it must be error, warn, info, debug, trace or off, or a list such as info,sea_orm=debug"
+            .to_owned()
+    })
+}

@@ -1,0 +1,185 @@
+//! Keyset pages: a page begins behind the last row of the page before, wherever that row is by now.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sea_orm::prelude::Uuid;
+use sha2::{Digest, Sha256};
+
+use super::{Folded, Order, SortBy, SortKey, Timestamp, Violations};
+
+const DEFAULT_SIZE: u16 = 50;
+const MAX_SIZE: u16 = 1000;
+/// A sort key of 1,000 bytes, an id, a tag and what base64 adds: no token that we gave is longer.
+const MAX_TOKEN_CHARS: usize = 2000;
+const TAG_BYTES: usize = 16;
+const ID_BYTES: usize = 16;
+
+/// The part of a list that is asked for.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// How many rows at most: 1 to 1000.
+    pub size: u16,
+    /// The row behind which the page begins; none for the first page.
+    pub after: Option<Cursor>,
+    /// The order of the list.
+    pub order: Order,
+    /// What page tokens of this list are bound to.
+    pub scope: Scope,
+}
+
+impl PageRequest {
+    /// Reads `page_size` and `page_token`; `None` if either is wrong.
+    pub fn parse(
+        violations: &mut Violations,
+        page_size: i32,
+        page_token: &str,
+        order: Option<Order>,
+        scope: Option<Scope>,
+    ) -> Option<Self> {
+        let size = match u16::try_from(page_size) {
+            Ok(0) => Some(DEFAULT_SIZE),
+            Ok(size) => Some(size.min(MAX_SIZE)),
+            Err(_) if page_size > 0 => Some(MAX_SIZE),
+            Err(_) => {
+                violations.add("page_size", "must not be negative");
+                None
+            }
+        };
+        // Where the filter or the order is wrong already, the token can't be judged.
+        let order = order?;
+        let scope = scope?.order(order);
+        let after = match page_token {
+            "" => Some(None),
+            token => {
+                let cursor = PageToken::parse(token, &scope, order);
+                if cursor.is_none() {
+                    violations.add(
+                        "page_token",
+                        "must be the next_page_token of a call with the same filter and order",
+                    );
+                }
+                cursor.map(Some)
+            }
+        };
+        Some(Self {
+            size: size?,
+            after: after?,
+            order,
+            scope,
+        })
+    }
+}
+
+/// A place in a list: behind the row with this key and id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// What the list is sorted by.
+    pub key: CursorKey,
+    /// The id that decides among rows alike in their keys.
+    pub id: Uuid,
+}
+
+/// The key of a [`Cursor`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorKey {
+    /// Of a list by name.
+    Name(SortKey),
+    /// Of a list by creation.
+    CreateTime(Timestamp),
+}
+
+/// What a page token is bound to: the list, its filter and its order, as a digest.
+#[derive(Clone, Debug)]
+pub struct Scope(Sha256);
+
+impl Scope {
+    /// Binds to a list.
+    #[must_use]
+    pub fn new(list: &str) -> Self {
+        Self(Sha256::new()).bytes(list.as_bytes())
+    }
+
+    /// Binds to an id, if the filter has one.
+    #[must_use]
+    pub fn id(self, id: Option<Uuid>) -> Self {
+        self.bytes(id.as_ref().map_or(&[], |id| id.as_bytes()))
+    }
+
+    /// Binds to the text that is searched for, if any.
+    #[must_use]
+    pub fn text(self, query: Option<&Folded>) -> Self {
+        self.bytes(query.map_or("", Folded::as_str).as_bytes())
+    }
+
+    /// Binds to a number.
+    #[must_use]
+    pub fn number(self, number: i32) -> Self {
+        self.bytes(&number.to_be_bytes())
+    }
+
+    fn order(self, Order { by, descending }: Order) -> Self {
+        let by = match by {
+            SortBy::Name => 0,
+            SortBy::CreateTime => 1,
+        };
+        self.bytes(&[by, u8::from(descending)])
+    }
+
+    /// Each value is preceded by its length, so that no two filters look alike.
+    fn bytes(self, bytes: &[u8]) -> Self {
+        let Self(digest) = self;
+        Self(
+            digest
+                .chain_update(bytes.len().to_be_bytes())
+                .chain_update(bytes),
+        )
+    }
+
+    fn tag(&self, payload: &[u8]) -> [u8; TAG_BYTES] {
+        let digest = self.0.clone().chain_update(payload).finalize();
+        std::array::from_fn(|i| digest[i])
+    }
+}
+
+/// Page tokens: a [`Cursor`] and a tag over it and its [`Scope`], in base64.
+///
+/// The tag tells tokens that were altered or belong to another list. It is no secret and needs none: a
+/// forged token only begins a page elsewhere in a list that its bearer may read anyway.
+#[derive(Debug)]
+pub struct PageToken;
+
+impl PageToken {
+    /// The token of the page behind `cursor`.
+    #[must_use]
+    pub fn encode(cursor: &Cursor, scope: &Scope) -> String {
+        let mut payload = cursor.id.as_bytes().to_vec();
+        match &cursor.key {
+            CursorKey::Name(key) => payload.extend_from_slice(key.as_bytes()),
+            CursorKey::CreateTime(time) => payload.extend_from_slice(&time.micros().to_be_bytes()),
+        }
+        let mut token = scope.tag(&payload).to_vec();
+        token.append(&mut payload);
+        BASE64_URL_SAFE_NO_PAD.encode(token)
+    }
+
+    fn parse(token: &str, scope: &Scope, order: Order) -> Option<Cursor> {
+        if token.len() > MAX_TOKEN_CHARS {
+            return None;
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (tag, payload) = bytes.split_at_checked(TAG_BYTES)?;
+        if tag != scope.tag(payload) {
+            return None;
+        }
+        let (id, key) = payload.split_at_checked(ID_BYTES)?;
+        let key = match order.by {
+            SortBy::Name => CursorKey::Name(SortKey::from_bytes(key.to_vec())),
+            SortBy::CreateTime => CursorKey::CreateTime(Timestamp::from_micros(
+                i64::from_be_bytes(key.try_into().ok()?),
+            )),
+        };
+        Some(Cursor {
+            key,
+            id: Uuid::from_slice(id).ok()?,
+        })
+    }
+}

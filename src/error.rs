@@ -1,0 +1,102 @@
+//! What can go wrong, apart from how it is told (`grpc::status`) and from any driver (`store::classify`).
+
+use std::error::Error as StdError;
+
+use crate::domain::{FieldViolation, GroupId, Name, RoleId, UserId, Violations};
+
+/// The result of a command or query.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An internal cause: for the log, never for the caller.
+pub type Cause = Box<dyn StdError + Send + Sync>;
+
+/// Why a command or query failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The request is not valid: all that is wrong with it.
+    Invalid(Vec<FieldViolation>),
+    /// Something that the request names isn't there.
+    NotFound(Missing),
+    /// A name is taken.
+    Taken(Unique),
+    /// The group would end without a role.
+    GroupNeedsRole,
+    /// The role can't be deleted: groups have it.
+    RoleInUse {
+        /// The role.
+        role: RoleId,
+        /// How many groups have it.
+        group_count: i64,
+        /// The first ten of them by title.
+        groups: Vec<(GroupId, Name)>,
+    },
+    /// The resource has changed since the caller saw it.
+    EtagMismatch,
+    /// The write lost against others until its retries were used up.
+    Conflict(Cause),
+    /// More writes are waiting than can be carried out in time.
+    Overloaded(Cause),
+    /// The database can't be reached, or can't write, for now.
+    Unavailable(Cause),
+    /// A defect of this service.
+    Internal(Cause),
+}
+
+/// What isn't there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The group.
+    Group(GroupId),
+    /// Every role of the request that isn't there.
+    Roles(Vec<RoleId>),
+    /// Every user of the request who isn't there.
+    Users(Vec<UserId>),
+    /// Users who are not in the group.
+    UsersInGroup(GroupId, Vec<UserId>),
+}
+
+/// What exists only once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unique {
+    /// A group's title.
+    GroupTitle,
+    /// A role's name.
+    RoleName,
+    /// A user's username.
+    Username,
+}
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations.into_vec())
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Invalid(_) => "the request is not valid",
+            Self::NotFound(_) => "not found",
+            Self::Taken(_) => "the name is taken",
+            Self::GroupNeedsRole => "a group needs at least one role",
+            Self::RoleInUse { .. } => "groups have the role",
+            Self::EtagMismatch => "the etag doesn't match",
+            Self::Conflict(_) => "concurrent writes got in each other's way",
+            Self::Overloaded(_) => "too many writes are waiting",
+            Self::Unavailable(_) => "the database is unavailable",
+            Self::Internal(_) => "internal error",
+        })
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Conflict(cause)
+            | Self::Overloaded(cause)
+            | Self::Unavailable(cause)
+            | Self::Internal(cause) => Some(cause.as_ref()),
+            _ => None,
+        }
+    }
+}

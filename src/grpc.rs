@@ -1,0 +1,27 @@
+//! The edge: a file a service, each RPC as convert, one store call, convert.
+
+mod group;
+mod observe;
+mod page;
+mod role;
+mod status;
+mod user;
+
+pub use group::Groups;
+pub use observe::{Methods, ObserveLayer};
+pub use role::Roles;
+pub use user::Users;
+
+use crate::domain::Timestamp;
+
+/// The domain of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "groups.v1";
+
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        // 0..=999_999_000: always fits.
+        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Around every call: a server span that continues the caller's trace, and one line in the log.
+
+mod call;
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http_body::{Frame, SizeHint};
+use tonic::{Code, Status, body::Body, codegen::Bytes};
+use tower::{Layer, Service};
+
+use self::call::Call;
+use super::status::refine;
+
+/// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after.
+#[derive(Clone, Debug)]
+pub struct Methods(Arc<HashSet<String>>);
+
+impl FromIterator<String> for Methods {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Self(Arc::new(names.into_iter().collect()))
+    }
+}
+
+/// Observes every call of the services below it.
+#[derive(Clone, Debug)]
+pub struct ObserveLayer(pub Methods);
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe {
+            inner,
+            methods: self.0.clone(),
+        }
+    }
+}
+
+/// The service that [`ObserveLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Observe<S> {
+    inner: S,
+    methods: Methods,
+}
+
+impl<S> Service<http::Request<Body>> for Observe<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = http::Response<ObservedBody>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let mut call = Call::begin(&request, &self.methods.0);
+        let response = call.enter(|| self.inner.call(request));
+        Box::pin(async move {
+            let mut response = call.instrument(response).await?;
+            // An error before the first message arrives whole; all else ends with the body's trailers.
+            let status = response.extensions_mut().remove::<Status>();
+            let call = match status {
+                Some(status) => {
+                    let refined = refine(&status);
+                    call.end(&status, refined.as_ref().unwrap_or(&status).code());
+                    if let Some(refined) = refined {
+                        response = refined.into_http();
+                    }
+                    None
+                }
+                None => Some(call),
+            };
+            Ok(response.map(|inner| ObservedBody { inner, call }))
+        })
+    }
+}
+
+/// A response body that is watched to its end.
+#[derive(Debug)]
+pub struct ObservedBody {
+    inner: Body,
+    call: Option<Call>,
+}
+
+impl http_body::Body for ObservedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(frame) = &frame {
+            let status = match frame {
+                Some(Ok(frame)) => frame.trailers_ref().and_then(Status::from_header_map),
+                Some(Err(status)) => Some(status.clone()),
+                None => Some(Status::unknown("the response ended without trailers")),
+            };
+            if let Some(status) = status
+                && let Some(mut call) = self.call.take()
+            {
+                call.end(&status, status.code());
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The name that a code has in the gRPC specification, as OpenTelemetry wants it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

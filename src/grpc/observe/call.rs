@@ -1,0 +1,170 @@
+//! One call, from its request to its status.
+
+use std::{
+    collections::HashSet, error::Error as StdError, fmt::Write, future::Future, net::SocketAddr,
+    time::Instant,
+};
+
+use http::HeaderMap;
+use opentelemetry::{
+    propagation::{Extractor, TextMapPropagator},
+    trace::TraceContextExt,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
+use tracing::{Instrument, Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::code_name;
+
+/// The names under which calls of unknown methods are counted together, so that nobody can fill the
+/// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
+const OTHER: &str = "_OTHER";
+/// Probes ask every few seconds and tools before every call: logged for those who ask for more.
+const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
+
+/// A call under way. However it ends, it is told of once: when dropped without an end, as cancelled.
+#[derive(Debug)]
+pub(super) struct Call {
+    span: Span,
+    method: String,
+    peer: Option<SocketAddr>,
+    trace_id: String,
+    began: Instant,
+    ended: bool,
+}
+
+impl Call {
+    /// Opens the span of a call; its attributes are those of OpenTelemetry's RPC conventions.
+    pub(super) fn begin(request: &http::Request<Body>, methods: &HashSet<String>) -> Self {
+        let path = request.uri().path();
+        let method = path
+            .strip_prefix('/')
+            .filter(|name| methods.contains(*name));
+        let connection = request.extensions().get::<TcpConnectInfo>();
+        let peer = connection.and_then(TcpConnectInfo::remote_addr);
+        let local = connection.and_then(TcpConnectInfo::local_addr);
+        let span = tracing::info_span!(
+            "rpc",
+            otel.name = method.unwrap_or(OTHER),
+            otel.kind = "server",
+            otel.status_code = Empty,
+            rpc.system.name = "grpc",
+            rpc.method = method.unwrap_or(OTHER),
+            rpc.method_original = Empty,
+            rpc.response.status_code = Empty,
+            error.type = Empty,
+            network.peer.address = peer.map(|peer| tracing::field::display(peer.ip())),
+            network.peer.port = peer.map(|peer| peer.port()),
+            server.address = local.map(|local| tracing::field::display(local.ip())),
+            server.port = local.map(|local| local.port()),
+        );
+        if method.is_none() {
+            span.record("rpc.method_original", path.trim_start_matches('/'));
+        }
+        let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
+        // Fails only where nobody collects spans.
+        let _ = span.set_parent(parent);
+        let trace_id = span.context().span().span_context().trace_id().to_string();
+        Self {
+            span,
+            method: method.unwrap_or(OTHER).to_owned(),
+            peer,
+            trace_id,
+            began: Instant::now(),
+            ended: false,
+        }
+    }
+
+    pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.span.in_scope(f)
+    }
+
+    pub(super) fn instrument<F: Future>(
+        &self,
+        future: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        future.instrument(self.span.clone())
+    }
+
+    /// Ends the call with what it was answered: `code`, for the reasons that `status` has.
+    pub(super) fn end(&mut self, status: &Status, code: Code) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let name = code_name(code);
+        self.span.record("rpc.response.status_code", name);
+        if code != Code::Ok {
+            self.span.record("error.type", name);
+        }
+        if is_server_error(code) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        self.log(code, &causes(status));
+    }
+
+    fn log(&self, code: Code, causes: &str) {
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(target: "group_service::call", {
+                    rpc.method = %self.method,
+                    rpc.response.status_code = %code_name(code),
+                    duration_ms = self.began.elapsed().as_micros() as f64 / 1000.0,
+                    network.peer.address = self.peer.map(tracing::field::display),
+                    trace_id = %self.trace_id,
+                    error = (!causes.is_empty()).then_some(causes),
+                }, "call")
+            };
+        }
+        match code {
+            Code::Unknown | Code::Internal | Code::DataLoss => line!(error),
+            _ if is_server_error(code) || code == Code::ResourceExhausted => line!(warn),
+            _ if QUIET.iter().any(|prefix| self.method.starts_with(prefix)) => line!(debug),
+            _ => line!(info),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(&Status::cancelled("the caller hung up"), Code::Cancelled);
+    }
+}
+
+/// The codes that are the server's fault (OpenTelemetry gRPC conventions, span status).
+fn is_server_error(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+/// The chain of an internal cause, from the outside in: for the log only.
+fn causes(status: &Status) -> String {
+    let mut text = String::new();
+    let mut next = status.source();
+    while let Some(error) = next {
+        let separator = if text.is_empty() { "" } else { ": " };
+        // Writing to a String can't fail.
+        let _ = write!(text, "{separator}{error}");
+        next = error.source();
+    }
+    text
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}

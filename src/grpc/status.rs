@@ -1,0 +1,234 @@
+//! How errors are told: one table from [`Error`] to a canonical code with `google.rpc` details.
+
+use std::{collections::HashMap, fmt::Display, sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::ERROR_DOMAIN;
+use crate::{
+    domain::{FieldViolation, Id},
+    error::{Error, Missing, Unique},
+};
+
+/// When a caller may try again what failed for want of the database.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Details travel in a header, and clients take 8 KiB of headers at least: lists in them are cut before
+/// that, in base64, and say how many entries are missing.
+const MAX_LIST_BYTES: usize = 5000;
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, message, details) = tell(&error);
+        let mut status = Self::with_error_details(code, message, details);
+        if std::error::Error::source(&error).is_some() {
+            // For the log: the source is never sent.
+            status.set_source(Arc::new(error));
+        }
+        status
+    }
+}
+
+/// Gives the framework's own refusals, which have no details, a code and details that callers know.
+pub(super) fn refine(status: &Status) -> Option<Status> {
+    if !status.details().is_empty() {
+        return None;
+    }
+    let (code, reason, message) = match status.code() {
+        // A message that is no protobuf, or not of the RPC's type.
+        Code::Internal => (
+            Code::InvalidArgument,
+            "INVALID_REQUEST",
+            "the request can't be decoded: it must be a protobuf message of the RPC's request type",
+        ),
+        Code::OutOfRange => (
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+            "the request is larger than 4 MiB",
+        ),
+        Code::Unimplemented => (
+            Code::Unimplemented,
+            "UNIMPLEMENTED",
+            "there is no such RPC, or it can't be called this way; list them with: grpcurl ADDRESS list",
+        ),
+        _ => return None,
+    };
+    let details = info(reason, []);
+    Some(Status::with_error_details(code, message, details))
+}
+
+fn tell(error: &Error) -> (Code, String, ErrorDetails) {
+    match error {
+        Error::Invalid(violations) => (
+            Code::InvalidArgument,
+            invalid_message(violations),
+            invalid(violations),
+        ),
+        Error::NotFound(missing) => not_found(missing),
+        Error::Taken(unique) => {
+            let (reason, name, resource) = match unique {
+                Unique::GroupTitle => ("GROUP_TITLE_TAKEN", "title", "group"),
+                Unique::RoleName => ("ROLE_NAME_TAKEN", "name", "role"),
+                Unique::Username => ("USERNAME_TAKEN", "username", "user"),
+            };
+            (
+                Code::AlreadyExists,
+                format!(
+                    "another {resource} has this {name}, perhaps in other letters of the same meaning"
+                ),
+                info(reason, [("field", name.to_owned())]),
+            )
+        }
+        Error::GroupNeedsRole => {
+            let mut details = info("GROUP_NEEDS_ROLE", []);
+            details.add_precondition_failure_violation(
+                "GROUP_NEEDS_ROLE",
+                "remove_role_ids",
+                "these are all the roles that the group has",
+            );
+            (
+                Code::FailedPrecondition,
+                "a group needs at least one role: add another one in the same update".to_owned(),
+                details,
+            )
+        }
+        Error::RoleInUse {
+            role,
+            group_count,
+            groups,
+        } => {
+            let metadata = [
+                ("role_id", role.to_string()),
+                ("group_count", group_count.to_string()),
+            ];
+            let mut details = info("ROLE_IN_USE", metadata);
+            for (id, title) in groups {
+                let title: String = title.as_str().chars().take(60).collect();
+                details.add_precondition_failure_violation("ROLE_IN_USE", id.to_string(), title);
+            }
+            (
+                Code::FailedPrecondition,
+                format!("{group_count} group(s) have the role: remove it from them first"),
+                details,
+            )
+        }
+        Error::EtagMismatch => (
+            Code::Aborted,
+            "it has changed since this etag was given: get it again and repeat the change"
+                .to_owned(),
+            info("ETAG_MISMATCH", []),
+        ),
+        Error::Conflict(_) => (
+            Code::Aborted,
+            "concurrent writes got in the way: try again".to_owned(),
+            retry(info("CONFLICT", [])),
+        ),
+        Error::Overloaded(_) => (
+            Code::ResourceExhausted,
+            "too many calls are waiting: try again later".to_owned(),
+            retry(info("OVERLOADED", [])),
+        ),
+        Error::Unavailable(_) => (
+            Code::Unavailable,
+            "the database is unavailable for now: try again".to_owned(),
+            retry(info("DATABASE_UNAVAILABLE", [])),
+        ),
+        Error::Internal(_) => (
+            Code::Internal,
+            "internal error: the server's log has the cause under this call's trace id".to_owned(),
+            info("INTERNAL", []),
+        ),
+    }
+}
+
+fn invalid_message(violations: &[FieldViolation]) -> String {
+    match violations {
+        [only] => format!("{} {}", only.field, only.description),
+        [first, rest @ ..] => format!(
+            "{} {} (and {} more: see the details)",
+            first.field,
+            first.description,
+            rest.len()
+        ),
+        [] => "the request is not valid".to_owned(),
+    }
+}
+
+fn invalid(violations: &[FieldViolation]) -> ErrorDetails {
+    let mut details = info("INVALID_REQUEST", []);
+    let mut bytes = 0;
+    for (index, FieldViolation { field, description }) in violations.iter().enumerate() {
+        bytes += field.len() + description.len() + 8;
+        if bytes > MAX_LIST_BYTES {
+            let left = violations.len() - index;
+            details
+                .add_bad_request_violation(field.as_str(), format!("and {left} more violations"));
+            break;
+        }
+        details.add_bad_request_violation(field.as_str(), description.as_str());
+    }
+    details
+}
+
+fn not_found(missing: &Missing) -> (Code, String, ErrorDetails) {
+    let (reason, kind, message, metadata) = match missing {
+        Missing::Group(id) => (
+            "GROUP_NOT_FOUND",
+            "groups.v1.Group",
+            "there is no such group".to_owned(),
+            vec![("group_id", id.to_string())],
+        ),
+        Missing::Roles(ids) => (
+            "ROLE_NOT_FOUND",
+            "groups.v1.Role",
+            format!("{} role(s) that the request names do not exist", ids.len()),
+            vec![("role_ids", list(ids)), ("count", ids.len().to_string())],
+        ),
+        Missing::Users(ids) => (
+            "USER_NOT_FOUND",
+            "groups.v1.User",
+            format!("{} user(s) that the request names do not exist", ids.len()),
+            vec![("user_ids", list(ids)), ("count", ids.len().to_string())],
+        ),
+        Missing::UsersInGroup(group_id, ids) => (
+            "USER_NOT_IN_GROUP",
+            "groups.v1.User",
+            "the user is not in the group".to_owned(),
+            vec![("group_id", group_id.to_string()), ("user_ids", list(ids))],
+        ),
+    };
+    let named = match missing {
+        Missing::Group(id) => id.to_string(),
+        Missing::Roles(ids) => ids.first().map(ToString::to_string).unwrap_or_default(),
+        Missing::Users(ids) | Missing::UsersInGroup(_, ids) => {
+            ids.first().map(ToString::to_string).unwrap_or_default()
+        }
+    };
+    let mut details = info(reason, metadata);
+    details.set_resource_info(kind, named, "", message.as_str());
+    (Code::NotFound, message, details)
+}
+
+/// Ids, separated by commas; as many as go into a header.
+fn list<T: Id + Display>(ids: &[T]) -> String {
+    const CHARS: usize = 37;
+    let ids: Vec<_> = ids
+        .iter()
+        .take(MAX_LIST_BYTES / CHARS)
+        .map(ToString::to_string)
+        .collect();
+    ids.join(",")
+}
+
+fn info<'a>(reason: &str, metadata: impl IntoIterator<Item = (&'a str, String)>) -> ErrorDetails {
+    let metadata: HashMap<_, _> = metadata
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata)
+}
+
+fn retry(mut details: ErrorDetails) -> ErrorDetails {
+    details.set_retry_info(Some(RETRY_DELAY));
+    details
+}

@@ -1,0 +1,88 @@
+//! The start-up story: config → telemetry → open and migrate → bind → serve → drain.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use group_service::{config::Config, server, store::Db, telemetry};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+/// A wrong setting.
+const EXIT_USAGE: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match Config::try_parse() {
+        Ok(config) => config,
+        Err(error) => return usage(&error),
+    };
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, reason)) => {
+            // Standard error may be closed; there is nobody left to tell then.
+            let _ = writeln!(std::io::stderr(), "error: {reason}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), (u8, String)> {
+    let subscriber = telemetry::subscriber(config.log, &SdkTracerProvider::builder().build());
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|error| (1, format!("can't set up logging: {error}")))?;
+
+    // Before the start-up line invites anybody to stop us.
+    let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
+
+    // Bound before the database is opened, so that a second server on a taken address changes nothing.
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        (
+            EXIT_USAGE,
+            format!("can't listen on {}: {error}", config.listen),
+        )
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| (1, format!("can't tell the address listened on: {error}")))?;
+    let db = Db::open(&config.database_url)
+        .await
+        .map_err(|error| (EXIT_USAGE, error.to_string()))?;
+
+    let _ = writeln!(
+        std::io::stdout(),
+        "group-service {} listens on {address}, data in {}; try: grpcurl -plaintext {address} list",
+        env!("CARGO_PKG_VERSION"),
+        config.database_url,
+    );
+    server::run(listener, db, shutdown)
+        .await
+        .map_err(|error| (1, format!("the server failed: {error}")))
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Says in one sentence what is wrong with the settings; help and version are no errors.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    // clap's first paragraph is the sentence; usage and tips follow it.
+    let text = error.render().to_string();
+    let sentence = text.split("\n\n").next().unwrap_or(&text);
+    let _ = writeln!(std::io::stderr(), "{}", sentence.trim_end());
+    ExitCode::from(EXIT_USAGE)
+}

@@ -1,0 +1,148 @@
+//! Serving: layers, services, health, reflection, and the end of it all.
+
+use std::{future::Future, time::Duration};
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use tokio::{net::TcpListener, sync::watch};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    grpc::{Groups, Methods, ObserveLayer, Roles, Users},
+    pb::{
+        self, group_service_server::GroupServiceServer, role_service_server::RoleServiceServer,
+        user_service_server::UserServiceServer,
+    },
+    store::Db,
+};
+
+/// The services whose health is told, beside that of the whole server, which has no name.
+const SERVICES: [&str; 4] = [
+    "",
+    "groups.v1.GroupService",
+    "groups.v1.RoleService",
+    "groups.v1.UserService",
+];
+/// How long calls under way may take once the server is asked to stop: some clients hold a stream open
+/// for as long as they can.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// How often the database's health is looked at.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why serving ended before it was asked to.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves on `listener` until `shutdown` resolves; then takes no more calls, answers those under way, and
+/// closes the database.
+///
+/// # Errors
+/// The server can't be set up, or its listener fails.
+pub async fn run(
+    listener: TcpListener,
+    db: Db,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let descriptors = [
+        pb::FILE_DESCRIPTOR_SET,
+        // So that tools can show the details of errors.
+        tonic_types::pb::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let reflection = || {
+        descriptors.iter().fold(
+            tonic_reflection::server::Builder::configure(),
+            |builder, set| builder.register_encoded_file_descriptor_set(set),
+        )
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let (stop, stopped) = watch::channel(false);
+    let stopping = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+
+    let serving = Server::builder()
+        .layer(ObserveLayer(methods(&descriptors)?))
+        .add_service(GroupServiceServer::new(Groups(db.clone())))
+        .add_service(RoleServiceServer::new(Roles(db.clone())))
+        .add_service(UserServiceServer::new(Users(db.clone())))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stopping(stopped.clone()),
+        );
+    let mut serving = std::pin::pin!(serving);
+    let watching = tokio::spawn({
+        let (db, health) = (db.clone(), health.clone());
+        async move { follow_database(&db, &health).await }
+    });
+
+    let result = tokio::select! {
+        result = &mut serving => result,
+        () = shutdown => {
+            tracing::info!("stopping: answering the calls under way");
+            watching.abort();
+            set_health(&health, ServingStatus::NotServing).await;
+            stop.send_replace(true);
+            tokio::time::timeout(DRAIN_TIMEOUT, serving).await.unwrap_or_else(|_| {
+                tracing::warn!("stopping although some connections are still open");
+                Ok(())
+            })
+        }
+    };
+    watching.abort();
+    db.close().await;
+    Ok(result?)
+}
+
+/// Keeps the health of every service that of the database.
+async fn follow_database(db: &Db, health: &HealthReporter) {
+    loop {
+        set_health(health, ServingStatus::Serving).await;
+        loop {
+            tokio::select! {
+                () = db.faulted() => break,
+                () = tokio::time::sleep(PROBE_INTERVAL) => {}
+            }
+            if !db.is_readable().await {
+                break;
+            }
+        }
+        set_health(health, ServingStatus::NotServing).await;
+        tracing::error!("the database is unavailable: not serving until it can be written again");
+        while !(db.is_writable().await && db.is_readable().await) {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+        tracing::info!("the database is available again: serving");
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in SERVICES {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// The names of every RPC in these descriptor sets.
+fn methods(descriptor_sets: &[&[u8]]) -> Result<Methods, prost::DecodeError> {
+    let mut names = Vec::new();
+    for set in descriptor_sets {
+        for file in FileDescriptorSet::decode(*set)?.file {
+            for service in &file.service {
+                for method in &service.method {
+                    names.push(format!(
+                        "{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
+                }
+            }
+        }
+    }
+    Ok(names.into_iter().collect())
+}

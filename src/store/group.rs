@@ -1,0 +1,105 @@
+//! Groups, and which roles they have.
+
+mod read;
+mod write;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter,
+    QuerySelect, QueryTrait, sea_query::Expr,
+};
+
+use crate::{
+    domain::{GroupId, Name, RoleId, Timestamp, Version},
+    entity::{group, group_role, role},
+    error::{Error, Missing, Result},
+};
+
+pub use read::{get, list};
+
+/// A group with its roles: what its edit page shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The id.
+    pub id: GroupId,
+    /// The title.
+    pub title: Name,
+    /// Every role, by name.
+    pub roles: Vec<RoleRef>,
+    /// How many users are in the group.
+    pub user_count: i64,
+    /// Which writing of title and roles this is.
+    pub version: Version,
+    /// When the group was created.
+    pub created_at: Timestamp,
+    /// When title or roles last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A role as a group shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleRef {
+    /// The id.
+    pub id: RoleId,
+    /// The name.
+    pub name: Name,
+}
+
+impl Group {
+    fn new(row: group::Model, roles: Vec<RoleRef>) -> Self {
+        Self {
+            id: row.id,
+            title: row.title,
+            roles,
+            user_count: row.user_count,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Gets a group's row for a transaction that goes on to change the group or who is in it. Others who do
+/// the same wait, on the engines where more than one may write.
+pub(super) async fn lock(tx: &DatabaseTransaction, id: GroupId) -> Result<group::Model> {
+    find(tx, id).await?.ok_or_else(|| missing(id))
+}
+
+/// Complains if the group isn't there.
+pub(super) async fn must_exist(db: &impl ConnectionTrait, id: GroupId) -> Result<()> {
+    match group::Entity::find_by_id(id).count(db).await? {
+        0 => Err(missing(id)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a group has the role.
+pub(super) fn has_role(id: RoleId) -> Expr {
+    let groups = group_role::Entity::find()
+        .select_only()
+        .column(group_role::Column::GroupId)
+        .filter(group_role::Column::RoleId.eq(id))
+        .into_query();
+    group::Column::Id.in_subquery(groups)
+}
+
+async fn find(tx: &DatabaseTransaction, id: GroupId) -> Result<Option<group::Model>> {
+    Ok(group::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(tx)
+        .await?)
+}
+
+fn refs(mut roles: Vec<role::Model>) -> Vec<RoleRef> {
+    roles.sort_unstable_by(|a, b| (&a.name_sort, a.id).cmp(&(&b.name_sort, b.id)));
+    roles
+        .into_iter()
+        .map(|role| RoleRef {
+            id: role.id,
+            name: role.name,
+        })
+        .collect()
+}
+
+fn missing(id: GroupId) -> Error {
+    Error::NotFound(Missing::Group(id))
+}

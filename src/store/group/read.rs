@@ -1,0 +1,173 @@
+//! Reading groups.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
+};
+
+use super::{Group, RoleRef, has_role, missing};
+use crate::{
+    domain::{
+        Cursor, CursorKey, GroupId, ListGroups, Name, RoleId, SortBy, Timestamp, UserId, Version,
+    },
+    entity::{group, group_role, group_user, role},
+    error::Result,
+    store::{
+        Db, Page,
+        page::{Keyset, contains, cut},
+    },
+};
+
+const KEYSET: Keyset<group::Column> = Keyset {
+    name: group::Column::TitleSort,
+    created_at: group::Column::CreatedAt,
+    id: group::Column::Id,
+};
+
+/// A group beside one of its roles.
+#[derive(FromQueryResult)]
+struct GroupAndRole {
+    id: GroupId,
+    title: Name,
+    user_count: i64,
+    version: Version,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    role_id: RoleId,
+    role_name: Name,
+}
+
+/// Gets a group, in one statement: a group always has a role to stand beside.
+///
+/// # Errors
+/// Not found, or the database is unavailable.
+pub async fn get(db: &Db, id: GroupId) -> Result<Group> {
+    use group::Column as C;
+    let rows: Vec<GroupAndRole> = group::Entity::find()
+        .select_only()
+        .columns([
+            C::Id,
+            C::Title,
+            C::UserCount,
+            C::Version,
+            C::CreatedAt,
+            C::UpdatedAt,
+        ])
+        .column_as(role::Column::Id, "role_id")
+        .column_as(role::Column::Name, "role_name")
+        .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
+        .join(JoinType::InnerJoin, group_role::Relation::Role.def())
+        .filter(C::Id.eq(id))
+        .order_by_asc(role::Column::NameSort)
+        .order_by_asc(role::Column::Id)
+        .into_model()
+        .all(&db.reader)
+        .await?;
+    let mut rows = rows.into_iter();
+    let first = rows.next().ok_or_else(|| missing(id))?;
+    let mut roles = vec![RoleRef {
+        id: first.role_id,
+        name: first.role_name,
+    }];
+    roles.extend(rows.map(|row| RoleRef {
+        id: row.role_id,
+        name: row.role_name,
+    }));
+    Ok(Group {
+        id: first.id,
+        title: first.title,
+        roles,
+        user_count: first.user_count,
+        version: first.version,
+        created_at: first.created_at,
+        updated_at: first.updated_at,
+    })
+}
+
+/// Lists groups.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
+    let ListGroups {
+        page,
+        query,
+        role_id,
+        user_id,
+        with_total_size,
+    } = list;
+    let mut select = group::Entity::find();
+    if let Some(query) = query {
+        select = select.filter(contains(group::Column::SearchText, query));
+    }
+    if let Some(role_id) = role_id {
+        select = select.filter(has_role(*role_id));
+    }
+    if let Some(user_id) = user_id {
+        select = select.filter(group::Column::Id.in_subquery(groups_of(*user_id)));
+    }
+    let snapshot = db.snapshot().await?;
+    let total_size = if *with_total_size {
+        Some(select.clone().count(&snapshot).await?)
+    } else {
+        None
+    };
+    let models = KEYSET.select(select, page).all(&snapshot).await?;
+    let Page { rows, more, .. } = cut(models, page, cursor);
+    let mut roles = roles_of(&snapshot, rows.iter().map(|(row, _)| row.id)).await?;
+    let rows = rows
+        .into_iter()
+        .map(|(row, cursor)| {
+            let roles = roles.remove(&row.id).unwrap_or_default();
+            (Group::new(row, roles), cursor)
+        })
+        .collect();
+    Ok(Page {
+        rows,
+        more,
+        total_size,
+    })
+}
+
+/// Every role of these groups, by name, in one statement.
+async fn roles_of(
+    tx: &DatabaseTransaction,
+    groups: impl Iterator<Item = GroupId>,
+) -> Result<HashMap<GroupId, Vec<RoleRef>>> {
+    let rows: Vec<(GroupId, RoleId, Name)> = group_role::Entity::find()
+        .select_only()
+        .column(group_role::Column::GroupId)
+        .columns([role::Column::Id, role::Column::Name])
+        .join(JoinType::InnerJoin, group_role::Relation::Role.def())
+        .filter(group_role::Column::GroupId.is_in(groups))
+        .order_by_asc(role::Column::NameSort)
+        .order_by_asc(role::Column::Id)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    let mut roles: HashMap<_, Vec<_>> = HashMap::new();
+    for (group, id, name) in rows {
+        roles.entry(group).or_default().push(RoleRef { id, name });
+    }
+    Ok(roles)
+}
+
+fn groups_of(id: UserId) -> sea_orm::sea_query::SelectStatement {
+    group_user::Entity::find()
+        .select_only()
+        .column(group_user::Column::GroupId)
+        .filter(group_user::Column::UserId.eq(id))
+        .into_query()
+}
+
+fn cursor(group: &group::Model, by: SortBy) -> Cursor {
+    Cursor {
+        key: match by {
+            SortBy::Name => CursorKey::Name(group.title_sort.clone()),
+            SortBy::CreateTime => CursorKey::CreateTime(group.created_at),
+        },
+        id: group.id.uuid(),
+    }
+}

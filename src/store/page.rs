@@ -1,0 +1,104 @@
+//! Keyset pages on any query.
+
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value,
+    sea_query::{Expr, ExprTrait},
+};
+
+use crate::domain::{Cursor, CursorKey, Folded, Order, PageRequest, SortBy};
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows, each with the place behind it.
+    pub rows: Vec<(T, Cursor)>,
+    /// Whether the list goes on behind the last row.
+    pub more: bool,
+    /// How many rows match on all pages, where that was asked for.
+    pub total_size: Option<u64>,
+}
+
+/// The columns that a list may be sorted by.
+pub(super) struct Keyset<C> {
+    pub(super) name: C,
+    pub(super) created_at: C,
+    pub(super) id: C,
+}
+
+impl<C: ColumnTrait> Keyset<C> {
+    /// Restricts `select` to the page, and to one row more, which tells whether the list goes on.
+    pub(super) fn select<E: EntityTrait>(
+        &self,
+        select: Select<E>,
+        page: &PageRequest,
+    ) -> Select<E> {
+        let Order { by, descending } = page.order;
+        let key = match by {
+            SortBy::Name => self.name,
+            SortBy::CreateTime => self.created_at,
+        };
+        let direction = if descending {
+            sea_orm::Order::Desc
+        } else {
+            sea_orm::Order::Asc
+        };
+        let select = match &page.after {
+            Some(cursor) => select.filter(behind(key, self.id, cursor, descending)),
+            None => select,
+        };
+        select
+            .order_by(key, direction.clone())
+            .order_by(self.id, direction)
+            .limit(u64::from(page.size) + 1)
+    }
+}
+
+/// `(key, id)` behind the cursor, in words that every engine finds an index range for.
+fn behind<C: ColumnTrait>(key: C, id: C, cursor: &Cursor, descending: bool) -> Condition {
+    let at: Value = match &cursor.key {
+        CursorKey::Name(sort_key) => sort_key.clone().into(),
+        CursorKey::CreateTime(time) => (*time).into(),
+    };
+    let tie = if descending {
+        Condition::any()
+            .add(key.lt(at.clone()))
+            .add(id.lt(cursor.id))
+    } else {
+        Condition::any()
+            .add(key.gt(at.clone()))
+            .add(id.gt(cursor.id))
+    };
+    let from = if descending { key.lte(at) } else { key.gte(at) };
+    Condition::all().add(from).add(tie)
+}
+
+/// Cuts the row too many off.
+pub(super) fn cut<M>(
+    mut models: Vec<M>,
+    page: &PageRequest,
+    cursor: impl Fn(&M, SortBy) -> Cursor,
+) -> Page<M> {
+    let more = models.len() > usize::from(page.size);
+    models.truncate(usize::from(page.size));
+    let rows = models
+        .into_iter()
+        .map(|model| {
+            let cursor = cursor(&model, page.order.by);
+            (model, cursor)
+        })
+        .collect();
+    Page {
+        rows,
+        more,
+        total_size: None,
+    }
+}
+
+/// Whether a column contains the query, both folded alike.
+pub(super) fn contains<C: ColumnTrait>(column: C, query: &Folded) -> Expr {
+    // Not LIKE: it has wildcards to escape and case rules of its own on every engine.
+    sea_orm::sea_query::Func::cust("instr")
+        .arg(Expr::col(column.as_column_ref()))
+        .arg(query.as_str())
+        .gt(0)
+}

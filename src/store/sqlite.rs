@@ -1,0 +1,232 @@
+//! SQLite: where the data is, how it is opened, and how its health is found out.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use migrations::{Migrator, MigratorTrait};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, Statement,
+    sqlx::{
+        Connection,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    },
+};
+
+/// How long a call waits for a connection before it is told that there are too many.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a write waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const STATEMENT_CACHE: usize = 256;
+const READERS: u32 = 8;
+const MIGRATION_TABLE: &str = "seaql_migrations";
+
+/// Where the data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(PathBuf);
+
+impl Location {
+    /// Reads a database URL: `sqlite:` and the path of a file.
+    ///
+    /// # Errors
+    /// One sentence on what is wrong with it. It doesn't repeat the URL, which might hold a password.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let Some(path) = url.strip_prefix("sqlite:") else {
+            return Err("the database URL must begin with `sqlite:`".to_owned());
+        };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.contains(['?', '#']) {
+            return Err(
+                "a `sqlite:` URL takes no parameters: the file is created if it isn't there"
+                    .to_owned(),
+            );
+        }
+        if path.is_empty() || path == ":memory:" {
+            return Err(
+                "a `sqlite:` URL must name a file, such as `sqlite:group-service.db`".to_owned(),
+            );
+        }
+        Ok(Self(PathBuf::from(path)))
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let absolute = std::path::absolute(&self.0);
+        absolute.as_ref().unwrap_or(&self.0).display().fmt(f)
+    }
+}
+
+/// Why the database can't be opened: one sentence for the operator.
+#[derive(Debug)]
+pub struct OpenError(String);
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Opens a connection to write through and connections to read through, on this version's schema.
+pub(super) async fn open(
+    location: &Location,
+) -> Result<(DatabaseConnection, DatabaseConnection), OpenError> {
+    let fail = |reason: String| OpenError(format!("can't open the database {location}: {reason}"));
+    let driver = |error: DbErr| fail(innermost(&error));
+
+    // Looked at before anything is changed in it.
+    if has_data(&location.0).map_err(fail)? {
+        let looking = connect(location, 1, |options| options.read_only(true))
+            .await
+            .map_err(driver)?;
+        let ours = is_ours(&looking).await;
+        looking.close().await.map_err(driver)?;
+        ours.map_err(driver)?.map_err(fail)?;
+    }
+
+    let writer = connect(location, 1, |options| {
+        options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // NORMAL can lose the last commits when the power goes.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            // After a burst the log shrinks again.
+            .pragma("journal_size_limit", "67108864")
+    })
+    .await
+    .map_err(driver)?;
+    Migrator::up(&writer, None).await.map_err(driver)?;
+    let reader = connect(location, READERS, |options| options.read_only(true))
+        .await
+        .map_err(driver)?;
+    Ok((writer, reader))
+}
+
+/// Reads a page of the file.
+pub(super) async fn probe_read(reader: &DatabaseConnection) -> Result<(), DbErr> {
+    reader
+        .execute_unprepared("SELECT count(*) FROM seaql_migrations")
+        .await?;
+    Ok(())
+}
+
+/// Commits a page to the file: setting the user version, which we leave at 0, writes it all the same.
+pub(super) async fn probe_write(writer: &DatabaseConnection) -> Result<(), DbErr> {
+    writer.execute_unprepared("PRAGMA user_version = 0").await?;
+    Ok(())
+}
+
+async fn connect(
+    location: &Location,
+    connections: u32,
+    with: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions + Send + Sync + 'static,
+) -> Result<DatabaseConnection, DbErr> {
+    // The path is set below, as a path: in the URL it would have to be escaped.
+    let mut options = ConnectOptions::new("sqlite:group-service.db");
+    let path = location.0.clone();
+    options
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A connection to a file doesn't go stale: it is neither tested nor renewed.
+        .test_before_acquire(false)
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |options| {
+            with(
+                options
+                    .filename(&path)
+                    .busy_timeout(BUSY_TIMEOUT)
+                    .statement_cache_capacity(STATEMENT_CACHE)
+                    // Sorting must not need room on a disk that may be full.
+                    .pragma("temp_store", "MEMORY"),
+            )
+        })
+        .map_sqlx_sqlite_pool_opts(|options| {
+            // After some errors SQLite rolls back by itself, and sqlx goes on to think of the connection
+            // as being in a transaction: such a one is closed rather than used again.
+            options.after_release(|connection, _| {
+                let clean = !connection.is_in_transaction();
+                Box::pin(async move { Ok(clean) })
+            })
+        });
+    Database::connect(options).await
+}
+
+/// Whether there is a database at `path` to look at; complains about what can't be one.
+fn has_data(path: &Path) -> Result<bool, String> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            return match parent {
+                Some(parent) if !parent.is_dir() => {
+                    Err(format!("there is no directory {}", parent.display()))
+                }
+                _ => Ok(false),
+            };
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    if metadata.is_dir() {
+        return Err("it is a directory".to_owned());
+    }
+    if let Err(error) = OpenOptions::new().write(true).open(path) {
+        return Err(format!("it can't be written ({error})"));
+    }
+    if metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut header = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || &header != b"SQLite format 3\0" {
+        return Err("it is not a SQLite database".to_owned());
+    }
+    Ok(true)
+}
+
+/// Whether this version can work with the database; the inner error says why not.
+async fn is_ours(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
+    let tables = strings(db, "SELECT name FROM sqlite_schema WHERE type = 'table'").await?;
+    if tables.is_empty() {
+        return Ok(Ok(()));
+    }
+    if !tables.iter().any(|table| table == MIGRATION_TABLE) {
+        return Ok(Err("it holds the tables of another program".to_owned()));
+    }
+    let known = Migrator::migrations();
+    let applied = strings(db, "SELECT version FROM seaql_migrations ORDER BY version").await?;
+    let unknown = applied
+        .iter()
+        .find(|version| known.iter().all(|migration| migration.name() != **version));
+    Ok(match unknown {
+        Some(version) => Err(format!(
+            "it was written by a newer version of group-service (its schema has {version})"
+        )),
+        None => Ok(()),
+    })
+}
+
+async fn strings(db: &DatabaseConnection, sql: &str) -> Result<Vec<String>, DbErr> {
+    let rows = db
+        .query_all_raw(Statement::from_string(db.get_database_backend(), sql))
+        .await?;
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+/// The driver's own words, without the layers around them.
+fn innermost(error: &DbErr) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

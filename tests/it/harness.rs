@@ -1,0 +1,19 @@
+//! A server of one's own for every test, and what tests say of its answers.
+
+mod process;
+mod spans;
+mod status;
+mod world;
+
+pub(crate) use process::{Process, binary, free_address};
+pub(crate) use spans::{Recorded, Trace};
+pub(crate) use status::{Told, told};
+pub(crate) use world::{Groups, Roles, Users, World, id};
+
+/// Says loudly that a test could not run here; fails where everything must have run.
+pub(crate) fn not_run(test: &str, why: &str) {
+    let line = format!("NOT RUN: {test}: {why}");
+    assert!(std::env::var_os("CI").is_none(), "{line}");
+    // Past the capture of the test runner, which shows only what failing tests print.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("\n{line}\n\n").as_bytes());
+}

@@ -1,0 +1,140 @@
+//! The program itself, as a process of its own.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use group_service::pb::{
+    group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
+    user_service_client::UserServiceClient,
+};
+use tokio::{
+    task::JoinHandle,
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use tonic::transport::Channel;
+
+/// Long enough for a busy machine; nothing that works takes as long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program, not yet started, without the settings of whoever runs the tests.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_group-service"));
+    for variable in ["LISTEN", "DATABASE_URL", "LOG"] {
+        command.env_remove(format!("GROUP_SERVICE_{variable}"));
+    }
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+/// The program, serving.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) start_line: String,
+    /// Read all the time, so that the program never waits for a reader of its log.
+    log: JoinHandle<String>,
+}
+
+impl Process {
+    /// Starts the program on a database file and a free port.
+    pub(crate) async fn start(database: &Path) -> Self {
+        let mut command = binary();
+        command
+            .args(["--listen", "127.0.0.1:0", "--log", "info", "--database-url"])
+            .arg(format!("sqlite:{}", database.display()));
+        Self::spawn(command).await
+    }
+
+    /// Starts a program that is set up already, and waits for its start-up line.
+    pub(crate) async fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("piped");
+        let mut stderr = child.stderr.take().expect("piped");
+        let log = tokio::spawn(async move {
+            let mut log = Vec::new();
+            stderr.read_to_end(&mut log).await.expect("the log is read");
+            String::from_utf8_lossy(&log).into_owned()
+        });
+        let mut start_line = String::new();
+        let line = BufReader::new(stdout).read_line(&mut start_line).await;
+        if line.expect("standard output is text") == 0 {
+            panic!("no start-up line: {}", log.await.expect("a log"));
+        }
+        let address = start_line
+            .split_once("listens on ")
+            .and_then(|(_, rest)| rest.split_once(','))
+            .and_then(|(address, _)| address.parse().ok())
+            .unwrap_or_else(|| panic!("no address in {start_line:?}"));
+        Self { child, address, start_line, log }
+    }
+
+    pub(crate) async fn connect(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address))
+            .expect("a URI")
+            .connect()
+            .await
+            .expect("the server accepts")
+    }
+
+    pub(crate) async fn clients(
+        &self,
+    ) -> (GroupServiceClient<Channel>, RoleServiceClient<Channel>, UserServiceClient<Channel>) {
+        let channel = self.connect().await;
+        (
+            GroupServiceClient::new(channel.clone()),
+            RoleServiceClient::new(channel.clone()),
+            UserServiceClient::new(channel),
+        )
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
+    }
+
+    /// Sends a signal, by its name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .await
+            .expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Ends the program at once, as a crash does.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("the program is killed");
+    }
+
+    /// Waits for the program's end: how it ended, and what it logged.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        let status = status.expect("the program ends in time").expect("it can be waited for");
+        (status, self.log.await.expect("a log"))
+    }
+
+    /// Stops the program as an operator would, and takes its log.
+    pub(crate) async fn stop(self) -> String {
+        self.signal("TERM").await;
+        let (status, log) = self.ended().await;
+        assert!(status.success(), "{status}: {log}");
+        log
+    }
+}

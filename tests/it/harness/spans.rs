@@ -1,0 +1,131 @@
+//! The spans of calls in this process, as an exporter would get them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, Once, OnceLock},
+    time::Duration,
+};
+
+use group_service::telemetry;
+use opentelemetry::{
+    Context, Value,
+    trace::{SpanId, SpanKind, Status, TraceId},
+};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{Span, SdkTracerProvider, SpanData, SpanProcessor},
+};
+use tokio::sync::watch;
+
+/// The spans of those traces that tests ask about.
+static TRACES: OnceLock<Mutex<HashMap<TraceId, watch::Sender<Vec<Recorded>>>>> = OnceLock::new();
+
+/// A span that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) name: String,
+    pub(crate) id: SpanId,
+    pub(crate) parent: SpanId,
+    pub(crate) kind: SpanKind,
+    pub(crate) status: Status,
+    pub(crate) attributes: HashMap<String, Value>,
+}
+
+impl Recorded {
+    pub(crate) fn attribute(&self, key: &str) -> Option<String> {
+        self.attributes.get(key).map(|value| value.as_str().into_owned())
+    }
+
+    /// Whether this is a statement, other than those that begin and end transactions.
+    pub(crate) fn is_statement(&self) -> bool {
+        self.name.starts_with("sea_orm.")
+            && !["sea_orm.begin", "sea_orm.commit", "sea_orm.rollback"].contains(&self.name.as_str())
+    }
+}
+
+/// A caller's trace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trace {
+    id: TraceId,
+    pub(crate) caller: SpanId,
+}
+
+impl Trace {
+    /// A new trace, whose spans are kept.
+    pub(crate) fn new() -> Self {
+        let bytes = group_service::domain::GroupId::generate().uuid().into_bytes();
+        let id = TraceId::from_bytes(bytes);
+        let caller = SpanId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
+        traces().lock().expect("no test panics here").insert(id, watch::Sender::default());
+        Self { id, caller }
+    }
+
+    /// The header that carries it (W3C Trace Context).
+    pub(crate) fn parent(&self) -> String {
+        format!("00-{}-{}-01", self.id, self.caller)
+    }
+
+    /// Every span of it, once the server's own has ended; that one ends last.
+    pub(crate) async fn spans(&self) -> Vec<Recorded> {
+        let mut ended = {
+            let traces = traces().lock().expect("no test panics here");
+            traces.get(&self.id).expect("a trace of `new`").subscribe()
+        };
+        let server = |spans: &Vec<Recorded>| spans.iter().any(|span| span.kind == SpanKind::Server);
+        let spans = tokio::time::timeout(Duration::from_secs(10), ended.wait_for(server)).await;
+        spans.expect("the call has a server span").expect("never closed").clone()
+    }
+
+    /// How many statements the call took.
+    pub(crate) async fn statements(&self) -> usize {
+        self.spans().await.iter().filter(|span| span.is_statement()).count()
+    }
+}
+
+/// Collects the spans of this process from now on.
+pub(crate) fn record() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let provider = SdkTracerProvider::builder().with_span_processor(Recorder).build();
+        let log = "off".parse().expect("a filter");
+        tracing::subscriber::set_global_default(telemetry::subscriber(log, &provider))
+            .expect("the first subscriber of this process");
+    });
+}
+
+fn traces() -> &'static Mutex<HashMap<TraceId, watch::Sender<Vec<Recorded>>>> {
+    TRACES.get_or_init(Mutex::default)
+}
+
+#[derive(Debug)]
+struct Recorder;
+
+impl SpanProcessor for Recorder {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        let traces = traces().lock().expect("no test panics here");
+        let Some(spans) = traces.get(&span.span_context.trace_id()) else { return };
+        let span = Recorded {
+            name: span.name.into_owned(),
+            id: span.span_context.span_id(),
+            parent: span.parent_span_id,
+            kind: span.span_kind,
+            status: span.status,
+            attributes: span
+                .attributes
+                .into_iter()
+                .map(|pair| (pair.key.to_string(), pair.value))
+                .collect(),
+        };
+        spans.send_modify(|spans| spans.push(span));
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! A server in this process, on a database and a port of its own.
+
+use group_service::{
+    pb::{
+        self, group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
+        user_service_client::UserServiceClient,
+    },
+    server,
+    store::{Db, Location},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+use super::spans::{self, Trace};
+
+pub(crate) type Traced = InterceptedService<Channel, Inject>;
+pub(crate) type Groups = GroupServiceClient<Traced>;
+pub(crate) type Roles = RoleServiceClient<Traced>;
+pub(crate) type Users = UserServiceClient<Traced>;
+
+/// Puts a caller's `traceparent` into every call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inject(Option<Trace>);
+
+impl Interceptor for Inject {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(trace) = &self.0 {
+            let value = trace.parent().parse().expect("a traceparent is ASCII");
+            request.metadata_mut().insert("traceparent", value);
+        }
+        Ok(request)
+    }
+}
+
+/// A running server and clients of it.
+pub(crate) struct World {
+    pub(crate) groups: Groups,
+    pub(crate) roles: Roles,
+    pub(crate) users: Users,
+    pub(crate) channel: Channel,
+    pub(crate) db: Db,
+    pub(crate) path: std::path::PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    serving: Option<JoinHandle<()>>,
+    _dir: TempDir,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        spans::record();
+        let dir = tempfile::tempdir().expect("a directory for the database");
+        let path = dir.path().join("test.db");
+        let location = Location::parse(&format!("sqlite:{}", path.display())).expect("a URL");
+        let db = Db::open(&location).await.expect("the database opens");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn({
+            let db = db.clone();
+            async move {
+                let stopped = async move {
+                    let _ = stopped.await;
+                };
+                server::run(listener, db, stopped).await.expect("the server runs");
+            }
+        });
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .expect("a URI")
+            .connect()
+            .await
+            .expect("the server accepts");
+        let mut world = Self {
+            groups: Groups::with_interceptor(channel.clone(), Inject::default()),
+            roles: Roles::with_interceptor(channel.clone(), Inject::default()),
+            users: Users::with_interceptor(channel.clone(), Inject::default()),
+            channel,
+            db,
+            path,
+            stop: Some(stop),
+            serving: Some(serving),
+            _dir: dir,
+        };
+        world.trace(None);
+        world
+    }
+
+    /// Further calls belong to this trace.
+    pub(crate) fn trace(&mut self, trace: Option<Trace>) {
+        let inject = Inject(trace);
+        let channel = &self.channel;
+        self.groups = Groups::with_interceptor(channel.clone(), inject.clone());
+        self.roles = Roles::with_interceptor(channel.clone(), inject.clone());
+        self.users = Users::with_interceptor(channel.clone(), inject);
+    }
+
+    /// Stops the server and waits for its end.
+    pub(crate) async fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(serving) = self.serving.take() {
+            serving.await.expect("the server ends well");
+        }
+    }
+
+    pub(crate) async fn role(&self, name: &str) -> pb::Role {
+        let request = pb::CreateRoleRequest { name: name.into(), ..Default::default() };
+        let response = self.roles.clone().create_role(request).await;
+        response.expect("the role is created").into_inner().role.expect("a role")
+    }
+
+    /// `count` roles, their ids.
+    pub(crate) async fn many_roles(&self, prefix: &str, count: usize) -> Vec<String> {
+        let mut ids = Vec::with_capacity(count);
+        for number in 0..count {
+            ids.push(self.role(&format!("{prefix} {number}")).await.id);
+        }
+        ids
+    }
+
+    pub(crate) async fn group(&self, title: &str, role_ids: &[&str]) -> pb::Group {
+        let role_ids = role_ids.iter().map(ToString::to_string).collect();
+        let request = pb::CreateGroupRequest { title: title.into(), role_ids };
+        let response = self.groups.clone().create_group(request).await;
+        response.expect("the group is created").into_inner().group.expect("a group")
+    }
+
+    pub(crate) async fn user(&self, username: &str) -> pb::User {
+        let request = pb::CreateUserRequest { username: username.into(), ..Default::default() };
+        let response = self.users.clone().create_user(request).await;
+        response.expect("the user is created").into_inner().user.expect("a user")
+    }
+
+    /// `count` users, their ids.
+    pub(crate) async fn many_users(&self, prefix: &str, count: usize) -> Vec<String> {
+        let mut ids = Vec::with_capacity(count);
+        for number in 0..count {
+            ids.push(self.user(&format!("{prefix} {number}")).await.id);
+        }
+        ids
+    }
+
+    pub(crate) async fn assign(&self, group_id: &str, user_id: &str) {
+        let request = pb::AssignUserRequest { group_id: group_id.into(), user_id: user_id.into() };
+        self.groups.clone().assign_user(request).await.expect("the user is assigned");
+    }
+
+    pub(crate) async fn get_group(&self, group_id: &str) -> pb::Group {
+        let request = pb::GetGroupRequest { group_id: group_id.into() };
+        let response = self.groups.clone().get_group(request).await;
+        response.expect("the group is there").into_inner().group.expect("a group")
+    }
+
+    pub(crate) async fn get_role(&self, role_id: &str) -> pb::Role {
+        let request = pb::GetRoleRequest { role_id: role_id.into() };
+        let response = self.roles.clone().get_role(request).await;
+        response.expect("the role is there").into_inner().role.expect("a role")
+    }
+}
+
+/// An id that nothing has.
+pub(crate) fn id() -> String {
+    group_service::domain::GroupId::generate().to_string()
+}
