@@ -1,6 +1,7 @@
 //! A server of one's own for every test, and what tests say of its answers.
 
 mod process;
+pub(crate) mod raw;
 mod spans;
 mod status;
 mod world;

@@ -12,9 +12,9 @@ use group_service::pb::{
     user_service_client::UserServiceClient,
 };
 use tokio::{
-    task::JoinHandle,
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
     time::timeout,
 };
 use tonic::transport::Channel;
@@ -82,7 +82,12 @@ impl Process {
             .and_then(|(_, rest)| rest.split_once(','))
             .and_then(|(address, _)| address.parse().ok())
             .unwrap_or_else(|| panic!("no address in {start_line:?}"));
-        Self { child, address, start_line, log }
+        Self {
+            child,
+            address,
+            start_line,
+            log,
+        }
     }
 
     pub(crate) async fn connect(&self) -> Channel {
@@ -95,7 +100,11 @@ impl Process {
 
     pub(crate) async fn clients(
         &self,
-    ) -> (GroupServiceClient<Channel>, RoleServiceClient<Channel>, UserServiceClient<Channel>) {
+    ) -> (
+        GroupServiceClient<Channel>,
+        RoleServiceClient<Channel>,
+        UserServiceClient<Channel>,
+    ) {
         let channel = self.connect().await;
         (
             GroupServiceClient::new(channel.clone()),
@@ -126,7 +135,9 @@ impl Process {
     /// Waits for the program's end: how it ended, and what it logged.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = timeout(PATIENCE, self.child.wait()).await;
-        let status = status.expect("the program ends in time").expect("it can be waited for");
+        let status = status
+            .expect("the program ends in time")
+            .expect("it can be waited for");
         (status, self.log.await.expect("a log"))
     }
 

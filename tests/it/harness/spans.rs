@@ -13,7 +13,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
-    trace::{Span, SdkTracerProvider, SpanData, SpanProcessor},
+    trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
 use tokio::sync::watch;
 
@@ -33,13 +33,16 @@ pub(crate) struct Recorded {
 
 impl Recorded {
     pub(crate) fn attribute(&self, key: &str) -> Option<String> {
-        self.attributes.get(key).map(|value| value.as_str().into_owned())
+        self.attributes
+            .get(key)
+            .map(|value| value.as_str().into_owned())
     }
 
     /// Whether this is a statement, other than those that begin and end transactions.
     pub(crate) fn is_statement(&self) -> bool {
         self.name.starts_with("sea_orm.")
-            && !["sea_orm.begin", "sea_orm.commit", "sea_orm.rollback"].contains(&self.name.as_str())
+            && !["sea_orm.begin", "sea_orm.commit", "sea_orm.rollback"]
+                .contains(&self.name.as_str())
     }
 }
 
@@ -53,10 +56,15 @@ pub(crate) struct Trace {
 impl Trace {
     /// A new trace, whose spans are kept.
     pub(crate) fn new() -> Self {
-        let bytes = group_service::domain::GroupId::generate().uuid().into_bytes();
+        let bytes = group_service::domain::GroupId::generate()
+            .uuid()
+            .into_bytes();
         let id = TraceId::from_bytes(bytes);
         let caller = SpanId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
-        traces().lock().expect("no test panics here").insert(id, watch::Sender::default());
+        traces()
+            .lock()
+            .expect("no test panics here")
+            .insert(id, watch::Sender::default());
         Self { id, caller }
     }
 
@@ -73,12 +81,19 @@ impl Trace {
         };
         let server = |spans: &Vec<Recorded>| spans.iter().any(|span| span.kind == SpanKind::Server);
         let spans = tokio::time::timeout(Duration::from_secs(10), ended.wait_for(server)).await;
-        spans.expect("the call has a server span").expect("never closed").clone()
+        spans
+            .expect("the call has a server span")
+            .expect("never closed")
+            .clone()
     }
 
     /// How many statements the call took.
     pub(crate) async fn statements(&self) -> usize {
-        self.spans().await.iter().filter(|span| span.is_statement()).count()
+        self.spans()
+            .await
+            .iter()
+            .filter(|span| span.is_statement())
+            .count()
     }
 }
 
@@ -86,7 +101,9 @@ impl Trace {
 pub(crate) fn record() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let provider = SdkTracerProvider::builder().with_span_processor(Recorder).build();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(Recorder)
+            .build();
         let log = "off".parse().expect("a filter");
         tracing::subscriber::set_global_default(telemetry::subscriber(log, &provider))
             .expect("the first subscriber of this process");
@@ -105,7 +122,9 @@ impl SpanProcessor for Recorder {
 
     fn on_end(&self, span: SpanData) {
         let traces = traces().lock().expect("no test panics here");
-        let Some(spans) = traces.get(&span.span_context.trace_id()) else { return };
+        let Some(spans) = traces.get(&span.span_context.trace_id()) else {
+            return;
+        };
         let span = Recorded {
             name: span.name.into_owned(),
             id: span.span_context.span_id(),

@@ -21,7 +21,10 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn fields(&self) -> Vec<&str> {
-        self.violations.iter().map(|(field, _)| field.as_str()).collect()
+        self.violations
+            .iter()
+            .map(|(field, _)| field.as_str())
+            .collect()
     }
 }
 
@@ -29,11 +32,21 @@ impl Told {
 pub(crate) fn told<T: Debug>(result: Result<Response<T>, Status>) -> Told {
     let status = result.expect_err("the call fails");
     let details = status.get_error_details();
-    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "groups.v1");
     assert!(!status.message().is_empty());
     let text = format!("{status:?}").to_lowercase();
-    for secret in ["sqlite", "sqlx", "sea_orm", "select ", "insert ", ".db", "constraint"] {
+    for secret in [
+        "sqlite",
+        "sqlx",
+        "sea_orm",
+        "select ",
+        "insert ",
+        ".db",
+        "constraint",
+    ] {
         assert!(!text.contains(secret), "{secret} leaves in {status:?}");
     }
     Told {

@@ -66,7 +66,9 @@ impl World {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                server::run(listener, db, stopped).await.expect("the server runs");
+                server::run(listener, db, stopped)
+                    .await
+                    .expect("the server runs");
             }
         });
         let channel = Channel::from_shared(format!("http://{address}"))
@@ -75,9 +77,9 @@ impl World {
             .await
             .expect("the server accepts");
         let mut world = Self {
-            groups: Groups::with_interceptor(channel.clone(), Inject::default()),
-            roles: Roles::with_interceptor(channel.clone(), Inject::default()),
-            users: Users::with_interceptor(channel.clone(), Inject::default()),
+            groups: Groups::new(InterceptedService::new(channel.clone(), Inject::default())),
+            roles: Roles::new(InterceptedService::new(channel.clone(), Inject::default())),
+            users: Users::new(InterceptedService::new(channel.clone(), Inject::default())),
             channel,
             db,
             path,
@@ -93,9 +95,16 @@ impl World {
     pub(crate) fn trace(&mut self, trace: Option<Trace>) {
         let inject = Inject(trace);
         let channel = &self.channel;
-        self.groups = Groups::with_interceptor(channel.clone(), inject.clone());
-        self.roles = Roles::with_interceptor(channel.clone(), inject.clone());
-        self.users = Users::with_interceptor(channel.clone(), inject);
+        self.groups = Groups::new(InterceptedService::new(channel.clone(), inject.clone()));
+        self.roles = Roles::new(InterceptedService::new(channel.clone(), inject.clone()));
+        self.users = Users::new(InterceptedService::new(channel.clone(), inject));
+    }
+
+    /// Further calls belong to a new trace.
+    pub(crate) fn traced(&mut self) -> Trace {
+        let trace = Trace::new();
+        self.trace(Some(trace));
+        trace
     }
 
     /// Stops the server and waits for its end.
@@ -107,9 +116,16 @@ impl World {
     }
 
     pub(crate) async fn role(&self, name: &str) -> pb::Role {
-        let request = pb::CreateRoleRequest { name: name.into(), ..Default::default() };
+        let request = pb::CreateRoleRequest {
+            name: name.into(),
+            ..Default::default()
+        };
         let response = self.roles.clone().create_role(request).await;
-        response.expect("the role is created").into_inner().role.expect("a role")
+        response
+            .expect("the role is created")
+            .into_inner()
+            .role
+            .expect("a role")
     }
 
     /// `count` roles, their ids.
@@ -123,15 +139,29 @@ impl World {
 
     pub(crate) async fn group(&self, title: &str, role_ids: &[&str]) -> pb::Group {
         let role_ids = role_ids.iter().map(ToString::to_string).collect();
-        let request = pb::CreateGroupRequest { title: title.into(), role_ids };
+        let request = pb::CreateGroupRequest {
+            title: title.into(),
+            role_ids,
+        };
         let response = self.groups.clone().create_group(request).await;
-        response.expect("the group is created").into_inner().group.expect("a group")
+        response
+            .expect("the group is created")
+            .into_inner()
+            .group
+            .expect("a group")
     }
 
     pub(crate) async fn user(&self, username: &str) -> pb::User {
-        let request = pb::CreateUserRequest { username: username.into(), ..Default::default() };
+        let request = pb::CreateUserRequest {
+            username: username.into(),
+            ..Default::default()
+        };
         let response = self.users.clone().create_user(request).await;
-        response.expect("the user is created").into_inner().user.expect("a user")
+        response
+            .expect("the user is created")
+            .into_inner()
+            .user
+            .expect("a user")
     }
 
     /// `count` users, their ids.
@@ -144,20 +174,39 @@ impl World {
     }
 
     pub(crate) async fn assign(&self, group_id: &str, user_id: &str) {
-        let request = pb::AssignUserRequest { group_id: group_id.into(), user_id: user_id.into() };
-        self.groups.clone().assign_user(request).await.expect("the user is assigned");
+        let request = pb::AssignUserRequest {
+            group_id: group_id.into(),
+            user_id: user_id.into(),
+        };
+        self.groups
+            .clone()
+            .assign_user(request)
+            .await
+            .expect("the user is assigned");
     }
 
     pub(crate) async fn get_group(&self, group_id: &str) -> pb::Group {
-        let request = pb::GetGroupRequest { group_id: group_id.into() };
+        let request = pb::GetGroupRequest {
+            group_id: group_id.into(),
+        };
         let response = self.groups.clone().get_group(request).await;
-        response.expect("the group is there").into_inner().group.expect("a group")
+        response
+            .expect("the group is there")
+            .into_inner()
+            .group
+            .expect("a group")
     }
 
     pub(crate) async fn get_role(&self, role_id: &str) -> pb::Role {
-        let request = pb::GetRoleRequest { role_id: role_id.into() };
+        let request = pb::GetRoleRequest {
+            role_id: role_id.into(),
+        };
         let response = self.roles.clone().get_role(request).await;
-        response.expect("the role is there").into_inner().role.expect("a role")
+        response
+            .expect("the role is there")
+            .into_inner()
+            .role
+            .expect("a role")
     }
 }
 

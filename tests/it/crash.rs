@@ -1,0 +1,234 @@
+//! SIGKILL under writers: what was acknowledged is there afterwards, whole, and nothing is half there.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use group_service::pb;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use tokio::task::JoinSet;
+
+use crate::{
+    group::{create, update},
+    harness::Process,
+};
+
+const CRASHES: usize = 20;
+const WRITERS: usize = 16;
+
+/// A group: title, roles, and whether the user is in it.
+type State = (String, Vec<String>, bool);
+/// The groups that were acknowledged, each with the states that it may be in: the one last acknowledged, and
+/// the one that a call under way would bring it to.
+type Acknowledged = BTreeMap<String, Vec<State>>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_by_a_crash() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("crash.db");
+    let server = Process::start(&path).await;
+    let (_, mut roles, mut users) = server.clients().await;
+    let mut role_ids = Vec::new();
+    for number in 0..3 {
+        let request = pb::CreateRoleRequest {
+            name: format!("role {number}"),
+            ..Default::default()
+        };
+        let role = roles
+            .create_role(request)
+            .await
+            .expect("created")
+            .into_inner()
+            .role;
+        role_ids.push(role.expect("a role").id);
+    }
+    let request = pb::CreateUserRequest {
+        username: "ann".into(),
+        ..Default::default()
+    };
+    let user = users
+        .create_user(request)
+        .await
+        .expect("created")
+        .into_inner()
+        .user
+        .expect("a user");
+    drop((roles, users));
+
+    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
+    let mut server = server;
+    for crash in 0..CRASHES {
+        let before = acknowledged.lock().expect("no writer panics").len();
+        let mut writers = JoinSet::new();
+        for writer in 0..WRITERS {
+            let channel = server.connect().await;
+            let (acknowledged, role_ids) = (acknowledged.clone(), role_ids.clone());
+            let user_id = user.id.clone();
+            writers.spawn(async move {
+                let prefix = format!("{crash}.{writer}");
+                write(channel, &prefix, &role_ids, &user_id, &acknowledged).await;
+            });
+        }
+        // Killed in the middle of it, after a number of acknowledged groups that differs each time.
+        let enough = before + 20 + crash * 5;
+        let reached = async {
+            while acknowledged.lock().expect("no writer panics").len() < enough {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), reached)
+            .await
+            .expect("the writers write");
+        server.kill().await;
+        // They see the connection break, and end.
+        writers.join_all().await;
+
+        server = Process::start(&path).await;
+        let (mut groups, ..) = server.clients().await;
+        let there = everything(&mut groups, &user.id).await;
+        for (id, expected) in acknowledged.lock().expect("no writer panics").iter() {
+            let state = there
+                .get(id)
+                .unwrap_or_else(|| panic!("crash {crash}: {expected:?} is lost"));
+            assert!(
+                expected.contains(state),
+                "crash {crash}: {state:?} is not of {expected:?}"
+            );
+        }
+        for (id, (title, roles, _)) in &there {
+            assert!(
+                !roles.is_empty(),
+                "crash {crash}: half a group {id} {title}"
+            );
+        }
+        // What was under way may have been written without being acknowledged: known from now on.
+        *acknowledged.lock().expect("no writer panics") = there
+            .into_iter()
+            .map(|(id, state)| (id, vec![state]))
+            .collect();
+        assert_consistent(&path).await;
+    }
+    server.stop().await;
+    assert_consistent(&path).await;
+}
+
+/// Writes until the connection breaks, noting what is acknowledged, and what may be.
+async fn write(
+    channel: tonic::transport::Channel,
+    prefix: &str,
+    role_ids: &[String],
+    user_id: &str,
+    acknowledged: &Mutex<Acknowledged>,
+) {
+    let mut groups = pb::group_service_client::GroupServiceClient::new(channel);
+    for number in 0.. {
+        let title = format!("{prefix}.{number}");
+        let ids: Vec<_> = role_ids.iter().map(String::as_str).collect();
+        let Ok(group) = groups.create_group(create(&title, &ids)).await else {
+            return;
+        };
+        let id = group.into_inner().group.expect("a group").id;
+        let may_be = |states: &[&State]| {
+            let states = states.iter().map(|state| (*state).clone()).collect();
+            acknowledged
+                .lock()
+                .expect("no writer panics")
+                .insert(id.clone(), states);
+        };
+        let created = (title.clone(), role_ids.to_vec(), false);
+        let assigned = (title.clone(), role_ids.to_vec(), true);
+        let renamed = (format!("{title} renamed"), role_ids[..2].to_vec(), true);
+
+        may_be(&[&created, &assigned]);
+        let request = crate::member::assign(&id, user_id);
+        if groups.assign_user(request).await.is_err() {
+            return;
+        }
+        may_be(&[&assigned, &renamed]);
+        let request = pb::UpdateGroupRequest {
+            title: Some(renamed.0.clone()),
+            remove_role_ids: vec![role_ids[2].clone()],
+            ..update(&id)
+        };
+        if groups.update_group(request).await.is_err() {
+            return;
+        }
+        may_be(&[&renamed]);
+    }
+}
+
+async fn everything(
+    groups: &mut pb::group_service_client::GroupServiceClient<tonic::transport::Channel>,
+    user_id: &str,
+) -> BTreeMap<String, State> {
+    let mut all = BTreeMap::new();
+    for (filter, member) in [("", false), (user_id, true)] {
+        let mut request = pb::ListGroupsRequest {
+            page_size: 1000,
+            user_id: filter.into(),
+            ..Default::default()
+        };
+        loop {
+            let page = groups
+                .list_groups(request.clone())
+                .await
+                .expect("listed")
+                .into_inner();
+            for group in page.groups {
+                let roles = group.roles.into_iter().map(|role| role.id).collect();
+                all.insert(group.id, (group.title, roles, member));
+            }
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+    }
+    all
+}
+
+/// Looks at the file itself: whole, without dangling rows, and its counts those of its rows.
+pub(crate) async fn assert_consistent(path: &Path) {
+    let db = Database::connect(format!("sqlite:{}?mode=ro", path.display()))
+        .await
+        .expect("opens");
+    assert_eq!(strings(&db, "PRAGMA integrity_check").await, ["ok"]);
+    assert_eq!(
+        strings(&db, "SELECT \"table\" FROM pragma_foreign_key_check").await,
+        [""; 0]
+    );
+    for (what, sql) in [
+        (
+            "role_count",
+            "SELECT title FROM groups g WHERE role_count < 1
+               OR role_count <> (SELECT count(*) FROM group_roles WHERE group_id = g.id)",
+        ),
+        (
+            "user_count",
+            "SELECT title FROM groups g
+              WHERE user_count <> (SELECT count(*) FROM group_users WHERE group_id = g.id)",
+        ),
+        (
+            "group_count",
+            "SELECT name FROM roles r
+              WHERE group_count <> (SELECT count(*) FROM group_roles WHERE role_id = r.id)",
+        ),
+    ] {
+        assert_eq!(strings(&db, sql).await, [""; 0], "wrong {what}");
+    }
+    db.close().await.expect("closes");
+}
+
+async fn strings(db: &DatabaseConnection, sql: &str) -> Vec<String> {
+    let statement = Statement::from_string(db.get_database_backend(), sql);
+    let rows = db
+        .query_all_raw(statement)
+        .await
+        .expect("the statement runs");
+    rows.iter()
+        .map(|row| row.try_get_by_index(0).expect("a text"))
+        .collect()
+}

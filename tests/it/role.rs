@@ -1,0 +1,354 @@
+//! RoleService.
+
+use group_service::pb;
+
+use crate::{
+    contract::{Failure, Success},
+    harness::{id, told},
+};
+
+pub(crate) fn successes() -> Vec<Success> {
+    vec![
+        Success {
+            rpc: "CreateRole",
+            run: |w| {
+                Box::pin(async move {
+                    let trace = w.traced();
+                    let request = pb::CreateRoleRequest {
+                        name: " Editor ".into(),
+                        description: "Writes\n\tpages. ".into(),
+                    };
+                    let role = w
+                        .roles
+                        .create_role(request)
+                        .await
+                        .expect("created")
+                        .into_inner();
+                    let role = role.role.expect("a role");
+                    assert_eq!(
+                        (role.name.as_str(), role.description.as_str()),
+                        ("Editor", "Writes\n\tpages.")
+                    );
+                    assert_eq!(role.group_count, 0);
+                    assert_eq!(role.create_time, role.update_time);
+                    w.trace(None);
+                    assert_eq!(w.get_role(&role.id).await, role);
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "GetRole",
+            run: |w| {
+                Box::pin(async move {
+                    let role = w.role("Editor").await;
+                    let trace = w.traced();
+                    assert_eq!(w.get_role(&role.id).await, role);
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "ListRoles",
+            run: |w| {
+                Box::pin(async move {
+                    let (b, a) = (w.role("B side").await, w.role("A SIDE").await);
+                    w.role("Other").await;
+                    let trace = w.traced();
+                    let request = pb::ListRolesRequest {
+                        query: "side".into(),
+                        ..Default::default()
+                    };
+                    let list = w
+                        .roles
+                        .list_roles(request)
+                        .await
+                        .expect("listed")
+                        .into_inner();
+                    assert_eq!(list.roles, [a, b]);
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "UpdateRole",
+            run: |w| {
+                Box::pin(async move {
+                    let before = w.role("Editor").await;
+                    let trace = w.traced();
+                    let request = pb::UpdateRoleRequest {
+                        description: Some("Writes pages.".into()),
+                        etag: before.etag.clone(),
+                        ..update(&before.id)
+                    };
+                    let after = w
+                        .roles
+                        .update_role(request)
+                        .await
+                        .expect("updated")
+                        .into_inner();
+                    let after = after.role.expect("a role");
+                    assert_eq!(
+                        (after.name.as_str(), after.description.as_str()),
+                        ("Editor", "Writes pages.")
+                    );
+                    assert_ne!(after.etag, before.etag);
+                    w.trace(None);
+                    assert_eq!(w.get_role(&before.id).await, after);
+                    // The same again changes nothing; an empty description is a description.
+                    let request = pb::UpdateRoleRequest {
+                        name: Some("Editor".into()),
+                        ..update(&before.id)
+                    };
+                    let same = w
+                        .roles
+                        .update_role(request)
+                        .await
+                        .expect("updated")
+                        .into_inner();
+                    assert_eq!(same.role, Some(after));
+                    let request = pb::UpdateRoleRequest {
+                        name: Some("Author".into()),
+                        description: Some(String::new()),
+                        ..update(&before.id)
+                    };
+                    let role = w
+                        .roles
+                        .update_role(request)
+                        .await
+                        .expect("updated")
+                        .into_inner();
+                    let role = role.role.expect("a role");
+                    assert_eq!(
+                        (role.name.as_str(), role.description.as_str()),
+                        ("Author", "")
+                    );
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "DeleteRole",
+            run: |w| {
+                Box::pin(async move {
+                    let role = w.role("Editor").await;
+                    let trace = w.traced();
+                    w.roles
+                        .delete_role(delete(&role.id))
+                        .await
+                        .expect("deleted");
+                    w.trace(None);
+                    assert_eq!(
+                        told(w.roles.get_role(get(&role.id)).await).reason,
+                        "ROLE_NOT_FOUND"
+                    );
+                    // Its name is free again.
+                    w.role("EDITOR").await;
+                    trace
+                })
+            },
+        },
+    ]
+}
+
+pub(crate) fn failures() -> Vec<Failure> {
+    vec![
+        Failure {
+            rpc: "CreateRole",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::CreateRoleRequest {
+                        name: " ".into(),
+                        description: "x".repeat(1001),
+                    };
+                    let told = told(w.roles.create_role(request).await);
+                    assert_eq!(told.fields(), ["name", "description"]);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "CreateRole",
+            reason: "ROLE_NAME_TAKEN",
+            run: |w| {
+                Box::pin(async move {
+                    w.role("Straße").await;
+                    let request = pb::CreateRoleRequest {
+                        name: "STRASSE".into(),
+                        ..Default::default()
+                    };
+                    told(w.roles.create_role(request).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "GetRole",
+            reason: "INVALID_REQUEST",
+            run: |w| Box::pin(async move { told(w.roles.get_role(get("")).await) }),
+        },
+        Failure {
+            rpc: "GetRole",
+            reason: "ROLE_NOT_FOUND",
+            run: |w| {
+                Box::pin(async move {
+                    let absent = id();
+                    let told = told(w.roles.get_role(get(&absent)).await);
+                    assert_eq!(told.metadata["role_ids"], absent);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "ListRoles",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::ListRolesRequest {
+                        page_size: -1,
+                        query: "\0".into(),
+                        order_by: "title".into(),
+                        ..Default::default()
+                    };
+                    let told = told(w.roles.list_roles(request).await);
+                    assert_eq!(told.fields(), ["query", "order_by", "page_size"]);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "UpdateRole",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::UpdateRoleRequest {
+                        name: Some("x".repeat(256)),
+                        description: Some("\u{1b}[31m".into()),
+                        ..update("r")
+                    };
+                    let told = told(w.roles.update_role(request).await);
+                    assert_eq!(told.fields(), ["role_id", "name", "description"]);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "UpdateRole",
+            reason: "ROLE_NOT_FOUND",
+            run: |w| Box::pin(async move { told(w.roles.update_role(update(&id())).await) }),
+        },
+        Failure {
+            rpc: "UpdateRole",
+            reason: "ROLE_NAME_TAKEN",
+            run: |w| {
+                Box::pin(async move {
+                    w.role("Editor").await;
+                    let role = w.role("Author").await;
+                    let request = pb::UpdateRoleRequest {
+                        name: Some("editor".into()),
+                        ..update(&role.id)
+                    };
+                    let told = told(w.roles.update_role(request).await);
+                    assert_eq!(w.get_role(&role.id).await, role);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "UpdateRole",
+            reason: "ETAG_MISMATCH",
+            run: |w| {
+                Box::pin(async move {
+                    let role = w.role("Editor").await;
+                    let request = pb::UpdateRoleRequest {
+                        etag: "0".into(),
+                        ..update(&role.id)
+                    };
+                    told(w.roles.update_role(request).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "DeleteRole",
+            reason: "INVALID_REQUEST",
+            run: |w| Box::pin(async move { told(w.roles.delete_role(delete("r")).await) }),
+        },
+        Failure {
+            rpc: "DeleteRole",
+            reason: "ROLE_NOT_FOUND",
+            run: |w| {
+                Box::pin(async move {
+                    let absent = id();
+                    let request = pb::DeleteRoleRequest {
+                        allow_missing: true,
+                        ..delete(&absent)
+                    };
+                    w.roles
+                        .delete_role(request)
+                        .await
+                        .expect("a success where that is allowed");
+                    told(w.roles.delete_role(delete(&absent)).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "DeleteRole",
+            reason: "ROLE_IN_USE",
+            run: |w| {
+                Box::pin(async move {
+                    let role = w.role("Editor").await;
+                    let mut groups = Vec::new();
+                    for number in 1..=11 {
+                        groups.push(w.group(&format!("Team {number}"), &[&role.id]).await);
+                    }
+                    let told = told(w.roles.delete_role(delete(&role.id)).await);
+                    assert_eq!(told.metadata["group_count"], "11");
+                    // The first ten, by title: numbers by their value.
+                    let expected: Vec<_> = groups[..10]
+                        .iter()
+                        .map(|g| (g.id.clone(), g.title.clone()))
+                        .collect();
+                    assert_eq!(told.preconditions, expected);
+                    assert_eq!(w.get_role(&role.id).await.group_count, 11);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "DeleteRole",
+            reason: "ETAG_MISMATCH",
+            run: |w| {
+                Box::pin(async move {
+                    let role = w.role("Editor").await;
+                    let request = pb::DeleteRoleRequest {
+                        etag: "x".into(),
+                        ..delete(&role.id)
+                    };
+                    let told = told(w.roles.delete_role(request).await);
+                    assert_eq!(w.get_role(&role.id).await, role);
+                    told
+                })
+            },
+        },
+    ]
+}
+
+fn get(role_id: &str) -> pb::GetRoleRequest {
+    pb::GetRoleRequest {
+        role_id: role_id.into(),
+    }
+}
+
+fn update(role_id: &str) -> pb::UpdateRoleRequest {
+    pb::UpdateRoleRequest {
+        role_id: role_id.into(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn delete(role_id: &str) -> pb::DeleteRoleRequest {
+    pb::DeleteRoleRequest {
+        role_id: role_id.into(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,136 @@
+//! How many statements a call takes: as many for much as for little.
+
+use group_service::pb;
+
+use crate::{
+    group::create,
+    harness::World,
+    member::{assign_all, unassign_all},
+};
+
+#[tokio::test]
+async fn a_call_takes_as_many_statements_for_much_as_for_little() {
+    let mut w = World::start().await;
+    let roles = w.many_roles("role", 100).await;
+    let users = w.many_users("user", 1001).await;
+    let roles: Vec<_> = roles.iter().map(String::as_str).collect();
+
+    let mut created = Vec::new();
+    let mut statements = Vec::new();
+    for (title, roles) in [("small", &roles[..1]), ("large", &roles[..])] {
+        let trace = w.traced();
+        created.push(w.group(title, roles).await.id);
+        statements.push(trace.statements().await);
+    }
+    same("CreateGroup with 1 and with 100 roles", &statements, 3);
+
+    statements.clear();
+    for id in &created {
+        let trace = w.traced();
+        w.get_group(id).await;
+        statements.push(trace.statements().await);
+    }
+    same("GetGroup with 1 and with 100 roles", &statements, 1);
+
+    statements.clear();
+    for id in &created {
+        let trace = w.traced();
+        let request = pb::ListRolesInGroupRequest {
+            group_id: id.clone(),
+            page_size: 1000,
+            ..Default::default()
+        };
+        w.groups.list_roles_in_group(request).await.expect("listed");
+        statements.push(trace.statements().await);
+    }
+    same("ListRolesInGroup of 1 and of 100", &statements, 1);
+
+    statements.clear();
+    for batch in [&users[..1], &users[1..]] {
+        let trace = w.traced();
+        let response = w
+            .groups
+            .batch_assign_users(assign_all(&created[0], batch))
+            .await;
+        assert_eq!(
+            response.expect("assigned").into_inner().assigned_count as usize,
+            batch.len()
+        );
+        statements.push(trace.statements().await);
+    }
+    same("BatchAssignUsers of 1 and of 1,000", &statements, 3);
+
+    statements.clear();
+    for page_size in [10, 1000] {
+        let trace = w.traced();
+        let request = pb::ListUsersInGroupRequest {
+            page_size,
+            ..crate::member::users_in(&created[0])
+        };
+        let page = w
+            .groups
+            .list_users_in_group(request)
+            .await
+            .expect("listed")
+            .into_inner();
+        assert_eq!(page.users.len(), page_size as usize);
+        statements.push(trace.statements().await);
+    }
+    same("ListUsersInGroup of 10 and of 1,000", &statements, 1);
+
+    statements.clear();
+    for batch in [&users[..1], &users[1..]] {
+        let trace = w.traced();
+        w.groups
+            .batch_unassign_users(unassign_all(&created[0], batch))
+            .await
+            .expect("unassigned");
+        statements.push(trace.statements().await);
+    }
+    same("BatchUnassignUsers of 1 and of 1,000", &statements, 3);
+
+    statements.clear();
+    w.trace(None);
+    for number in 0..998 {
+        w.groups
+            .create_group(create(&format!("g {number}"), &roles[..2]))
+            .await
+            .expect("created");
+    }
+    for page_size in [10, 1000] {
+        let trace = w.traced();
+        let request = pb::ListGroupsRequest {
+            page_size,
+            with_total_size: true,
+            ..Default::default()
+        };
+        let page = w
+            .groups
+            .list_groups(request)
+            .await
+            .expect("listed")
+            .into_inner();
+        assert_eq!(page.groups.len(), page_size as usize);
+        statements.push(trace.statements().await);
+    }
+    same("ListGroups of 10 and of 1,000, counted", &statements, 3);
+
+    statements.clear();
+    w.trace(None);
+    let small = w.group("update me", &roles[..1]).await.id;
+    for add in [&roles[1..2], &roles[2..]] {
+        let trace = w.traced();
+        let request = pb::UpdateGroupRequest {
+            group_id: small.clone(),
+            add_role_ids: add.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        w.groups.update_group(request).await.expect("updated");
+        statements.push(trace.statements().await);
+    }
+    same("UpdateGroup adding 1 and 98 roles", &statements, 5);
+}
+
+fn same(what: &str, statements: &[usize], expected: usize) {
+    assert_eq!(statements, [expected; 2], "{what}");
+}

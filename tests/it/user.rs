@@ -1,0 +1,348 @@
+//! UserService.
+
+use group_service::pb;
+
+use crate::{
+    contract::{Failure, Success},
+    harness::{World, id, told},
+};
+
+pub(crate) fn successes() -> Vec<Success> {
+    vec![
+        Success {
+            rpc: "CreateUser",
+            run: |w| {
+                Box::pin(async move {
+                    let trace = w.traced();
+                    let user = w
+                        .users
+                        .create_user(ann())
+                        .await
+                        .expect("created")
+                        .into_inner();
+                    let user = user.user.expect("a user");
+                    assert_eq!(
+                        (user.first_name.as_str(), user.last_name.as_str()),
+                        ("Ann", "Lee")
+                    );
+                    assert_eq!(user.username, "ann@shop.example");
+                    assert_eq!(user.status(), pb::UserStatus::Active);
+                    assert_eq!(user.create_time, user.update_time);
+                    w.trace(None);
+                    assert_eq!(get_user(w, &user.id).await, user);
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "GetUser",
+            run: |w| {
+                Box::pin(async move {
+                    let user = w.user("ann").await;
+                    let trace = w.traced();
+                    assert_eq!(get_user(w, &user.id).await, user);
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "ListUsers",
+            run: |w| {
+                Box::pin(async move {
+                    let ann = w
+                        .users
+                        .create_user(ann())
+                        .await
+                        .expect("created")
+                        .into_inner()
+                        .user;
+                    let bob = w.user("Bob").await;
+                    let trace = w.traced();
+                    let list = w.users.list_users(pb::ListUsersRequest::default()).await;
+                    let list = list.expect("listed").into_inner();
+                    assert_eq!(list.users, [ann.clone().expect("a user"), bob]);
+                    w.trace(None);
+                    // In the username, in either name, and in both together, in any case.
+                    for query in ["SHOP", "ann", "lee", "ann le"] {
+                        let request = pb::ListUsersRequest {
+                            query: query.into(),
+                            ..Default::default()
+                        };
+                        let list = w
+                            .users
+                            .list_users(request)
+                            .await
+                            .expect("listed")
+                            .into_inner();
+                        assert_eq!(list.users, [ann.clone().expect("a user")], "{query}");
+                    }
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "UpdateUser",
+            run: |w| {
+                Box::pin(async move {
+                    let before = w.user("ann").await;
+                    let trace = w.traced();
+                    let request = pb::UpdateUserRequest {
+                        first_name: Some("Ann".into()),
+                        status: Some(pb::UserStatus::Blocked.into()),
+                        etag: before.etag.clone(),
+                        ..update(&before.id)
+                    };
+                    let after = w
+                        .users
+                        .update_user(request)
+                        .await
+                        .expect("updated")
+                        .into_inner();
+                    let after = after.user.expect("a user");
+                    assert_eq!(
+                        (after.username.as_str(), after.first_name.as_str()),
+                        ("ann", "Ann")
+                    );
+                    assert_eq!(after.status(), pb::UserStatus::Blocked);
+                    assert_ne!(after.etag, before.etag);
+                    w.trace(None);
+                    assert_eq!(get_user(w, &before.id).await, after);
+                    let same = w
+                        .users
+                        .update_user(update(&before.id))
+                        .await
+                        .expect("no change");
+                    assert_eq!(same.into_inner().user, Some(after));
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "DeleteUser",
+            run: |w| {
+                Box::pin(async move {
+                    let (role, user) = (w.role("A").await, w.user("ann").await);
+                    let (one, other) = (
+                        w.group("1", &[&role.id]).await,
+                        w.group("2", &[&role.id]).await,
+                    );
+                    w.assign(&one.id, &user.id).await;
+                    w.assign(&other.id, &user.id).await;
+                    let trace = w.traced();
+                    let request = pb::DeleteUserRequest {
+                        etag: user.etag,
+                        ..delete(&user.id)
+                    };
+                    w.users.delete_user(request).await.expect("deleted");
+                    w.trace(None);
+                    // Its associations went along.
+                    assert_eq!(w.get_group(&one.id).await, one);
+                    assert_eq!(w.get_group(&other.id).await, other);
+                    trace
+                })
+            },
+        },
+    ]
+}
+
+pub(crate) fn failures() -> Vec<Failure> {
+    vec![
+        Failure {
+            rpc: "CreateUser",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::CreateUserRequest {
+                        username: String::new(),
+                        first_name: "\n-\n-".into(),
+                        last_name: "x".repeat(256),
+                    };
+                    let told = told(w.users.create_user(request).await);
+                    assert_eq!(told.fields(), ["username", "first_name", "last_name"]);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "CreateUser",
+            reason: "USERNAME_TAKEN",
+            run: |w| {
+                Box::pin(async move {
+                    w.user("Ann").await;
+                    let request = pb::CreateUserRequest {
+                        username: "aNN".into(),
+                        ..Default::default()
+                    };
+                    told(w.users.create_user(request).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "GetUser",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::GetUserRequest {
+                        user_id: "{01890a5d-ac96-774b-bcce-b302099a8057}".into(),
+                    };
+                    told(w.users.get_user(request).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "GetUser",
+            reason: "USER_NOT_FOUND",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::GetUserRequest { user_id: id() };
+                    told(w.users.get_user(request).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "ListUsers",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::ListUsersRequest {
+                        page_size: i32::MIN,
+                        status: 7,
+                        order_by: "username asc".into(),
+                        ..Default::default()
+                    };
+                    let told = told(w.users.list_users(request).await);
+                    assert_eq!(told.fields(), ["status", "order_by", "page_size"]);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "UpdateUser",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let request = pb::UpdateUserRequest {
+                        username: Some("\t".into()),
+                        first_name: Some("\u{7f}x".into()),
+                        last_name: Some("\u{85}x\u{85}y".into()),
+                        status: Some(0),
+                        ..update("u")
+                    };
+                    let told = told(w.users.update_user(request).await);
+                    let fields = ["user_id", "username", "first_name", "last_name", "status"];
+                    assert_eq!(told.fields(), fields);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "UpdateUser",
+            reason: "USER_NOT_FOUND",
+            run: |w| Box::pin(async move { told(w.users.update_user(update(&id())).await) }),
+        },
+        Failure {
+            rpc: "UpdateUser",
+            reason: "USERNAME_TAKEN",
+            run: |w| {
+                Box::pin(async move {
+                    w.user("ann").await;
+                    let bob = w.user("bob").await;
+                    let request = pb::UpdateUserRequest {
+                        username: Some("ANN".into()),
+                        ..update(&bob.id)
+                    };
+                    let told = told(w.users.update_user(request).await);
+                    assert_eq!(get_user(w, &bob.id).await, bob);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "UpdateUser",
+            reason: "ETAG_MISMATCH",
+            run: |w| {
+                Box::pin(async move {
+                    let user = w.user("ann").await;
+                    let request = pb::UpdateUserRequest {
+                        etag: "2".into(),
+                        ..update(&user.id)
+                    };
+                    told(w.users.update_user(request).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "DeleteUser",
+            reason: "INVALID_REQUEST",
+            run: |w| Box::pin(async move { told(w.users.delete_user(delete("u")).await) }),
+        },
+        Failure {
+            rpc: "DeleteUser",
+            reason: "USER_NOT_FOUND",
+            run: |w| {
+                Box::pin(async move {
+                    let absent = id();
+                    let request = pb::DeleteUserRequest {
+                        allow_missing: true,
+                        ..delete(&absent)
+                    };
+                    w.users
+                        .delete_user(request)
+                        .await
+                        .expect("a success where that is allowed");
+                    told(w.users.delete_user(delete(&absent)).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "DeleteUser",
+            reason: "ETAG_MISMATCH",
+            run: |w| {
+                Box::pin(async move {
+                    let user = w.user("ann").await;
+                    let request = pb::DeleteUserRequest {
+                        etag: "2".into(),
+                        ..delete(&user.id)
+                    };
+                    let told = told(w.users.delete_user(request).await);
+                    assert_eq!(get_user(w, &user.id).await, user);
+                    told
+                })
+            },
+        },
+    ]
+}
+
+async fn get_user(w: &World, user_id: &str) -> pb::User {
+    let request = pb::GetUserRequest {
+        user_id: user_id.into(),
+    };
+    let response = w.users.clone().get_user(request).await;
+    response
+        .expect("the user is there")
+        .into_inner()
+        .user
+        .expect("a user")
+}
+
+fn ann() -> pb::CreateUserRequest {
+    pb::CreateUserRequest {
+        username: "ann@shop.example".into(),
+        first_name: "Ann ".into(),
+        last_name: "Lee".into(),
+    }
+}
+
+fn update(user_id: &str) -> pb::UpdateUserRequest {
+    pb::UpdateUserRequest {
+        user_id: user_id.into(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn delete(user_id: &str) -> pb::DeleteUserRequest {
+    pb::DeleteUserRequest {
+        user_id: user_id.into(),
+        ..Default::default()
+    }
+}
