@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::filter::Targets;
-
-use crate::store::Location;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
 const DEFAULT_LOG: &str = "info,sea_orm_migration=warn";
@@ -32,10 +30,10 @@ pub struct Config {
         env = "GROUP_SERVICE_DATABASE_URL",
         default_value = "sqlite:group-service.db",
         value_name = "URL",
-        hide_env_values = true,
-        value_parser = Location::parse
+        hide_env_values = true
     )]
-    pub database_url: Location,
+    // Read by `Location::parse`, not here: clap repeats what it refuses, and a URL may hold a password.
+    pub database_url: String,
 
     /// What to log: a level (error, warn, info, debug, trace), or a list such as
     /// `info,group_service=debug`
@@ -68,7 +66,10 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn log_filter(text: &str) -> Result<Targets, String> {
-    text.parse().map_err(|_| {
+    // A word alone would be taken for the name of a target to log everything of.
+    let known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let targets = text.split(',').all(known).then(|| text.parse().ok());
+    targets.flatten().ok_or_else(|| {
         "it must be error, warn, info, debug, trace or off, or a list such as info,sea_orm=debug"
             .to_owned()
     })

@@ -3,7 +3,12 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use group_service::{config::Config, server, store::Db, telemetry};
+use group_service::{
+    config::Config,
+    server,
+    store::{Db, Location},
+    telemetry,
+};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::{
     net::TcpListener,
@@ -34,6 +39,8 @@ async fn run(config: Config) -> Result<(), (u8, String)> {
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 
+    let location = Location::parse(&config.database_url).map_err(|reason| (EXIT_USAGE, reason))?;
+
     // Before the start-up line invites anybody to stop us.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
 
@@ -47,15 +54,15 @@ async fn run(config: Config) -> Result<(), (u8, String)> {
     let address = listener
         .local_addr()
         .map_err(|error| (1, format!("can't tell the address listened on: {error}")))?;
-    let db = Db::open(&config.database_url)
+    let db = Db::open(&location)
         .await
         .map_err(|error| (EXIT_USAGE, error.to_string()))?;
 
     let _ = writeln!(
         std::io::stdout(),
-        "group-service {} listens on {address}, data in {}; try: grpcurl -plaintext {address} list",
+        "group-service {} listens on {address}, data in {location}; \
+         try: grpcurl -plaintext {address} list",
         env!("CARGO_PKG_VERSION"),
-        config.database_url,
     );
     server::run(listener, db, shutdown)
         .await

@@ -88,6 +88,8 @@ pub async fn run(
             watching.abort();
             set_health(&health, ServingStatus::NotServing).await;
             stop.send_replace(true);
+            // Those who watch have been told; their streams would go on for ever.
+            end_watches(health).await;
             tokio::time::timeout(DRAIN_TIMEOUT, serving).await.unwrap_or_else(|_| {
                 tracing::warn!("stopping although some connections are still open");
                 Ok(())
@@ -124,6 +126,12 @@ async fn follow_database(db: &Db, health: &HealthReporter) {
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in SERVICES {
         health.set_service_status(service, status).await;
+    }
+}
+
+async fn end_watches(mut health: HealthReporter) {
+    for service in SERVICES {
+        health.clear_service_status(service).await;
     }
 }
 

@@ -1,6 +1,7 @@
-//! `groups.v1.GroupService`. Its conversions stand in `group/convert.rs`.
+//! `groups.v1.GroupService`. Its conversions stand in `group/convert.rs` and `group/member.rs`.
 
 mod convert;
+mod member;
 
 use tonic::{Request, Response, Status};
 
@@ -122,7 +123,7 @@ impl GroupService for Groups {
         request: Request<pb::BatchAssignUsersRequest>,
     ) -> Result<Response<pb::BatchAssignUsersResponse>, Status> {
         let command = AssignUsers::try_from(request.into_inner())?;
-        let assigned_count = convert::count(store::write(&self.0, command).await?);
+        let assigned_count = member::count(store::write(&self.0, command).await?);
         Ok(Response::new(pb::BatchAssignUsersResponse {
             assigned_count,
         }))
@@ -133,7 +134,7 @@ impl GroupService for Groups {
         request: Request<pb::BatchUnassignUsersRequest>,
     ) -> Result<Response<pb::BatchUnassignUsersResponse>, Status> {
         let command = UnassignUsers::try_from(request.into_inner())?;
-        let unassigned_count = convert::count(store::write(&self.0, command).await?);
+        let unassigned_count = member::count(store::write(&self.0, command).await?);
         Ok(Response::new(pb::BatchUnassignUsersResponse {
             unassigned_count,
         }))

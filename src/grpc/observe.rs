@@ -68,8 +68,10 @@ where
         let response = call.enter(|| self.inner.call(request));
         Box::pin(async move {
             let mut response = call.instrument(response).await?;
-            // An error before the first message arrives whole; all else ends with the body's trailers.
+            // An error before the first message stands in the headers, and handlers leave the whole of it,
+            // with its cause, beside them. All else ends with the body's trailers.
             let status = response.extensions_mut().remove::<Status>();
+            let status = status.or_else(|| Status::from_header_map(response.headers()));
             let call = match status {
                 Some(status) => {
                     let refined = refine(&status);

@@ -51,6 +51,13 @@ impl Location {
         }
         Ok(Self(PathBuf::from(path)))
     }
+
+    /// The write-ahead log, which is there while the database is open, or after a crash.
+    fn log(&self) -> PathBuf {
+        let mut name = self.0.clone().into_os_string();
+        name.push("-wal");
+        name.into()
+    }
 }
 
 impl std::fmt::Display for Location {
@@ -81,9 +88,10 @@ pub(super) async fn open(
 
     // Looked at before anything is changed in it.
     if has_data(&location.0).map_err(fail)? {
-        let looking = connect(location, 1, |options| options.read_only(true))
-            .await
-            .map_err(driver)?;
+        // Without a log beside it nobody has it open: then it is read as it is, and nothing is put beside it.
+        let alone = !location.log().exists();
+        let look = move |options: SqliteConnectOptions| options.read_only(true).immutable(alone);
+        let looking = connect(location, 1, look).await.map_err(driver)?;
         let ours = is_ours(&looking).await;
         looking.close().await.map_err(driver)?;
         ours.map_err(driver)?.map_err(fail)?;

@@ -2,19 +2,19 @@
 
 mod contract;
 mod crash;
-// mod fuzz;
+mod fuzz;
 mod group;
 mod harness;
-// mod house;
-// mod input;
+mod house;
+mod input;
 mod member;
-// mod model;
-// mod outage;
+mod model;
+mod outage;
 mod pages;
-// mod process;
+mod process;
 mod races;
 mod role;
-// mod spans;
+mod spans;
 mod statements;
 mod text;
 // mod tour;

@@ -48,19 +48,21 @@ pub(crate) fn valid_request(method: &MethodDescriptor) -> Vec<u8> {
 }
 
 /// Calls `path` with these bytes as the message.
-pub(crate) async fn call(
-    channel: &Channel,
-    path: &str,
-    message: Vec<u8>,
-) -> Result<Response<Vec<u8>>, Status> {
-    let mut client = tonic::client::Grpc::new(channel.clone());
-    client
-        .ready()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = PathAndQuery::try_from(path).expect("a path");
-    client.unary(Request::new(message), path, Bytes).await
+pub(crate) async fn call(channel: &Channel, path: &str, message: Vec<u8>) -> Answer {
+    send(channel, path, Request::new(message)).await
 }
+
+/// Calls `path` with a message and metadata.
+pub(crate) async fn send(channel: &Channel, path: &str, request: Request<Vec<u8>>) -> Answer {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    let ready = client.ready().await;
+    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = PathAndQuery::try_from(path).expect("a path");
+    client.unary(request, path, Bytes).await
+}
+
+/// What comes back: the bytes of a message, or an error.
+pub(crate) type Answer = Result<Response<Vec<u8>>, Status>;
 
 /// Messages as they are.
 struct Bytes;

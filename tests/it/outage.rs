@@ -1,0 +1,235 @@
+//! A database that is away, or full: callers are told to come back, nothing is half written, and it mends
+//! itself.
+
+use std::{fs::File, io::Write, path::Path, process::Command};
+
+use group_service::pb;
+use prost::Message;
+use tonic::Code;
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+};
+
+use crate::harness::{
+    Process, World, not_run,
+    raw::{self, methods, path, valid_request},
+    told,
+};
+
+#[tokio::test]
+async fn every_rpc_says_that_the_database_is_away() {
+    let w = World::start().await;
+    w.db.clone().close().await;
+    for method in methods() {
+        let answer = raw::call(&w.channel, &path(&method), valid_request(&method)).await;
+        let told = told(answer);
+        assert_eq!(
+            (told.code, &*told.reason),
+            (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+            "{method:?}"
+        );
+        assert!(told.retry, "{method:?} says when to try again");
+    }
+}
+
+#[tokio::test]
+async fn health_is_that_of_the_database_for_each_service() {
+    let mut w = World::start().await;
+    let mut health = HealthClient::new(w.channel.clone());
+    let services = [
+        "",
+        "groups.v1.GroupService",
+        "groups.v1.RoleService",
+        "groups.v1.UserService",
+    ];
+    for service in services {
+        assert_eq!(
+            until(&mut health, service, ServingStatus::Serving).await,
+            ServingStatus::Serving
+        );
+    }
+    let request = HealthCheckRequest {
+        service: "groups.v1.Nothing".into(),
+    };
+    let status = health.check(request).await.expect_err("unknown");
+    assert_eq!(status.code(), Code::NotFound);
+
+    w.db.clone().close().await;
+    for service in services {
+        until(&mut health, service, ServingStatus::NotServing).await;
+    }
+    w.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
+    let Some(disk) = SmallDisk::mount() else {
+        not_run(
+            "a_full_disk_is_an_outage_that_ends_when_there_is_room_again",
+            "can't mount a tmpfs",
+        );
+        return;
+    };
+    let database = disk.path().join("small.db");
+    let server = Process::start(&database).await;
+    let channel = server.connect().await;
+    let (_, mut roles, _) = server.clients().await;
+    let mut health = HealthClient::new(channel);
+    until(&mut health, "", ServingStatus::Serving).await;
+
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let filler = disk.path().join("filler");
+        fill(&filler);
+        // The log has some room left in it; then it has to grow.
+        let refused = loop {
+            let name = format!("role {round} {}", acknowledged.len());
+            let description = "x".repeat(1000);
+            match roles
+                .create_role(pb::CreateRoleRequest { name, description })
+                .await
+            {
+                Ok(role) => acknowledged.push(role.into_inner().role.expect("a role")),
+                refused => break told(refused),
+            }
+            assert!(acknowledged.len() < 10_000, "the disk is never full");
+        };
+        assert_eq!(
+            (refused.code, &*refused.reason),
+            (Code::Unavailable, "DATABASE_UNAVAILABLE")
+        );
+        assert!(refused.retry);
+        until(
+            &mut health,
+            "groups.v1.RoleService",
+            ServingStatus::NotServing,
+        )
+        .await;
+        // What is there can still be read.
+        let list = pb::ListRolesRequest {
+            order_by: "create_time".into(),
+            page_size: 1000,
+            ..Default::default()
+        };
+        let there = roles
+            .list_roles(list)
+            .await
+            .expect("listed")
+            .into_inner()
+            .roles;
+        assert_eq!(there, acknowledged);
+
+        std::fs::remove_file(filler).expect("the filler goes");
+        until(&mut health, "groups.v1.RoleService", ServingStatus::Serving).await;
+        for number in 0..20 {
+            // More than one, so that the writer is seen to work in transactions again.
+            let request = pb::CreateRoleRequest {
+                name: format!("after {round} {number}"),
+                ..Default::default()
+            };
+            let role = roles
+                .create_role(request)
+                .await
+                .expect("there is room again")
+                .into_inner()
+                .role;
+            acknowledged.push(role.expect("a role"));
+        }
+    }
+    crate::crash::assert_consistent(&database).await;
+
+    // The operator learns why, once a call; the caller didn't.
+    let log = server.stop().await;
+    let causes = log
+        .lines()
+        .filter(|line| line.contains("database or disk is full"))
+        .count();
+    assert_eq!(causes, 3, "{log}");
+    assert_eq!(
+        log.matches("the database is unavailable: not serving")
+            .count(),
+        3,
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("the database is available again").count(),
+        3,
+        "{log}"
+    );
+
+    let server = Process::start(&database).await;
+    let (_, mut roles, _) = server.clients().await;
+    let list = pb::ListRolesRequest {
+        order_by: "create_time".into(),
+        page_size: 1000,
+        ..Default::default()
+    };
+    assert_eq!(
+        roles
+            .list_roles(list)
+            .await
+            .expect("listed")
+            .into_inner()
+            .roles,
+        acknowledged
+    );
+    server.stop().await;
+}
+
+/// Waits until the service's health is this one.
+async fn until(
+    health: &mut HealthClient<tonic::transport::Channel>,
+    service: &str,
+    wanted: ServingStatus,
+) -> ServingStatus {
+    let request = HealthCheckRequest {
+        service: service.into(),
+    };
+    assert!(request.encoded_len() < 100);
+    let mut changes = health.watch(request).await.expect("watched").into_inner();
+    let wait = async {
+        loop {
+            let change = changes.message().await.expect("watched").expect("goes on");
+            if change.status == wanted as i32 {
+                return wanted;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait)
+        .await
+        .unwrap_or_else(|_| panic!("{service:?} is never {wanted:?}"))
+}
+
+/// Takes all the room that is left.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("a filler");
+    for size in [4096, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+}
+
+/// A file system of 4 MiB, gone with this value.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mount = ["-t", "tmpfs", "-o", "size=4m", "group-service-test"];
+        let mounted = Command::new("mount").args(mount).arg(dir.path()).output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then_some(Self(dir))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server that a failing test leaves behind may still hold files open.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
