@@ -1,4 +1,4 @@
-//! GroupService: groups and their roles.
+//! `GroupService`: groups and their roles.
 
 use group_service::pb;
 

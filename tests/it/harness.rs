@@ -6,10 +6,10 @@ mod spans;
 mod status;
 mod world;
 
-pub(crate) use process::{Process, binary, free_address};
-pub(crate) use spans::{Recorded, Trace};
+pub(crate) use process::{Process, binary};
+pub(crate) use spans::Trace;
 pub(crate) use status::{Told, told};
-pub(crate) use world::{Groups, Roles, Users, World, id};
+pub(crate) use world::{Groups, World, id};
 
 /// Says loudly that a test could not run here; fails where everything must have run.
 pub(crate) fn not_run(test: &str, why: &str) {

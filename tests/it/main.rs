@@ -1,4 +1,8 @@
 //! Everything that the service promises, seen from outside: over a socket, against a real database.
+#![expect(
+    clippy::expect_used,
+    reason = "a test that can't go on panics, and says what it expected"
+)]
 
 mod contract;
 mod crash;
@@ -17,5 +21,5 @@ mod role;
 mod spans;
 mod statements;
 mod text;
-// mod tour;
+mod tour;
 mod user;

@@ -1,4 +1,4 @@
-//! GroupService: who is in a group.
+//! `GroupService`: who is in a group.
 
 use group_service::pb;
 

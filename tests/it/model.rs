@@ -6,7 +6,7 @@ use group_service::pb;
 use proptest::{prelude::*, test_runner::Config};
 
 use crate::{
-    group::{create, update},
+    group::update,
     harness::{World, told},
     member::{assign, unassign, users_in},
 };
@@ -78,9 +78,9 @@ impl Model {
             Op::CreateUser(user) if self.users.insert(*user) => "OK",
             Op::CreateUser(_) => "USERNAME_TAKEN",
             Op::DeleteUser(user) if self.users.remove(user) => {
-                self.groups
-                    .values_mut()
-                    .for_each(|group| drop(group.users.remove(user)));
+                for group in self.groups.values_mut() {
+                    group.users.remove(user);
+                }
                 "OK"
             }
             Op::DeleteUser(_) => "USER_NOT_FOUND",

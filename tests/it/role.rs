@@ -1,4 +1,4 @@
-//! RoleService.
+//! `RoleService`.
 
 use group_service::pb;
 

@@ -1,4 +1,4 @@
-//! UserService.
+//! `UserService`.
 
 use group_service::pb;
 

@@ -32,12 +32,6 @@ pub(crate) fn binary() -> Command {
     command
 }
 
-/// An address that nobody listens on.
-pub(crate) fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
-}
-
 /// The program, serving.
 #[derive(Debug)]
 pub(crate) struct Process {
