@@ -66,9 +66,11 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn log_filter(text: &str) -> Result<Targets, String> {
-    // A word alone would be taken for the name of a target to log everything of.
-    let known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    let targets = text.split(',').all(known).then(|| text.parse().ok());
+    // A word alone would be taken for the name of a target to log everything of, and nothing for a level.
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let known = |part: &&str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    let known = parts.iter().all(|part| !part.is_empty() && known(part));
+    let targets = known.then(|| parts.join(",").parse().ok());
     targets.flatten().ok_or_else(|| {
         "it must be error, warn, info, debug, trace or off, or a list such as info,sea_orm=debug"
             .to_owned()

@@ -1,4 +1,4 @@
-//! The start-up story: config → telemetry → open and migrate → bind → serve → drain.
+//! The start-up story: config → telemetry → bind → open and migrate → serve → drain.
 
 use std::{io::Write, process::ExitCode};
 

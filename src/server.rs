@@ -24,9 +24,16 @@ const SERVICES: [&str; 4] = [
     "groups.v1.RoleService",
     "groups.v1.UserService",
 ];
-/// How long calls under way may take once the server is asked to stop: some clients hold a stream open
-/// for as long as they can.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long calls under way may take once the server is asked to stop. Then those that still wait for the
+/// database are refused, and there is as long to answer as [`LAST_WORDS`]: 10 seconds are what it may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the refusals may take. A statement under way ends within it.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long closing the database may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A peer that is lost is found out by this.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the database's health is looked at.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -37,7 +44,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// closes the database.
 ///
 /// # Errors
-/// The server can't be set up, or its listener fails.
+/// The server can't be set up.
 pub async fn run(
     listener: TcpListener,
     db: Db,
@@ -64,6 +71,8 @@ pub async fn run(
     };
 
     let serving = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(ObserveLayer(methods(&descriptors)?))
         .add_service(GroupServiceServer::new(Groups(db.clone())))
         .add_service(RoleServiceServer::new(Roles(db.clone())))
@@ -86,19 +95,39 @@ pub async fn run(
         () = shutdown => {
             tracing::info!("stopping: answering the calls under way");
             watching.abort();
+            // Awaited, so that it can't tell of another health any more.
+            let _ = watching.await;
             set_health(&health, ServingStatus::NotServing).await;
             stop.send_replace(true);
             // Those who watch have been told; their streams would go on for ever.
             end_watches(health).await;
-            tokio::time::timeout(DRAIN_TIMEOUT, serving).await.unwrap_or_else(|_| {
-                tracing::warn!("stopping although some connections are still open");
-                Ok(())
-            })
+            drain(&mut serving, &db).await
         }
     };
-    watching.abort();
-    db.close().await;
+    if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("stopping although the database is still busy");
+    }
     Ok(result?)
+}
+
+/// Waits for the answers to the calls under way, but not for ever.
+async fn drain<E>(
+    serving: &mut (impl Future<Output = Result<(), E>> + Unpin),
+    db: &Db,
+) -> Result<(), E> {
+    if let Ok(result) = tokio::time::timeout(DRAIN_TIMEOUT, &mut *serving).await {
+        return result;
+    }
+    tokio::spawn(db.clone().close());
+    tokio::time::timeout(LAST_WORDS, serving)
+        .await
+        .unwrap_or_else(|_| {
+            tracing::warn!("stopping although some connections are still open");
+            Ok(())
+        })
 }
 
 /// Keeps the health of every service that of the database.

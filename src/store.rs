@@ -29,6 +29,8 @@ pub use write::{Write, write};
 pub struct Db {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    /// Apart from the others: a full pool is no dead database.
+    prober: DatabaseConnection,
     /// Whether a write has failed for want of the database since the last probe.
     fault: Arc<watch::Sender<bool>>,
 }
@@ -39,17 +41,18 @@ impl Db {
     /// # Errors
     /// One sentence for the operator on what is wrong with the place or the data there.
     pub async fn open(location: &Location) -> Result<Self, OpenError> {
-        let (writer, reader) = sqlite::open(location).await?;
+        let [writer, reader, prober] = sqlite::open(location).await?;
         Ok(Self {
             writer,
             reader,
+            prober,
             fault: Arc::new(watch::Sender::new(false)),
         })
     }
 
     /// Closes every connection, after what is under way in them.
     pub async fn close(self) {
-        for connection in [self.reader, self.writer] {
+        for connection in [self.prober, self.reader, self.writer] {
             if let Err(error) = connection.close().await {
                 tracing::warn!(error = %error, "closing the database failed");
             }
@@ -65,7 +68,7 @@ impl Db {
     /// Whether the database can be read.
     pub async fn is_readable(&self) -> bool {
         // A probe is nobody's call: it leaves no spans.
-        sqlite::probe_read(&self.reader)
+        sqlite::probe_read(&self.prober)
             .with_subscriber(NoSubscriber::default())
             .await
             .is_ok()

@@ -56,6 +56,8 @@ CREATE TABLE users (
 ) STRICT;
 CREATE INDEX ix_users_username_sort ON users (username_sort, id);
 CREATE INDEX ix_users_created_at ON users (created_at, id);
+CREATE INDEX ix_users_status_username_sort ON users (status, username_sort, id);
+CREATE INDEX ix_users_status_created_at ON users (status, created_at, id);
 
 CREATE TABLE groups (
     id          BLOB    NOT NULL,

@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 const MAX_CHARS: usize = 255;
 /// The longest [`Note`], in Unicode scalar values.
 const MAX_NOTE_CHARS: usize = 1000;
-/// Sort keys are cut to this many bytes: within the index limits of every engine (`InnoDB` has the
-/// tightest, 3,072 bytes a whole index). Texts alike so far are in order of their ids.
+/// Sort keys are cut to this many bytes: within the index limits of every engine (PostgreSQL has the
+/// tightest, 2,704 bytes a row). Texts alike so far are in order of their ids.
 const MAX_SORT_KEY_BYTES: usize = 1000;
 
 /// A title, role name or username: NFC, trimmed, 1 to 255 characters, no control characters.

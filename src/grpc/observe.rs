@@ -1,6 +1,7 @@
 //! Around every call: a server span that continues the caller's trace, and one line in the log.
 
 mod call;
+mod deadline;
 
 use std::{
     collections::HashSet,
@@ -15,7 +16,7 @@ use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
 use self::call::Call;
-use super::status::refine;
+use super::status::{deadline_exceeded, refine};
 
 /// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after.
 #[derive(Clone, Debug)]
@@ -63,11 +64,20 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        // The framework would answer CANCELLED. A write under way is carried out all the same.
+        let deadline = deadline::take(request.headers_mut());
         let mut call = Call::begin(&request, &self.methods.0);
         let response = call.enter(|| self.inner.call(request));
         Box::pin(async move {
-            let mut response = call.instrument(response).await?;
+            let response = call.instrument(response);
+            let mut response = match deadline {
+                None => response.await?,
+                Some(deadline) => match tokio::time::timeout(deadline, response).await {
+                    Ok(response) => response?,
+                    Err(_) => deadline_exceeded().into_http(),
+                },
+            };
             // An error before the first message stands in the headers, and handlers leave the whole of it,
             // with its cause, beside them. All else ends with the body's trailers.
             let status = response.extensions_mut().remove::<Status>();

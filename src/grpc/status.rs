@@ -29,6 +29,16 @@ impl From<Error> for Status {
     }
 }
 
+/// The caller's time is over.
+pub(super) fn deadline_exceeded() -> Status {
+    let message = "the caller's deadline has passed; a write may have been carried out";
+    Status::with_error_details(
+        Code::DeadlineExceeded,
+        message,
+        info("DEADLINE_EXCEEDED", []),
+    )
+}
+
 /// Gives the framework's own refusals, which have no details, a code and details that callers know.
 pub(super) fn refine(status: &Status) -> Option<Status> {
     if !status.details().is_empty() {
@@ -46,7 +56,7 @@ pub(super) fn refine(status: &Status) -> Option<Status> {
             "MESSAGE_TOO_LARGE",
             "the request is larger than 4 MiB",
         ),
-        Code::Unimplemented => (
+        Code::Unimplemented if status.message().is_empty() => (
             Code::Unimplemented,
             "UNIMPLEMENTED",
             "there is no such RPC, or it can't be called this way; list them with: grpcurl ADDRESS list",

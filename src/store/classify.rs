@@ -38,15 +38,19 @@ struct Constraint {
 
 /// SQLite's primary result codes (<https://sqlite.org/rescode.html>).
 mod code {
-    pub(super) const NOMEM: u32 = 7;
+    pub(super) const PERM: u32 = 3;
     pub(super) const BUSY: u32 = 5;
     pub(super) const LOCKED: u32 = 6;
+    pub(super) const NOMEM: u32 = 7;
     pub(super) const READONLY: u32 = 8;
     pub(super) const INTERRUPT: u32 = 9;
     pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
     pub(super) const FULL: u32 = 13;
     pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const PROTOCOL: u32 = 15;
     pub(super) const CONSTRAINT: u32 = 19;
+    pub(super) const NOTADB: u32 = 26;
 }
 
 impl From<DbErr> for Error {
@@ -80,14 +84,17 @@ fn sqlite(database: &dyn sqlx::error::DatabaseError, error: &DbErr) -> Error {
     let cause: Cause = error.clone().into();
     match extended & 0xff {
         code::CONSTRAINT => constraint(database.message(), cause),
-        code::BUSY
-        | code::LOCKED
+        // Another process has held the file for longer than the busy timeout.
+        code::BUSY | code::LOCKED | code::PROTOCOL => Error::Conflict(cause),
+        code::PERM
         | code::NOMEM
         | code::READONLY
         | code::INTERRUPT
         | code::IOERR
+        | code::CORRUPT
         | code::FULL
-        | code::CANTOPEN => Error::Unavailable(cause),
+        | code::CANTOPEN
+        | code::NOTADB => Error::Unavailable(cause),
         _ => Error::Internal(cause),
     }
 }

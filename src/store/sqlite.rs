@@ -19,7 +19,7 @@ use sea_orm::{
 /// How long a call waits for a connection before it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a write waits for another process that holds the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 256;
 const READERS: u32 = 8;
 const MIGRATION_TABLE: &str = "seaql_migrations";
@@ -49,7 +49,9 @@ impl Location {
                 "a `sqlite:` URL must name a file, such as `sqlite:group-service.db`".to_owned(),
             );
         }
-        Ok(Self(PathBuf::from(path)))
+        // Absolute, so that SQLite can't take it for one of its own URIs (`file:…`).
+        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+        Ok(Self(path))
     }
 
     /// The write-ahead log, which is there while the database is open, or after a crash.
@@ -62,8 +64,7 @@ impl Location {
 
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let absolute = std::path::absolute(&self.0);
-        absolute.as_ref().unwrap_or(&self.0).display().fmt(f)
+        self.0.display().fmt(f)
     }
 }
 
@@ -79,13 +80,14 @@ impl std::fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Opens a connection to write through and connections to read through, on this version's schema.
-pub(super) async fn open(
-    location: &Location,
-) -> Result<(DatabaseConnection, DatabaseConnection), OpenError> {
+/// Opens a connection to write through, connections to read through, and one to look whether there is still
+/// something to read, on this version's schema.
+pub(super) async fn open(location: &Location) -> Result<[DatabaseConnection; 3], OpenError> {
     let fail = |reason: String| OpenError(format!("can't open the database {location}: {reason}"));
     let driver = |error: DbErr| fail(innermost(&error));
 
+    // Two servers that start at once on one file must not both migrate it.
+    let _alone = lock(&location.0).await;
     // Looked at before anything is changed in it.
     if has_data(&location.0).map_err(fail)? {
         // Without a log beside it nobody has it open: then it is read as it is, and nothing is put beside it.
@@ -97,9 +99,9 @@ pub(super) async fn open(
         ours.map_err(driver)?.map_err(fail)?;
     }
 
+    create(&location.0).map_err(fail)?;
     let writer = connect(location, 1, |options| {
         options
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // NORMAL can lose the last commits when the power goes.
             .synchronous(SqliteSynchronous::Full)
@@ -113,12 +115,15 @@ pub(super) async fn open(
     let reader = connect(location, READERS, |options| options.read_only(true))
         .await
         .map_err(driver)?;
-    Ok((writer, reader))
+    let prober = connect(location, 1, |options| options.read_only(true))
+        .await
+        .map_err(driver)?;
+    Ok([writer, reader, prober])
 }
 
 /// Reads a page of the file.
-pub(super) async fn probe_read(reader: &DatabaseConnection) -> Result<(), DbErr> {
-    reader
+pub(super) async fn probe_read(prober: &DatabaseConnection) -> Result<(), DbErr> {
+    prober
         .execute_unprepared("SELECT count(*) FROM seaql_migrations")
         .await?;
     Ok(())
@@ -158,13 +163,36 @@ async fn connect(
         })
         .map_sqlx_sqlite_pool_opts(|options| {
             // After some errors SQLite rolls back by itself, and sqlx goes on to think of the connection
-            // as being in a transaction: such a one is closed rather than used again.
+            // as being in a transaction: such a one is closed rather than used again. The ping is behind
+            // the rollback that a dropped transaction has left in the connection's queue.
             options.after_release(|connection, _| {
-                let clean = !connection.is_in_transaction();
-                Box::pin(async move { Ok(clean) })
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
             })
         });
     Database::connect(options).await
+}
+
+/// Waits until no other server opens a database in the same directory. Where the file system has no locks
+/// there is nothing to wait for.
+async fn lock(path: &Path) -> Option<File> {
+    let directory = File::open(path.parent()?).ok()?;
+    let locked = tokio::task::spawn_blocking(move || directory.lock().map(|()| directory));
+    locked.await.ok()?.ok()
+}
+
+/// Creates the file if it isn't there: now, and never again while we run.
+fn create(path: &Path) -> Result<(), String> {
+    let created = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    created
+        .map(drop)
+        .map_err(|error| format!("it can't be created ({error})"))
 }
 
 /// Whether there is a database at `path` to look at; complains about what can't be one.
@@ -186,6 +214,9 @@ fn has_data(path: &Path) -> Result<bool, String> {
     };
     if metadata.is_dir() {
         return Err("it is a directory".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
     }
     if let Err(error) = OpenOptions::new().write(true).open(path) {
         return Err(format!("it can't be written ({error})"));

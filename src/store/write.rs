@@ -32,15 +32,17 @@ pub async fn write<W: Write>(db: &Db, command: W) -> Result<W::Output> {
     let task = {
         let db = db.clone();
         let span = tracing::info_span!("transaction", otel.kind = "internal");
-        tokio::spawn(async move { transact(&db, &command).await }.instrument(span))
+        let work = async move {
+            let result = transact(&db, &command).await;
+            if let Err(Error::Unavailable(_)) = &result {
+                db.fault.send_replace(true);
+            }
+            result
+        };
+        tokio::spawn(work.instrument(span))
     };
-    let result = task
-        .await
-        .unwrap_or_else(|panic| Err(Error::Internal(panic.into())));
-    if let Err(Error::Unavailable(_)) = &result {
-        db.fault.send_replace(true);
-    }
-    result
+    task.await
+        .unwrap_or_else(|panic| Err(Error::Internal(panic.into())))
 }
 
 async fn transact<W: Write>(db: &Db, command: &W) -> Result<W::Output> {

@@ -1,11 +1,13 @@
 //! A server of one's own for every test, and what tests say of its answers.
 
+mod hold;
 mod process;
 pub(crate) mod raw;
 mod spans;
 mod status;
 mod world;
 
+pub(crate) use hold::hold;
 pub(crate) use process::{Process, binary};
 pub(crate) use spans::Trace;
 pub(crate) use status::{Told, told};

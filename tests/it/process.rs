@@ -78,6 +78,8 @@ async fn a_wrong_setting_is_one_sentence_and_exit_code_2() {
             "can't listen on 192.0.2.1:1",
         ),
         (&["--log", "loud"], "must be error, warn, info"),
+        (&["--log", ""], "--log"),
+        (&["--log", "info,"], "must be error, warn, info"),
         (&["--colour"], "--colour"),
         (&["sing"], "sing"),
         (&["serve", "now"], "now"),
@@ -151,6 +153,10 @@ async fn a_database_that_cannot_be_ours_is_refused_and_left_as_it_is() {
         b"SQLite format 3\0 but then something else entirely",
     )
     .expect("written");
+    let made = std::process::Command::new("mkfifo")
+        .arg(path("pipe"))
+        .status();
+    assert!(made.expect("mkfifo runs").success());
     foreign(&path("foreign"), &["CREATE TABLE diary (day TEXT)"]).await;
     Process::start(&path("newer")).await.stop().await;
     foreign(
@@ -167,6 +173,7 @@ async fn a_database_that_cannot_be_ours_is_refused_and_left_as_it_is() {
         ("foreign", "it holds the tables of another program"),
         ("newer", "a newer version of group-service"),
         ("no/where", "there is no directory"),
+        ("pipe", "it is not a file"),
         ("text/file", "text/file"),
     ] {
         let before = everything_in(dir.path());
@@ -218,7 +225,7 @@ async fn a_database_that_cannot_be_written_is_refused() {
     let output = as_nobody(&dir.path().join("new.db"))
         .output()
         .expect("it starts");
-    assert!(refused(&output).contains("unable to open database file"));
+    assert!(refused(&output).contains("it can't be created (Permission denied"));
 }
 
 #[tokio::test]
@@ -364,6 +371,89 @@ async fn sigterm_under_load_answers_every_call_that_was_accepted() {
 }
 
 #[tokio::test]
+async fn a_path_is_a_path_even_if_it_looks_like_a_uri() {
+    let dir = tempfile::tempdir().expect("a directory");
+    foreign(
+        &dir.path().join("diary.db"),
+        &["CREATE TABLE diary (day TEXT)"],
+    )
+    .await;
+    let before = everything_in(dir.path());
+    let mut command = binary();
+    command
+        .current_dir(dir.path())
+        .args(["--listen", "127.0.0.1:0"]);
+    command.args(["--database-url", "sqlite:file:diary.db"]);
+    Process::spawn(command).await.stop().await;
+    let mut after = everything_in(dir.path());
+    let ours = dir
+        .path()
+        .canonicalize()
+        .expect("a path")
+        .join("file:diary.db")
+        .display()
+        .to_string();
+    assert!(after.remove(&ours).is_some(), "{:?}", after.keys());
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn servers_that_start_at_once_on_a_new_file_all_serve() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("new.db");
+        let mut starts = JoinSet::new();
+        for _ in 0..4 {
+            let path = path.clone();
+            starts.spawn(async move { Process::start(&path).await });
+        }
+        for server in starts.join_all().await {
+            server.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_answers_even_those_who_wait_for_a_database_that_others_hold() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("held.db");
+    let server = Process::start(&path).await;
+    let other = crate::harness::hold(&path).await;
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let (_, mut roles, _) = server.clients().await;
+        callers.spawn(async move {
+            let name = format!("Role {caller}");
+            let request = pb::CreateRoleRequest {
+                name,
+                ..Default::default()
+            };
+            roles.create_role(request).await
+        });
+    }
+    // All of them are waiting when the first of them is refused.
+    let first = callers
+        .join_next()
+        .await
+        .expect("a caller")
+        .expect("no panic");
+    assert_eq!(crate::harness::told(first).reason, "CONFLICT");
+    server.signal("TERM").await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), server.ended()).await;
+    let (status, log) = ended.expect("within 10 seconds");
+    assert_eq!(status.code(), Some(0), "{log}");
+    for answer in callers.join_all().await {
+        let told = crate::harness::told(answer);
+        assert!(
+            ["CONFLICT", "DATABASE_UNAVAILABLE"].contains(&&*told.reason),
+            "{told:?}"
+        );
+    }
+    other.release().await;
+    crate::crash::assert_consistent(&path).await;
+}
+
+#[tokio::test]
 async fn migrations_go_up_and_down() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!(
@@ -428,7 +518,7 @@ fn everything_in(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         if path.is_dir() {
             files.extend(everything_in(&path));
             files.insert(name, Vec::new());
-        } else {
+        } else if path.is_file() {
             files.insert(name, std::fs::read(path).expect("read"));
         }
     }

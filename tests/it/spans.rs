@@ -20,8 +20,8 @@ async fn a_failed_call_is_seen_with_its_code() {
         server.attribute("rpc.response.status_code").as_deref(),
         Some("NOT_FOUND")
     );
-    assert_eq!(server.attribute("error.type").as_deref(), Some("NOT_FOUND"));
     // Not found is the caller's error, not the server's.
+    assert_eq!(server.attribute("error.type"), None);
     assert_eq!(server.status, Status::Unset);
 }
 
@@ -36,6 +36,10 @@ async fn an_outage_is_an_error_of_the_server() {
     let server = spans.last().expect("a span");
     assert_eq!(
         server.attribute("rpc.response.status_code").as_deref(),
+        Some("UNAVAILABLE")
+    );
+    assert_eq!(
+        server.attribute("error.type").as_deref(),
         Some("UNAVAILABLE")
     );
     assert!(
@@ -107,7 +111,8 @@ async fn every_call_is_one_line_in_the_log() {
             &format!("rpc.method={method} "),
             &format!("rpc.response.status_code={code} "),
             "duration_ms=",
-            "network.peer.address=127.0.0.1:",
+            "network.peer.address=127.0.0.1 ",
+            "network.peer.port=",
             &format!("trace_id={trace_id}"),
         ] {
             assert!(line.contains(part), "no {part} in {line}");
@@ -115,4 +120,47 @@ async fn every_call_is_one_line_in_the_log() {
     }
     // What people typed is theirs.
     assert!(!log.contains("Secret"), "{log}");
+}
+
+#[tokio::test]
+async fn a_deadline_is_answered_as_such_and_the_write_is_carried_out() {
+    let w = World::start().await;
+    // Another process holds the file: the write waits, longer than its caller does.
+    let other = crate::harness::hold(&w.path).await;
+    let trace = Trace::new();
+    let message = pb::CreateRoleRequest {
+        name: "Late".into(),
+        ..Default::default()
+    };
+    let message = prost::Message::encode_to_vec(&message);
+    let headers = [
+        ("traceparent", trace.parent()),
+        ("grpc-timeout", "50m".to_owned()),
+    ];
+    let path = "/groups.v1.RoleService/CreateRole";
+    let told = crate::harness::told(raw::bare(w.address, path, &headers, message).await);
+    assert_eq!(
+        (told.code, &*told.reason),
+        (tonic::Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+    );
+    other.release().await;
+    let spans = trace.spans().await;
+    let server = spans
+        .iter()
+        .find(|span| span.name.starts_with("groups.v1."));
+    let code = server
+        .expect("a span")
+        .attribute("rpc.response.status_code");
+    assert_eq!(code.as_deref(), Some("DEADLINE_EXCEEDED"));
+
+    // Writes are carried out in turn: behind this one, the late one is done.
+    w.role("Next").await;
+    let list = w
+        .roles
+        .clone()
+        .list_roles(pb::ListRolesRequest::default())
+        .await;
+    let roles = list.expect("listed").into_inner().roles;
+    let names: Vec<_> = roles.into_iter().map(|role| role.name).collect();
+    assert_eq!(names, ["Late", "Next"]);
 }

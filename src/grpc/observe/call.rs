@@ -94,10 +94,8 @@ impl Call {
         }
         let name = code_name(code);
         self.span.record("rpc.response.status_code", name);
-        if code != Code::Ok {
-            self.span.record("error.type", name);
-        }
         if is_server_error(code) {
+            self.span.record("error.type", name);
             self.span.record("otel.status_code", "ERROR");
         }
         self.log(code, &causes(status));
@@ -110,7 +108,8 @@ impl Call {
                     rpc.method = %self.method,
                     rpc.response.status_code = %code_name(code),
                     duration_ms = self.began.elapsed().as_micros() as f64 / 1000.0,
-                    network.peer.address = self.peer.map(tracing::field::display),
+                    network.peer.address = self.peer.map(|peer| tracing::field::display(peer.ip())),
+                    network.peer.port = self.peer.map(|peer| peer.port()),
                     trace_id = %self.trace_id,
                     error = (!causes.is_empty()).then_some(causes),
                 }, "call")
@@ -118,6 +117,7 @@ impl Call {
         }
         match code {
             Code::Unknown | Code::Internal | Code::DataLoss => line!(error),
+            Code::Unimplemented => line!(info),
             _ if is_server_error(code) || code == Code::ResourceExhausted => line!(warn),
             _ if QUIET.iter().any(|prefix| self.method.starts_with(prefix)) => line!(debug),
             _ => line!(info),
@@ -127,7 +127,11 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.end(&Status::cancelled("the caller hung up"), Code::Cancelled);
+        if std::thread::panicking() {
+            self.end(&Status::internal("the call panicked"), Code::Internal);
+        } else {
+            self.end(&Status::cancelled("the caller hung up"), Code::Cancelled);
+        }
     }
 }
 

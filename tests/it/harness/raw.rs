@@ -1,7 +1,10 @@
 //! RPCs as the descriptor set has them, called with any bytes.
 
+use std::net::SocketAddr;
+
 use group_service::pb;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+use tokio::net::TcpStream;
 use tonic::{
     Request, Response, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -59,6 +62,36 @@ pub(crate) async fn send(channel: &Channel, path: &str, request: Request<Vec<u8>
     ready.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::try_from(path).expect("a path");
     client.unary(request, path, Bytes).await
+}
+
+/// Calls without any of gRPC's own client, which would act on some headers itself: the headers that come back
+/// must tell the status.
+pub(crate) async fn bare(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&'static str, String)],
+    message: Vec<u8>,
+) -> Answer {
+    let stream = TcpStream::connect(address)
+        .await
+        .expect("the server accepts");
+    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.expect("ready");
+    let mut request = http::Request::post(format!("http://{address}{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let request = request.body(()).expect("a request");
+    let (response, mut body) = client.send_request(request, false).expect("sent");
+    let length = u32::try_from(message.len()).expect("short");
+    let frame = [&[0][..], &length.to_be_bytes(), &message].concat();
+    body.send_data(frame.into(), true).expect("sent");
+    let response = response.await.expect("answered");
+    connection.abort();
+    Err(Status::from_header_map(response.headers()).expect("a status"))
 }
 
 /// What comes back: the bytes of a message, or an error.
