@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = ["group", "role", "user"].map(|name| format!("proto/groups/v1/{name}.proto"));
+    let files = ["access", "change", "group", "role", "user"]
+        .map(|name| format!("proto/groups/v1/{name}.proto"));
 
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler

@@ -1,6 +1,6 @@
 //! Every setting, documented once: here, and in `--help`, which is made from it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -47,6 +47,16 @@ pub struct Config {
     )]
     pub log: Targets,
 
+    /// How long changes are kept, such as `90d`, `12h`, `30m` or `60s`; for ever if it isn't given
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_CHANGES_RETENTION",
+        value_name = "TIME",
+        value_parser = duration
+    )]
+    pub changes_retention: Option<Duration>,
+
     /// What to do
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -75,4 +85,19 @@ fn log_filter(text: &str) -> Result<Targets, String> {
         "it must be error, warn, info, debug, trace or off, or a list such as info,sea_orm=debug"
             .to_owned()
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let seconds = units.iter().find_map(|(unit, seconds)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(u64::from(number) * seconds)
+    });
+    match seconds {
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err(
+            "it must be a number of days, hours, minutes or seconds, such as 90d, 12h, 30m or 60s"
+                .to_owned(),
+        ),
+    }
 }

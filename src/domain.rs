@@ -2,23 +2,32 @@
 //!
 //! A value of a type in here is valid: its constructor is the only way in.
 
+mod change;
 mod command;
 mod id;
 mod order;
 mod page;
+mod refs;
+mod rule;
 mod stamp;
 mod status;
 mod text;
 mod violations;
 
+pub use change::{Actor, Change, ChangeFilter, ChangeKind, Recorded, Revision, Value};
 pub use command::{
-    AssignUsers, CreateGroup, CreateRole, CreateUser, DeleteGroup, DeleteRole, DeleteUser,
-    ListGroups, ListRoles, ListRolesInGroup, ListUsers, ListUsersInGroup, UnassignUsers,
-    UpdateGroup, UpdateRole, UpdateUser,
+    AssignUsers, CheckAccess, CreateGroup, CreateRole, CreateUser, DeleteGroup, DeleteRole,
+    DeleteUser, Get, ListChanges, ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser,
+    ListUsers, ListUsersInGroup, ListUsersWithAccess, UnassignUsers, UpdateGroup, UpdateRole,
+    UpdateUser, WatchChanges,
 };
-pub use id::{GroupId, Id, RoleId, UserId};
+pub use id::{GroupId, HistoryId, Id, RequestId, RoleId, UserId};
 pub use order::{Order, SortBy};
 pub use page::{Cursor, CursorKey, PageRequest, PageToken, Scope};
+pub use refs::{GroupRef, RoleRef};
+pub use rule::{
+    Effect, Grant, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule, Verdict, decide,
+};
 pub use stamp::{Etag, Timestamp, Version};
 pub use status::UserStatus;
 pub use text::{Folded, Name, Note, SortKey, UniqueKey, Words};

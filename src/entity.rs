@@ -4,8 +4,12 @@
     reason = "SeaORM's derives generate items without documentation"
 )]
 
+pub mod change;
+pub mod directory;
 pub mod group;
 pub mod group_role;
 pub mod group_user;
+pub mod request;
 pub mod role;
+pub mod role_rule;
 pub mod user;

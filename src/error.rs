@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use crate::domain::{FieldViolation, GroupId, Name, RoleId, UserId, Violations};
+use crate::domain::{FieldViolation, GroupId, Name, Revision, RoleId, UserId, Violations};
 
 /// The result of a command or query.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,8 +32,20 @@ pub enum Error {
     },
     /// The resource has changed since the caller saw it.
     EtagMismatch,
+    /// The directory has never given this revision: it is of the future, or of another history.
+    RevisionUnknown {
+        /// The last revision that it gave.
+        present: Revision,
+    },
+    /// The changes of this revision are no longer kept.
+    RevisionCompacted {
+        /// The oldest revision whose changes are.
+        oldest: Revision,
+    },
     /// The write lost against others until its retries were used up.
     Conflict(Cause),
+    /// The server is about to end.
+    Stopping,
     /// More writes are waiting than can be carried out in time.
     Overloaded(Cause),
     /// The database can't be reached, or can't write, for now.
@@ -81,7 +93,10 @@ impl std::fmt::Display for Error {
             Self::GroupNeedsRole => "a group needs at least one role",
             Self::RoleInUse { .. } => "groups have the role",
             Self::EtagMismatch => "the etag doesn't match",
+            Self::RevisionUnknown { .. } => "the revision was never given",
+            Self::RevisionCompacted { .. } => "the revision is no longer kept",
             Self::Conflict(_) => "concurrent writes got in each other's way",
+            Self::Stopping => "the server is stopping",
             Self::Overloaded(_) => "too many writes are waiting",
             Self::Unavailable(_) => "the database is unavailable",
             Self::Internal(_) => "internal error",

@@ -1,12 +1,18 @@
 //! The edge: a file a service, each RPC as convert, one store call, convert.
 
+mod access;
+mod change;
 mod group;
 mod observe;
+mod origin;
 mod page;
 mod role;
+mod rule;
 mod status;
 mod user;
 
+pub use access::Access;
+pub use change::Changes;
 pub use group::Groups;
 pub use observe::{Methods, ObserveLayer};
 pub use role::Roles;

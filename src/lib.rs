@@ -14,6 +14,7 @@ pub mod config;
 pub mod domain;
 pub mod entity;
 pub mod error;
+pub mod feed;
 pub mod grpc;
 pub mod pb;
 pub mod server;

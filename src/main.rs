@@ -64,7 +64,7 @@ async fn run(config: Config) -> Result<(), (u8, String)> {
          try: grpcurl -plaintext {address} list",
         env!("CARGO_PKG_VERSION"),
     );
-    server::run(listener, db, shutdown)
+    server::run(listener, db, config.changes_retention, shutdown)
         .await
         .map_err(|error| (1, format!("the server failed: {error}")))
 }

@@ -9,17 +9,21 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    grpc::{Groups, Methods, ObserveLayer, Roles, Users},
+    feed::Feed,
+    grpc::{Access, Changes, Groups, Methods, ObserveLayer, Roles, Users},
     pb::{
-        self, group_service_server::GroupServiceServer, role_service_server::RoleServiceServer,
-        user_service_server::UserServiceServer,
+        self, access_service_server::AccessServiceServer,
+        change_service_server::ChangeServiceServer, group_service_server::GroupServiceServer,
+        role_service_server::RoleServiceServer, user_service_server::UserServiceServer,
     },
-    store::Db,
+    store::{self, Db},
 };
 
 /// The services whose health is told, beside that of the whole server, which has no name.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 6] = [
     "",
+    "groups.v1.AccessService",
+    "groups.v1.ChangeService",
     "groups.v1.GroupService",
     "groups.v1.RoleService",
     "groups.v1.UserService",
@@ -31,6 +35,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long closing the database may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it is looked whether something has expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+/// How long writers have the database to themselves between two steps of expiry.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(10);
 /// A peer that is lost is found out by this.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +48,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Why serving ended before it was asked to.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves on `listener` until `shutdown` resolves; then takes no more calls, answers those under way, and
+/// Serves on `listener` until `shutdown` resolves, keeping changes for `changes_retention` or for ever; then takes no more calls, answers those under way, and
 /// closes the database.
 ///
 /// # Errors
@@ -48,6 +56,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub async fn run(
     listener: TcpListener,
     db: Db,
+    changes_retention: Option<Duration>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let descriptors = [
@@ -66,6 +75,7 @@ pub async fn run(
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     let (stop, stopped) = watch::channel(false);
+    let feed = Feed::new(db.clone(), stopped.clone());
     let stopping = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
@@ -74,6 +84,11 @@ pub async fn run(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(ObserveLayer(methods(&descriptors)?))
+        .add_service(AccessServiceServer::new(Access(db.clone())))
+        .add_service(ChangeServiceServer::new(Changes {
+            db: db.clone(),
+            feed,
+        }))
         .add_service(GroupServiceServer::new(Groups(db.clone())))
         .add_service(RoleServiceServer::new(Roles(db.clone())))
         .add_service(UserServiceServer::new(Users(db.clone())))
@@ -90,6 +105,11 @@ pub async fn run(
         async move { follow_database(&db, &health).await }
     });
 
+    let expiring = tokio::spawn({
+        let db = db.clone();
+        async move { expire(&db, changes_retention).await }
+    });
+
     let result = tokio::select! {
         result = &mut serving => result,
         () = shutdown => {
@@ -104,6 +124,7 @@ pub async fn run(
             drain(&mut serving, &db).await
         }
     };
+    expiring.abort();
     if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
         .await
         .is_err()
@@ -149,6 +170,27 @@ async fn follow_database(db: &Db, health: &HealthReporter) {
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
         tracing::info!("the database is available again: serving");
+    }
+}
+
+/// Removes what need no longer be kept, in small steps, so that writers never wait for long.
+async fn expire(db: &Db, changes_retention: Option<Duration>) {
+    let interval = changes_retention.map_or(EXPIRY_INTERVAL, |kept| EXPIRY_INTERVAL.min(kept / 2));
+    loop {
+        tokio::time::sleep(interval).await;
+        let mut more = true;
+        while more {
+            let requests = store::request::forget(db).await;
+            let changes = match changes_retention {
+                Some(kept) => store::change::expire(db, kept).await,
+                None => Ok(false),
+            };
+            more = matches!(requests, Ok(true)) || matches!(changes, Ok(true));
+            for error in [requests.err(), changes.err()].into_iter().flatten() {
+                tracing::warn!(error = %error, "what has expired can't be removed");
+            }
+            tokio::time::sleep(EXPIRY_PAUSE).await;
+        }
     }
 }
 

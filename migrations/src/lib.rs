@@ -7,6 +7,7 @@ pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
 mod m20261123_000001_groups;
+mod m20261123_000002_changes;
 
 /// Brings a database to this version's schema, and back.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_groups::Migration)]
+        vec![
+            Box::new(m20261123_000001_groups::Migration),
+            Box::new(m20261123_000002_changes::Migration),
+        ]
     }
 }

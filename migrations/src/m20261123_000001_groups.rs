@@ -1,4 +1,4 @@
-//! Groups, roles, users, and who is where.
+//! Groups, roles and their rules, users, and who is where.
 
 use sea_orm_migration::prelude::*;
 
@@ -17,6 +17,7 @@ CREATE TABLE roles (
     search_text TEXT    NOT NULL,
     description TEXT    NOT NULL,
     group_count INTEGER NOT NULL,
+    rule_count  INTEGER NOT NULL,
     version     INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
@@ -27,10 +28,26 @@ CREATE TABLE roles (
     CONSTRAINT ck_roles_name_key    CHECK (length(name_key) = 32),
     CONSTRAINT ck_roles_description CHECK (length(description) <= 1000),
     CONSTRAINT ck_roles_group_count CHECK (group_count >= 0),
+    CONSTRAINT ck_roles_rule_count  CHECK (rule_count BETWEEN 0 AND 1000),
     CONSTRAINT ck_roles_version     CHECK (version >= 1)
 ) STRICT;
 CREATE INDEX ix_roles_name_sort ON roles (name_sort, id);
 CREATE INDEX ix_roles_created_at ON roles (created_at, id);
+
+CREATE TABLE role_rules (
+    role_id    BLOB    NOT NULL,
+    bundle     TEXT    NOT NULL,
+    controller TEXT    NOT NULL,
+    action     TEXT    NOT NULL,
+    effect     INTEGER NOT NULL,
+    CONSTRAINT pk_role_rules            PRIMARY KEY (role_id, bundle, controller, action, effect),
+    CONSTRAINT fk_role_rules_role       FOREIGN KEY (role_id) REFERENCES roles (id) ON DELETE CASCADE,
+    CONSTRAINT ck_role_rules_bundle     CHECK (length(bundle) BETWEEN 1 AND 60),
+    CONSTRAINT ck_role_rules_controller CHECK (length(controller) BETWEEN 1 AND 60),
+    CONSTRAINT ck_role_rules_action     CHECK (length(action) BETWEEN 1 AND 45),
+    CONSTRAINT ck_role_rules_effect     CHECK (effect IN (1, 2))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ix_role_rules_rule ON role_rules (bundle, controller, action, role_id);
 
 CREATE TABLE users (
     id            BLOB    NOT NULL,
@@ -106,6 +123,7 @@ DROP TABLE group_users;
 DROP TABLE group_roles;
 DROP TABLE groups;
 DROP TABLE users;
+DROP TABLE role_rules;
 DROP TABLE roles;
 ";
 

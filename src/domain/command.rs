@@ -1,7 +1,19 @@
 //! What callers ask for, each with valid values only. `grpc` makes them from requests, `store` carries
 //! them out.
 
-use super::{Etag, Folded, GroupId, Name, Note, PageRequest, RoleId, UserId, UserStatus, Words};
+use super::{
+    ChangeFilter, Etag, Folded, GroupId, HistoryId, Name, Note, PageRequest, Question, Revision,
+    RoleId, Rule, UserId, UserStatus, Words,
+};
+
+/// Get one thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<I> {
+    /// The thing.
+    pub id: I,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
+}
 
 /// Create a group with its roles.
 #[derive(Clone, Debug)]
@@ -51,6 +63,8 @@ pub struct ListGroups {
     pub user_id: Option<UserId>,
     /// Whether to count all that match.
     pub with_total_size: bool,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
 }
 
 /// List the roles of a group.
@@ -60,6 +74,8 @@ pub struct ListRolesInGroup {
     pub group_id: GroupId,
     /// The page.
     pub page: PageRequest,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
 }
 
 /// List the users in a group.
@@ -73,6 +89,8 @@ pub struct ListUsersInGroup {
     pub query: Option<Folded>,
     /// Whether to count all that match.
     pub with_total_size: bool,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
 }
 
 /// Put users into a group.
@@ -102,6 +120,8 @@ pub struct CreateRole {
     pub name: Name,
     /// What the role is for.
     pub description: Note,
+    /// What it allows and denies, each rule once.
+    pub rules: Vec<Rule>,
 }
 
 /// Change a role.
@@ -113,6 +133,10 @@ pub struct UpdateRole {
     pub name: Option<Name>,
     /// The new description, if it is to change.
     pub description: Option<Note>,
+    /// Rules to add, each once.
+    pub add: Vec<Rule>,
+    /// Rules to remove, each once, none of them in `add`.
+    pub remove: Vec<Rule>,
     /// The etag that the role must have.
     pub etag: Option<Etag>,
 }
@@ -135,6 +159,8 @@ pub struct ListRoles {
     pub page: PageRequest,
     /// What the name contains.
     pub query: Option<Folded>,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
 }
 
 /// Create a user.
@@ -185,4 +211,63 @@ pub struct ListUsers {
     pub query: Option<Folded>,
     /// The status of the users.
     pub status: Option<UserStatus>,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
+}
+
+/// List the roles of a user.
+#[derive(Clone, Debug)]
+pub struct ListRolesOfUser {
+    /// The user.
+    pub user_id: UserId,
+    /// The page.
+    pub page: PageRequest,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
+}
+
+/// Decide questions, on one state.
+#[derive(Clone, Debug)]
+pub struct CheckAccess {
+    /// Who asks for what: at least one.
+    pub questions: Vec<(UserId, Question)>,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
+}
+
+/// List the users who may do something.
+#[derive(Clone, Debug)]
+pub struct ListUsersWithAccess {
+    /// What they may do.
+    pub question: Question,
+    /// The page.
+    pub page: PageRequest,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
+}
+
+/// List changes.
+#[derive(Clone, Debug)]
+pub struct ListChanges {
+    /// The page.
+    pub page: PageRequest,
+    /// Which changes.
+    pub filter: ChangeFilter,
+    /// The first revision that is wanted, if it matters.
+    pub from: Option<Revision>,
+    /// The history that the revisions are of, if it is checked.
+    pub history: Option<HistoryId>,
+    /// The state must be at least as fresh.
+    pub min_revision: Revision,
+}
+
+/// Follow changes.
+#[derive(Clone, Debug)]
+pub struct WatchChanges {
+    /// The first revision that is wanted; none for what comes from now on.
+    pub from: Option<Revision>,
+    /// The history that `from` is of, if it is checked.
+    pub history: Option<HistoryId>,
+    /// Which changes.
+    pub filter: ChangeFilter,
 }

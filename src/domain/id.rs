@@ -59,4 +59,8 @@ ids! {
     RoleId
     /// The id of a user.
     UserId
+    /// The id that a caller gives to a request, to send it again.
+    RequestId
+    /// The id of a directory's history: another one after a restore from a backup.
+    HistoryId
 }

@@ -7,6 +7,8 @@ pub enum SortBy {
     Name,
     /// When the row was created.
     CreateTime,
+    /// The revision, and the place in it: of changes only.
+    Revision,
 }
 
 /// What a list is sorted by, and in which direction.
@@ -24,6 +26,23 @@ impl Order {
         by: SortBy::Name,
         descending: false,
     };
+
+    /// Reads the `order_by` of changes.
+    ///
+    /// # Errors
+    /// What is wrong with the text, for the caller.
+    pub fn of_changes(text: &str) -> Result<Self, String> {
+        let words: Vec<_> = text.split_ascii_whitespace().collect();
+        let descending = match words[..] {
+            [] | ["revision"] => false,
+            ["revision", "desc"] => true,
+            _ => return Err("must be `revision` or `revision desc`".to_owned()),
+        };
+        Ok(Self {
+            by: SortBy::Revision,
+            descending,
+        })
+    }
 
     /// Reads an `order_by` (AIP-132), where `name` is what the list calls its names.
     ///

@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sea_orm::prelude::Uuid;
 use sha2::{Digest, Sha256};
 
-use super::{Folded, Order, SortBy, SortKey, Timestamp, Violations};
+use super::{Folded, Order, Revision, SortBy, SortKey, Timestamp, Violations};
 
 const DEFAULT_SIZE: u16 = 50;
 const MAX_SIZE: u16 = 1000;
@@ -74,7 +74,7 @@ impl PageRequest {
 pub struct Cursor {
     /// What the list is sorted by.
     pub key: CursorKey,
-    /// The id that decides among rows alike in their keys.
+    /// The id that decides among rows alike in their keys; nil where the key is unique.
     pub id: Uuid,
 }
 
@@ -85,6 +85,8 @@ pub enum CursorKey {
     Name(SortKey),
     /// Of a list by creation.
     CreateTime(Timestamp),
+    /// Of changes: the revision, and the place in it.
+    Change(Revision, i32),
 }
 
 /// What a page token is bound to: the list, its filter and its order, as a digest.
@@ -110,6 +112,14 @@ impl Scope {
         self.bytes(query.map_or("", Folded::as_str).as_bytes())
     }
 
+    /// Binds to some texts.
+    #[must_use]
+    pub fn words(self, words: &[&str]) -> Self {
+        words
+            .iter()
+            .fold(self, |scope, word| scope.bytes(word.as_bytes()))
+    }
+
     /// Binds to a number.
     #[must_use]
     pub fn number(self, number: i32) -> Self {
@@ -120,6 +130,7 @@ impl Scope {
         let by = match by {
             SortBy::Name => 0,
             SortBy::CreateTime => 1,
+            SortBy::Revision => 2,
         };
         self.bytes(&[by, u8::from(descending)])
     }
@@ -155,6 +166,10 @@ impl PageToken {
         match &cursor.key {
             CursorKey::Name(key) => payload.extend_from_slice(key.as_bytes()),
             CursorKey::CreateTime(time) => payload.extend_from_slice(&time.micros().to_be_bytes()),
+            CursorKey::Change(revision, index) => {
+                payload.extend_from_slice(&revision.number().to_be_bytes());
+                payload.extend_from_slice(&index.to_be_bytes());
+            }
         }
         let mut token = scope.tag(&payload).to_vec();
         token.append(&mut payload);
@@ -171,11 +186,15 @@ impl PageToken {
             return None;
         }
         let (id, key) = payload.split_at_checked(ID_BYTES)?;
+        let number = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
         let key = match order.by {
             SortBy::Name => CursorKey::Name(SortKey::from_bytes(key.to_vec())),
-            SortBy::CreateTime => CursorKey::CreateTime(Timestamp::from_micros(
-                i64::from_be_bytes(key.try_into().ok()?),
-            )),
+            SortBy::CreateTime => CursorKey::CreateTime(Timestamp::from_micros(number(key)?)),
+            SortBy::Revision => {
+                let (revision, index) = key.split_at_checked(8)?;
+                let revision = Revision::parse(number(revision)?).ok()?;
+                CursorKey::Change(revision, i32::from_be_bytes(index.try_into().ok()?))
+            }
         };
         Some(Cursor {
             key,

@@ -20,8 +20,9 @@ impl Timestamp {
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// The time that a page token holds.
-    pub(super) fn from_micros(micros: i64) -> Self {
+    /// A time that was told in microseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 

@@ -96,6 +96,12 @@ impl Note {
         .map(Self)
     }
 
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text, normalized and trimmed.
     #[must_use]
     pub fn into_string(self) -> String {

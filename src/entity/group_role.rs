@@ -28,6 +28,13 @@ pub enum Relation {
         to = "super::role::Column::Id"
     )]
     Role,
+    /// Those who are in the same group.
+    #[sea_orm(
+        belongs_to = "super::group_user::Entity",
+        from = "Column::GroupId",
+        to = "super::group_user::Column::GroupId"
+    )]
+    GroupUser,
 }
 
 impl Related<super::role::Entity> for Entity {

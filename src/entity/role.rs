@@ -16,6 +16,8 @@ pub struct Model {
     pub search_text: Folded,
     pub description: Note,
     pub group_count: i64,
+    /// At most 1000: its CHECK is the limit.
+    pub rule_count: i64,
     pub version: Version,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -5,14 +5,17 @@ mod member;
 
 use tonic::{Request, Response, Status};
 
-use super::page::{fit, total};
+use super::{
+    origin::accept,
+    page::{fit, total},
+};
 use crate::{
     domain::{
-        AssignUsers, CreateGroup, DeleteGroup, GroupId, ListGroups, ListRolesInGroup,
-        ListUsersInGroup, UnassignUsers, UpdateGroup,
+        AssignUsers, CreateGroup, DeleteGroup, Get, ListGroups, ListRolesInGroup, ListUsersInGroup,
+        Revision, UnassignUsers, UpdateGroup,
     },
     pb::{self, group_service_server::GroupService},
-    store::{self, Db},
+    store::{self, At, Db},
 };
 
 /// The implementation of `groups.v1.GroupService`.
@@ -25,18 +28,26 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::CreateGroupRequest>,
     ) -> Result<Response<pb::CreateGroupResponse>, Status> {
-        let command = CreateGroup::try_from(request.into_inner())?;
-        let group = Some(store::write(&self.0, command).await?.into());
-        Ok(Response::new(pb::CreateGroupResponse { group }))
+        let (command, origin) = accept::<_, CreateGroup>(request)?;
+        let reply = |output, revision: Revision| pb::CreateGroupResponse {
+            group: Some(pb::Group::from(output)),
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn get_group(
         &self,
         request: Request<pb::GetGroupRequest>,
     ) -> Result<Response<pb::GetGroupResponse>, Status> {
-        let id = GroupId::try_from(request.into_inner())?;
-        let group = Some(store::group::get(&self.0, id).await?.into());
-        Ok(Response::new(pb::GetGroupResponse { group }))
+        let get = Get::try_from(request.into_inner())?;
+        let At { value, revision } = store::group::get(&self.0, get).await?;
+        Ok(Response::new(pb::GetGroupResponse {
+            group: Some(value.into()),
+            revision: revision.number(),
+        }))
     }
 
     async fn list_groups(
@@ -46,11 +57,13 @@ impl GroupService for Groups {
         let list = ListGroups::try_from(request.into_inner())?;
         let page = store::group::list(&self.0, &list).await?;
         let total_size = total(page.total_size);
+        let revision = page.revision.number();
         let (groups, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListGroupsResponse {
             groups,
             next_page_token,
             total_size,
+            revision,
         }))
     }
 
@@ -58,18 +71,27 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::UpdateGroupRequest>,
     ) -> Result<Response<pb::UpdateGroupResponse>, Status> {
-        let command = UpdateGroup::try_from(request.into_inner())?;
-        let group = Some(store::write(&self.0, command).await?.into());
-        Ok(Response::new(pb::UpdateGroupResponse { group }))
+        let (command, origin) = accept::<_, UpdateGroup>(request)?;
+        let reply = |output, revision: Revision| pb::UpdateGroupResponse {
+            group: Some(pb::Group::from(output)),
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn delete_group(
         &self,
         request: Request<pb::DeleteGroupRequest>,
     ) -> Result<Response<pb::DeleteGroupResponse>, Status> {
-        let command = DeleteGroup::try_from(request.into_inner())?;
-        store::write(&self.0, command).await?;
-        Ok(Response::new(pb::DeleteGroupResponse {}))
+        let (command, origin) = accept::<_, DeleteGroup>(request)?;
+        let reply = |_, revision: Revision| pb::DeleteGroupResponse {
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn list_roles_in_group(
@@ -78,10 +100,12 @@ impl GroupService for Groups {
     ) -> Result<Response<pb::ListRolesInGroupResponse>, Status> {
         let list = ListRolesInGroup::try_from(request.into_inner())?;
         let page = store::role::list_in_group(&self.0, &list).await?;
+        let revision = page.revision.number();
         let (roles, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesInGroupResponse {
             roles,
             next_page_token,
+            revision,
         }))
     }
 
@@ -92,11 +116,13 @@ impl GroupService for Groups {
         let list = ListUsersInGroup::try_from(request.into_inner())?;
         let page = store::user::list_in_group(&self.0, &list).await?;
         let total_size = total(page.total_size);
+        let revision = page.revision.number();
         let (users, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListUsersInGroupResponse {
             users,
             next_page_token,
             total_size,
+            revision,
         }))
     }
 
@@ -104,39 +130,53 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::AssignUserRequest>,
     ) -> Result<Response<pb::AssignUserResponse>, Status> {
-        let command = AssignUsers::try_from(request.into_inner())?;
-        store::write(&self.0, command).await?;
-        Ok(Response::new(pb::AssignUserResponse {}))
+        let (command, origin) = accept::<_, AssignUsers>(request)?;
+        let reply = |_, revision: Revision| pb::AssignUserResponse {
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn unassign_user(
         &self,
         request: Request<pb::UnassignUserRequest>,
     ) -> Result<Response<pb::UnassignUserResponse>, Status> {
-        let command = UnassignUsers::try_from(request.into_inner())?;
-        store::write(&self.0, command).await?;
-        Ok(Response::new(pb::UnassignUserResponse {}))
+        let (command, origin) = accept::<_, UnassignUsers>(request)?;
+        let reply = |_, revision: Revision| pb::UnassignUserResponse {
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn batch_assign_users(
         &self,
         request: Request<pb::BatchAssignUsersRequest>,
     ) -> Result<Response<pb::BatchAssignUsersResponse>, Status> {
-        let command = AssignUsers::try_from(request.into_inner())?;
-        let assigned_count = member::count(store::write(&self.0, command).await?);
-        Ok(Response::new(pb::BatchAssignUsersResponse {
-            assigned_count,
-        }))
+        let (command, origin) = accept::<_, AssignUsers>(request)?;
+        let reply = |output, revision: Revision| pb::BatchAssignUsersResponse {
+            assigned_count: member::count(output),
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn batch_unassign_users(
         &self,
         request: Request<pb::BatchUnassignUsersRequest>,
     ) -> Result<Response<pb::BatchUnassignUsersResponse>, Status> {
-        let command = UnassignUsers::try_from(request.into_inner())?;
-        let unassigned_count = member::count(store::write(&self.0, command).await?);
-        Ok(Response::new(pb::BatchUnassignUsersResponse {
-            unassigned_count,
-        }))
+        let (command, origin) = accept::<_, UnassignUsers>(request)?;
+        let reply = |output, revision: Revision| pb::BatchUnassignUsersResponse {
+            unassigned_count: member::count(output),
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 }

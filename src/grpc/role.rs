@@ -2,16 +2,15 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{page::fit, timestamp};
+use super::{origin::accept, page::fit, rule::read_rules, timestamp};
 use crate::{
     domain::{
-        CreateRole, DeleteRole, Etag, Folded, ListRoles, Name, Note, Order, PageRequest, RoleId,
-        Scope, UpdateRole, Violations,
+        CreateRole, DeleteRole, Etag, Folded, Get, ListRoles, Name, Note, Order, PageRequest,
+        Revision, RoleId, RoleRef, Scope, UpdateRole, Violations,
     },
-    entity::role,
     error::Error,
     pb::{self, role_service_server::RoleService},
-    store::{self, Db, group::RoleRef},
+    store::{self, At, Db, role::Role},
 };
 
 /// The implementation of `groups.v1.RoleService`.
@@ -24,18 +23,26 @@ impl RoleService for Roles {
         &self,
         request: Request<pb::CreateRoleRequest>,
     ) -> Result<Response<pb::CreateRoleResponse>, Status> {
-        let command = CreateRole::try_from(request.into_inner())?;
-        let role = Some(store::write(&self.0, command).await?.into());
-        Ok(Response::new(pb::CreateRoleResponse { role }))
+        let (command, origin) = accept::<_, CreateRole>(request)?;
+        let reply = |output, revision: Revision| pb::CreateRoleResponse {
+            role: Some(pb::Role::from(output)),
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn get_role(
         &self,
         request: Request<pb::GetRoleRequest>,
     ) -> Result<Response<pb::GetRoleResponse>, Status> {
-        let id = RoleId::try_from(request.into_inner())?;
-        let role = Some(store::role::get(&self.0, id).await?.into());
-        Ok(Response::new(pb::GetRoleResponse { role }))
+        let get = Get::try_from(request.into_inner())?;
+        let At { value, revision } = store::role::get(&self.0, get).await?;
+        Ok(Response::new(pb::GetRoleResponse {
+            role: Some(value.into()),
+            revision: revision.number(),
+        }))
     }
 
     async fn list_roles(
@@ -44,10 +51,12 @@ impl RoleService for Roles {
     ) -> Result<Response<pb::ListRolesResponse>, Status> {
         let list = ListRoles::try_from(request.into_inner())?;
         let page = store::role::list(&self.0, &list).await?;
+        let revision = page.revision.number();
         let (roles, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesResponse {
             roles,
             next_page_token,
+            revision,
         }))
     }
 
@@ -55,18 +64,27 @@ impl RoleService for Roles {
         &self,
         request: Request<pb::UpdateRoleRequest>,
     ) -> Result<Response<pb::UpdateRoleResponse>, Status> {
-        let command = UpdateRole::try_from(request.into_inner())?;
-        let role = Some(store::write(&self.0, command).await?.into());
-        Ok(Response::new(pb::UpdateRoleResponse { role }))
+        let (command, origin) = accept::<_, UpdateRole>(request)?;
+        let reply = |output, revision: Revision| pb::UpdateRoleResponse {
+            role: Some(pb::Role::from(output)),
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 
     async fn delete_role(
         &self,
         request: Request<pb::DeleteRoleRequest>,
     ) -> Result<Response<pb::DeleteRoleResponse>, Status> {
-        let command = DeleteRole::try_from(request.into_inner())?;
-        store::write(&self.0, command).await?;
-        Ok(Response::new(pb::DeleteRoleResponse {}))
+        let (command, origin) = accept::<_, DeleteRole>(request)?;
+        let reply = |_, revision: Revision| pb::DeleteRoleResponse {
+            revision: revision.number(),
+        };
+        Ok(Response::new(
+            store::write(&self.0, command, origin, reply).await?,
+        ))
     }
 }
 
@@ -74,26 +92,42 @@ impl TryFrom<pb::CreateRoleRequest> for CreateRole {
     type Error = Error;
 
     fn try_from(request: pb::CreateRoleRequest) -> Result<Self, Error> {
-        let pb::CreateRoleRequest { name, description } = request;
+        let pb::CreateRoleRequest {
+            name,
+            description,
+            rules,
+            request_id: _,
+        } = request;
         let mut violations = Violations::default();
         let name = violations.name("name", &name);
         let description = violations.check("description", Note::parse(&description));
-        match (name, description) {
-            (Some(name), Some(description)) => Ok(Self { name, description }),
+        let rules = read_rules(&mut violations, "rules", rules);
+        match (name, description, rules) {
+            (Some(name), Some(description), Some(rules)) => Ok(Self {
+                name,
+                description,
+                rules,
+            }),
             _ => Err(violations.into()),
         }
     }
 }
 
-impl TryFrom<pb::GetRoleRequest> for RoleId {
+impl TryFrom<pb::GetRoleRequest> for Get<RoleId> {
     type Error = Error;
 
     fn try_from(request: pb::GetRoleRequest) -> Result<Self, Error> {
-        let pb::GetRoleRequest { role_id } = request;
+        let pb::GetRoleRequest {
+            role_id,
+            min_revision,
+        } = request;
         let mut violations = Violations::default();
-        violations
-            .id("role_id", &role_id)
-            .ok_or_else(|| violations.into())
+        let id = violations.id("role_id", &role_id);
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
+        match (id, min_revision) {
+            (Some(id), Some(min_revision)) => Ok(Self { id, min_revision }),
+            _ => Err(violations.into()),
+        }
     }
 }
 
@@ -106,6 +140,7 @@ impl TryFrom<pb::ListRolesRequest> for ListRoles {
             page_token,
             query,
             order_by,
+            min_revision,
         } = request;
         let mut violations = Violations::default();
         let query = violations.check("query", Folded::query(&query));
@@ -113,9 +148,14 @@ impl TryFrom<pb::ListRolesRequest> for ListRoles {
         let scope = query
             .as_ref()
             .map(|query| Scope::new("roles").text(query.as_ref()));
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let page = PageRequest::parse(&mut violations, page_size, &page_token, order, scope);
-        match (page, query) {
-            (Some(page), Some(query)) => Ok(Self { page, query }),
+        match (page, query, min_revision) {
+            (Some(page), Some(query), Some(min_revision)) => Ok(Self {
+                page,
+                query,
+                min_revision,
+            }),
             _ => Err(violations.into()),
         }
     }
@@ -129,20 +169,41 @@ impl TryFrom<pb::UpdateRoleRequest> for UpdateRole {
             role_id,
             name,
             description,
+            add_rules,
+            remove_rules,
             etag,
+            request_id: _,
         } = request;
         let mut violations = Violations::default();
         let id = violations.id("role_id", &role_id);
         let name = violations.optional("name", name.as_deref(), Name::parse);
         let description = violations.optional("description", description.as_deref(), Note::parse);
+        let add = read_rules(&mut violations, "add_rules", add_rules);
+        let remove = read_rules(&mut violations, "remove_rules", remove_rules);
+        if let (Some(add), Some(remove)) = (&add, &remove) {
+            for (index, _) in remove
+                .iter()
+                .enumerate()
+                .filter(|(_, rule)| add.contains(rule))
+            {
+                let field = format!("remove_rules[{index}]");
+                violations.add(field, "must not be in add_rules, too");
+            }
+        }
         let etag = Etag::condition(etag);
-        match (id, name, description) {
-            (Some(id), Some(name), Some(description)) => Ok(Self {
-                id,
-                name,
-                description,
-                etag,
-            }),
+        match (id, name, description, add, remove) {
+            (Some(id), Some(name), Some(description), Some(add), Some(remove))
+                if violations.is_empty() =>
+            {
+                Ok(Self {
+                    id,
+                    name,
+                    description,
+                    add,
+                    remove,
+                    etag,
+                })
+            }
             _ => Err(violations.into()),
         }
     }
@@ -170,16 +231,17 @@ impl TryFrom<pb::DeleteRoleRequest> for DeleteRole {
     }
 }
 
-impl From<role::Model> for pb::Role {
-    fn from(role: role::Model) -> Self {
+impl From<Role> for pb::Role {
+    fn from(Role { row, rules }: Role) -> Self {
         Self {
-            id: role.id.to_string(),
-            name: role.name.into_string(),
-            description: role.description.into_string(),
-            group_count: role.group_count,
-            create_time: Some(timestamp(role.created_at)),
-            update_time: Some(timestamp(role.updated_at)),
-            etag: role.version.etag(),
+            id: row.id.to_string(),
+            name: row.name.into_string(),
+            description: row.description.into_string(),
+            group_count: row.group_count,
+            create_time: Some(timestamp(row.created_at)),
+            update_time: Some(timestamp(row.updated_at)),
+            etag: row.version.etag(),
+            rules: rules.into_iter().map(Into::into).collect(),
         }
     }
 }

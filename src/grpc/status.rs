@@ -128,10 +128,37 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
                 .to_owned(),
             info("ETAG_MISMATCH", []),
         ),
+        Error::RevisionUnknown { present } => (
+            Code::OutOfRange,
+            format!(
+                "the directory has never given this revision (its last one is {}), or it has another history",
+                present.number()
+            ),
+            info(
+                "REVISION_UNKNOWN",
+                [("revision", present.number().to_string())],
+            ),
+        ),
+        Error::RevisionCompacted { oldest } => (
+            Code::OutOfRange,
+            format!(
+                "changes are kept from revision {} on: begin there",
+                oldest.number()
+            ),
+            info(
+                "REVISION_COMPACTED",
+                [("oldest_revision", oldest.number().to_string())],
+            ),
+        ),
         Error::Conflict(_) => (
             Code::Aborted,
             "concurrent writes got in the way: try again".to_owned(),
             retry(info("CONFLICT", [])),
+        ),
+        Error::Stopping => (
+            Code::Unavailable,
+            "the server is stopping: connect to another one, or again".to_owned(),
+            retry(info("STOPPING", [])),
         ),
         Error::Overloaded(_) => (
             Code::ResourceExhausted,

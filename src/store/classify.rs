@@ -2,11 +2,14 @@
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
-use crate::error::{Cause, Error, Unique};
+use crate::{
+    domain::FieldViolation,
+    error::{Cause, Error, Unique},
+};
 
 /// The constraints that a request can break. Every other one stands behind a newtype or a statement that
 /// keeps it: breaking it is a defect.
-const CONSTRAINTS: [Constraint; 4] = [
+const CONSTRAINTS: [Constraint; 5] = [
     // uq_groups_title_key
     Constraint {
         sqlite: "groups.title_key",
@@ -26,7 +29,18 @@ const CONSTRAINTS: [Constraint; 4] = [
         sqlite: "ck_groups_role_count",
         error: || Error::GroupNeedsRole,
     },
+    Constraint {
+        sqlite: "ck_roles_rule_count",
+        error: too_many_rules,
+    },
 ];
+
+fn too_many_rules() -> Error {
+    Error::Invalid(vec![FieldViolation {
+        field: "add_rules".to_owned(),
+        description: "must not bring the role to more than 1000 rules".to_owned(),
+    }])
+}
 
 /// A constraint, and what breaking it means.
 struct Constraint {

@@ -5,12 +5,13 @@ mod write;
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter,
-    QuerySelect, QueryTrait, sea_query::Expr,
+    QuerySelect, QueryTrait,
+    sea_query::{Expr, SelectStatement},
 };
 
 use crate::{
-    domain::{GroupId, Name, RoleId, Timestamp, Version},
-    entity::{group, group_role, role},
+    domain::{GroupId, Name, RoleId, RoleRef, Timestamp, UserId, Version},
+    entity::{group, group_role, group_user, role},
     error::{Error, Missing, Result},
 };
 
@@ -33,15 +34,6 @@ pub struct Group {
     pub created_at: Timestamp,
     /// When title or roles last changed.
     pub updated_at: Timestamp,
-}
-
-/// A role as a group shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleRef {
-    /// The id.
-    pub id: RoleId,
-    /// The name.
-    pub name: Name,
 }
 
 impl Group {
@@ -80,6 +72,15 @@ pub(super) fn has_role(id: RoleId) -> Expr {
         .filter(group_role::Column::RoleId.eq(id))
         .into_query();
     group::Column::Id.in_subquery(groups)
+}
+
+/// The groups that a user is in.
+pub(super) fn groups_of(id: UserId) -> SelectStatement {
+    group_user::Entity::find()
+        .select_only()
+        .column(group_user::Column::GroupId)
+        .filter(group_user::Column::UserId.eq(id))
+        .into_query()
 }
 
 async fn find(tx: &DatabaseTransaction, id: GroupId) -> Result<Option<group::Model>> {

@@ -1,13 +1,16 @@
 //! Who is in which group.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
-    sea_query::{Expr, ExprTrait, OnConflict, Query},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType, QueryFilter,
+    QuerySelect, RelationTrait,
+    sea_query::{Expr, ExprTrait, Query},
 };
 
 use super::{Write, group::lock};
 use crate::{
-    domain::{AssignUsers, GroupId, UnassignUsers, UserId},
+    domain::{AssignUsers, Change, ChangeKind, GroupId, Name, UnassignUsers, UserId},
     entity::{group, group_user, user},
     error::{Error, Missing, Result},
 };
@@ -16,16 +19,35 @@ impl Write for AssignUsers {
     /// How many users were not in the group before.
     type Output = u64;
 
-    async fn apply(&self, tx: &DatabaseTransaction) -> Result<u64> {
-        lock(tx, self.group_id).await?;
-        let assigned = insert(tx, self.group_id, &self.user_ids).await?;
-        if assigned < self.user_ids.len() as u64 {
-            // Those passed over were there already, or they don't exist.
-            must_exist(tx, &self.user_ids).await?;
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
+        let group = lock(tx, self.group_id).await?;
+        let there = among(tx, group.id, &self.user_ids).await?;
+        let new: Vec<_> = self
+            .user_ids
+            .iter()
+            .filter(|id| !there.contains_key(id))
+            .copied()
+            .collect();
+        if new.is_empty() {
+            return Ok(0);
         }
-        let by = i64::try_from(assigned).unwrap_or(i64::MAX);
-        count(tx, self.group_id, by).await?;
-        Ok(assigned)
+        insert(tx, group.id, &new).await?;
+        // Who exists is in the group by now: whoever isn't, doesn't.
+        let there = among(tx, group.id, &new).await?;
+        let absent: Vec<_> = new
+            .iter()
+            .filter(|id| !there.contains_key(id))
+            .copied()
+            .collect();
+        if !absent.is_empty() {
+            return Err(Error::NotFound(Missing::Users(absent)));
+        }
+        count(tx, group.id, signed(new.len())).await?;
+        changes.extend(new.iter().filter_map(|id| {
+            let assigned = Change::of_group(ChangeKind::UserAssigned, group.id, &group.title);
+            Some(assigned.with_user(*id, there.get(id)?))
+        }));
+        Ok(new.len() as u64)
     }
 }
 
@@ -33,26 +55,51 @@ impl Write for UnassignUsers {
     /// How many users were in the group before.
     type Output = u64;
 
-    async fn apply(&self, tx: &DatabaseTransaction) -> Result<u64> {
-        lock(tx, self.group_id).await?;
-        let unassigned = group_user::Entity::delete_many()
-            .filter(group_user::Column::GroupId.eq(self.group_id))
-            .filter(group_user::Column::UserId.is_in(self.user_ids.iter().copied()))
-            .exec(tx)
-            .await?
-            .rows_affected;
-        if unassigned == 0 && !self.allow_missing {
-            let users = self.user_ids.clone();
-            return Err(Error::NotFound(Missing::UsersInGroup(self.group_id, users)));
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
+        let group = lock(tx, self.group_id).await?;
+        let there = among(tx, group.id, &self.user_ids).await?;
+        if there.is_empty() {
+            return if self.allow_missing {
+                Ok(0)
+            } else {
+                let users = self.user_ids.clone();
+                Err(Error::NotFound(Missing::UsersInGroup(group.id, users)))
+            };
         }
-        let by = i64::try_from(unassigned).unwrap_or(i64::MAX);
-        count(tx, self.group_id, -by).await?;
-        Ok(unassigned)
+        group_user::Entity::delete_many()
+            .filter(group_user::Column::GroupId.eq(group.id))
+            .filter(group_user::Column::UserId.is_in(there.keys().copied()))
+            .exec(tx)
+            .await?;
+        count(tx, group.id, -signed(there.len())).await?;
+        changes.extend(there.iter().map(|(id, username)| {
+            let unassigned = Change::of_group(ChangeKind::UserUnassigned, group.id, &group.title);
+            unassigned.with_user(*id, username)
+        }));
+        Ok(there.len() as u64)
     }
 }
 
-/// Inserts the associations of those users who exist and are not in the group yet.
-async fn insert(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Result<u64> {
+/// Those of these users who are in the group, with their usernames.
+async fn among(
+    tx: &DatabaseTransaction,
+    group_id: GroupId,
+    ids: &[UserId],
+) -> Result<BTreeMap<UserId, Name>> {
+    let rows: Vec<(UserId, Name)> = user::Entity::find()
+        .select_only()
+        .columns([user::Column::Id, user::Column::Username])
+        .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
+        .filter(group_user::Column::GroupId.eq(group_id))
+        .filter(group_user::Column::UserId.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Inserts the associations of those users who exist.
+async fn insert(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Result<()> {
     let users = Query::select()
         .expr(Expr::val(group_id))
         .column(user::Column::Id)
@@ -64,42 +111,23 @@ async fn insert(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> 
         .into_table(group_user::Entity)
         .columns([group_user::Column::GroupId, group_user::Column::UserId])
         .select_from(users)
-        .map_err(|error| Error::Internal(error.into()))?
-        .on_conflict(OnConflict::new().do_nothing().to_owned());
-    Ok(tx.execute(&insert).await?.rows_affected())
-}
-
-async fn must_exist(tx: &DatabaseTransaction, ids: &[UserId]) -> Result<()> {
-    let there: Vec<UserId> = user::Entity::find()
-        .select_only()
-        .column(user::Column::Id)
-        .filter(user::Column::Id.is_in(ids.iter().copied()))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    let there: std::collections::HashSet<_> = there.into_iter().collect();
-    let absent: Vec<_> = ids
-        .iter()
-        .filter(|id| !there.contains(id))
-        .copied()
-        .collect();
-    if absent.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::NotFound(Missing::Users(absent)))
-    }
+        .map_err(|error| Error::Internal(error.into()))?;
+    tx.execute(&insert).await?;
+    Ok(())
 }
 
 async fn count(tx: &DatabaseTransaction, group_id: GroupId, by: i64) -> Result<()> {
-    if by != 0 {
-        group::Entity::update_many()
-            .col_expr(
-                group::Column::UserCount,
-                Expr::col(group::Column::UserCount).add(by),
-            )
-            .filter(group::Column::Id.eq(group_id))
-            .exec(tx)
-            .await?;
-    }
+    group::Entity::update_many()
+        .col_expr(
+            group::Column::UserCount,
+            Expr::col(group::Column::UserCount).add(by),
+        )
+        .filter(group::Column::Id.eq(group_id))
+        .exec(tx)
+        .await?;
     Ok(())
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

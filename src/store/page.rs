@@ -2,10 +2,13 @@
 
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value,
-    sea_query::{Expr, ExprTrait},
+    sea_query::{Expr, ExprTrait, Query},
 };
 
-use crate::domain::{Cursor, CursorKey, Folded, Order, PageRequest, SortBy};
+use crate::{
+    domain::{Cursor, CursorKey, Folded, Order, PageRequest, Revision, SortBy},
+    entity::directory,
+};
 
 /// A page of a list.
 #[derive(Debug)]
@@ -14,8 +17,32 @@ pub struct Page<T> {
     pub rows: Vec<(T, Cursor)>,
     /// Whether the list goes on behind the last row.
     pub more: bool,
+    /// The revision that the page reflects.
+    pub revision: Revision,
     /// How many rows match on all pages, where that was asked for.
     pub total_size: Option<u64>,
+}
+
+impl<T> Page<T> {
+    /// The same page of other things.
+    pub(crate) fn map<U>(self, mut f: impl FnMut(T) -> U) -> Page<U> {
+        let rows = self.rows.into_iter().map(|(row, cursor)| (f(row), cursor));
+        Page {
+            rows: rows.collect(),
+            more: self.more,
+            revision: self.revision,
+            total_size: self.total_size,
+        }
+    }
+}
+
+/// A thing as it was at a revision.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    /// The thing.
+    pub value: T,
+    /// The revision that it reflects.
+    pub revision: Revision,
 }
 
 /// The columns that a list may be sorted by.
@@ -35,7 +62,7 @@ impl<C: ColumnTrait> Keyset<C> {
         let Order { by, descending } = page.order;
         let key = match by {
             SortBy::Name => self.name,
-            SortBy::CreateTime => self.created_at,
+            SortBy::CreateTime | SortBy::Revision => self.created_at,
         };
         let direction = if descending {
             sea_orm::Order::Desc
@@ -58,6 +85,7 @@ fn behind<C: ColumnTrait>(key: C, id: C, cursor: &Cursor, descending: bool) -> C
     let at: Value = match &cursor.key {
         CursorKey::Name(sort_key) => sort_key.clone().into(),
         CursorKey::CreateTime(time) => (*time).into(),
+        CursorKey::Change(revision, _) => (*revision).into(),
     };
     let tie = if descending {
         Condition::any()
@@ -90,6 +118,7 @@ pub(super) fn cut<M>(
     Page {
         rows,
         more,
+        revision: Revision::NONE,
         total_size: None,
     }
 }
@@ -101,4 +130,13 @@ pub(super) fn contains<C: ColumnTrait>(column: C, query: &Folded) -> Expr {
         .arg(Expr::col(column.as_column_ref()))
         .arg(query.as_str())
         .gt(0)
+}
+
+/// The present revision, as a column beside others: read in the same statement.
+pub(super) fn revision() -> Expr {
+    let revision = Query::select()
+        .column(directory::Column::Revision)
+        .from(directory::Entity)
+        .to_owned();
+    Expr::SubQuery(None, Box::new(revision.into()))
 }

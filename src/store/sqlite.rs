@@ -16,6 +16,8 @@ use sea_orm::{
     },
 };
 
+use crate::error::Error;
+
 /// How long a call waits for a connection before it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a write waits for another process that holds the file.
@@ -71,6 +73,13 @@ impl std::fmt::Display for Location {
 /// Why the database can't be opened: one sentence for the operator.
 #[derive(Debug)]
 pub struct OpenError(String);
+
+impl OpenError {
+    pub(super) fn unreadable(location: &Location, error: &Error) -> Self {
+        let reason = std::error::Error::source(error).map_or_else(String::new, innermost);
+        Self(format!("can't open the database {location}: {reason}"))
+    }
+}
 
 impl std::fmt::Display for OpenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -262,8 +271,7 @@ async fn strings(db: &DatabaseConnection, sql: &str) -> Result<Vec<String>, DbEr
 }
 
 /// The driver's own words, without the layers around them.
-fn innermost(error: &DbErr) -> String {
-    let mut error: &dyn std::error::Error = error;
+fn innermost(mut error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;
     }

@@ -12,7 +12,7 @@ use opentelemetry::trace::SpanKind;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 use crate::{
-    group,
+    access, changes, group,
     harness::{Told, Trace, World, raw::methods},
     member, role, user,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Failure {
 
 fn successes() -> Vec<Success> {
     [
+        access::successes(),
+        changes::successes(),
         group::successes(),
         member::successes(),
         role::successes(),
@@ -46,6 +48,8 @@ fn successes() -> Vec<Success> {
 
 fn failures() -> Vec<Failure> {
     [
+        access::failures(),
+        changes::failures(),
         group::failures(),
         member::failures(),
         role::failures(),
@@ -106,7 +110,15 @@ async fn spans_are_complete(method: &MethodDescriptor, trace: &Trace) {
     for (key, value) in [
         ("rpc.system.name", "grpc"),
         ("rpc.method", rpc.as_str()),
-        ("rpc.response.status_code", "OK"),
+        // A feed goes on until its caller hangs up.
+        (
+            "rpc.response.status_code",
+            if method.is_server_streaming() {
+                "CANCELLED"
+            } else {
+                "OK"
+            },
+        ),
         ("network.peer.address", "127.0.0.1"),
         ("server.address", "127.0.0.1"),
     ] {
@@ -123,7 +135,7 @@ async fn spans_are_complete(method: &MethodDescriptor, trace: &Trace) {
         "{rpc} leaves no statement in {spans:?}"
     );
     let transaction = spans.iter().find(|span| span.name == "transaction");
-    let writes = !["Get", "List"]
+    let writes = !["Get", "List", "Check", "BatchCheck", "Watch"]
         .iter()
         .any(|prefix| method.name().starts_with(prefix));
     assert_eq!(
@@ -192,6 +204,7 @@ fn code_of(reason: &str) -> tonic::Code {
         }
         "GROUP_TITLE_TAKEN" | "ROLE_NAME_TAKEN" | "USERNAME_TAKEN" => tonic::Code::AlreadyExists,
         "GROUP_NEEDS_ROLE" | "ROLE_IN_USE" => tonic::Code::FailedPrecondition,
+        "REVISION_UNKNOWN" | "REVISION_COMPACTED" => tonic::Code::OutOfRange,
         "ETAG_MISMATCH" => tonic::Code::Aborted,
         _ => panic!("{reason} is not in the contract"),
     }

@@ -127,7 +127,11 @@ async fn write(
     for number in 0.. {
         let title = format!("{prefix}.{number}");
         let ids: Vec<_> = role_ids.iter().map(String::as_str).collect();
-        let Ok(group) = groups.create_group(create(&title, &ids)).await else {
+        let request = pb::CreateGroupRequest {
+            request_id: crate::harness::id(),
+            ..create(&title, &ids)
+        };
+        let Ok(group) = groups.create_group(request).await else {
             return;
         };
         let id = group.into_inner().group.expect("a group").id;
@@ -143,7 +147,10 @@ async fn write(
         let renamed = (format!("{title} renamed"), role_ids[..2].to_vec(), true);
 
         may_be(&[&created, &assigned]);
-        let request = crate::member::assign(&id, user_id);
+        let request = pb::AssignUserRequest {
+            request_id: crate::harness::id(),
+            ..crate::member::assign(&id, user_id)
+        };
         if groups.assign_user(request).await.is_err() {
             return;
         }
@@ -215,6 +222,20 @@ pub(crate) async fn assert_consistent(path: &Path) {
             "group_count",
             "SELECT name FROM roles r
               WHERE group_count <> (SELECT count(*) FROM group_roles WHERE role_id = r.id)",
+        ),
+        (
+            "revisions",
+            "SELECT 'gap' FROM directory
+              WHERE revision - oldest_revision + 1 <> (SELECT count(DISTINCT revision) FROM changes)",
+        ),
+        (
+            "indexes",
+            "SELECT 'gap' FROM changes GROUP BY revision HAVING max(ordinal) + 1 <> count(*)",
+        ),
+        (
+            "kept requests",
+            "SELECT 'unknown' FROM changes
+              WHERE request_id IS NOT NULL AND request_id NOT IN (SELECT id FROM requests)",
         ),
     ] {
         assert_eq!(strings(&db, sql).await, [""; 0], "wrong {what}");

@@ -6,7 +6,9 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use prost::Message;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+};
 use tonic::Code;
 
 use crate::harness::{
@@ -82,13 +84,15 @@ fn draw<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
 }
 
 fn request(runner: &mut TestRunner, method: &MethodDescriptor, ids: &[String]) -> DynamicMessage {
-    let mut message = DynamicMessage::new(method.input());
-    for field in method.input().fields() {
+    message(runner, &method.input(), ids)
+}
+
+fn message(runner: &mut TestRunner, kind: &MessageDescriptor, ids: &[String]) -> DynamicMessage {
+    let mut message = DynamicMessage::new(kind.clone());
+    for field in kind.fields() {
         let value = if field.is_list() {
-            let count = draw(
-                runner,
-                &prop_oneof![Just(0), 1..4_usize, Just(101), Just(1001)],
-            );
+            let counts = prop_oneof![Just(0), 1..4_usize, Just(101), Just(1001)];
+            let count = draw(runner, &counts);
             Value::List((0..count).map(|_| scalar(runner, &field, ids)).collect())
         } else {
             scalar(runner, &field, ids)
@@ -109,10 +113,13 @@ fn scalar(runner: &mut TestRunner, field: &FieldDescriptor, ids: &[String]) -> V
         }
         Kind::String => Value::String(draw(
             runner,
-            &prop_oneof![".{0,12}", "(?s).{0,300}", "[a-z]{1,3}"],
+            &prop_oneof![".{0,12}", "(?s).{0,300}", "[a-z]{1,3}", "[a-z*]"],
         )),
+        Kind::Message(kind) => Value::Message(message(runner, &kind, ids)),
         Kind::Bool => Value::Bool(draw(runner, &any::<bool>())),
         Kind::Int32 => Value::I32(draw(runner, &any::<i32>())),
+        // What was never given is waited for: elsewhere, and once.
+        Kind::Int64 if field.name() == "min_revision" => Value::I64(draw(runner, &(-2..3_i64))),
         Kind::Int64 => Value::I64(draw(runner, &any::<i64>())),
         Kind::Enum(_) => Value::EnumNumber(draw(runner, &prop_oneof![-1..4_i32, any::<i32>()])),
         kind => panic!(

@@ -137,7 +137,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let request = roles_in(&group.id);
                     let list = w.groups.list_roles_in_group(request).await.expect("listed");
                     let list = list.into_inner();
-                    assert_eq!(trace.statements().await, 1);
+                    assert_eq!(trace.statements().await, 2);
                     w.trace(None);
                     let (a, b) = (w.get_role(&a.id).await, w.get_role(&b.id).await);
                     assert_eq!(list.roles, [a, b]);
@@ -208,6 +208,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     let request = pb::GetGroupRequest {
                         group_id: "7".into(),
+                        ..Default::default()
                     };
                     let told = told(w.groups.get_group(request).await);
                     assert_eq!(told.fields(), ["group_id"]);
@@ -223,6 +224,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                     let absent = id();
                     let request = pb::GetGroupRequest {
                         group_id: absent.clone(),
+                        ..Default::default()
                     };
                     let told = told(w.groups.get_group(request).await);
                     assert_eq!(told.metadata["group_id"], absent);
@@ -552,6 +554,7 @@ pub(crate) fn create(title: &str, role_ids: &[&str]) -> pb::CreateGroupRequest {
     pb::CreateGroupRequest {
         title: title.into(),
         role_ids,
+        ..Default::default()
     }
 }
 

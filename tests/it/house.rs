@@ -140,6 +140,7 @@ fn the_top_level_holds_what_it_should() {
         "Cargo.toml",
         "LICENSE",
         "README.md",
+        "benches",
         "build.rs",
         "migrations",
         "proto",

@@ -28,6 +28,7 @@ async fn every_violation_of_a_request_is_told_at_once() {
             pb::CreateGroupRequest {
                 title: "Ops".into(),
                 role_ids: ids(101),
+                ..Default::default()
             },
             &["role_ids"],
         ),
@@ -133,6 +134,7 @@ async fn a_thousand_violations_still_fit_into_an_answer() {
     let request = pb::BatchAssignUsersRequest {
         group_id: id(),
         user_ids,
+        ..Default::default()
     };
     let told = told(w.groups.batch_assign_users(request).await);
     assert!(told.violations.len() > 50, "{told:?}");

@@ -4,8 +4,12 @@
     reason = "a test that can't go on panics, and says what it expected"
 )]
 
+mod access;
+mod changes;
 mod contract;
 mod crash;
+mod feed;
+mod fresh;
 mod fuzz;
 mod group;
 mod harness;
@@ -13,6 +17,7 @@ mod house;
 mod input;
 mod member;
 mod model;
+mod once;
 mod outage;
 mod pages;
 mod process;

@@ -40,6 +40,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     // The association is deleted, the user stays.
                     let request = pb::GetUserRequest {
                         user_id: users[0].clone(),
+                        ..Default::default()
                     };
                     w.users.get_user(request).await.expect("still there");
                     trace
@@ -347,6 +348,7 @@ pub(crate) fn assign(group_id: &str, user_id: &str) -> pb::AssignUserRequest {
     pb::AssignUserRequest {
         group_id: group_id.into(),
         user_id: user_id.into(),
+        ..Default::default()
     }
 }
 
@@ -356,6 +358,7 @@ pub(crate) fn unassign(group_id: &str, user_id: &str) -> pb::UnassignUserRequest
         group_id,
         user_id,
         allow_missing: false,
+        ..Default::default()
     }
 }
 
@@ -363,6 +366,7 @@ pub(crate) fn assign_all(group_id: &str, user_ids: &[String]) -> pb::BatchAssign
     pb::BatchAssignUsersRequest {
         group_id: group_id.into(),
         user_ids: user_ids.to_vec(),
+        ..Default::default()
     }
 }
 
@@ -370,6 +374,7 @@ pub(crate) fn unassign_all(group_id: &str, user_ids: &[String]) -> pb::BatchUnas
     pb::BatchUnassignUsersRequest {
         group_id: group_id.into(),
         user_ids: user_ids.to_vec(),
+        ..Default::default()
     }
 }
 

@@ -241,6 +241,7 @@ impl Real {
                 let request = pb::CreateGroupRequest {
                     title: format!("Group {title}"),
                     role_ids: roles(keys),
+                    ..Default::default()
                 };
                 let result = w.groups.create_group(request).await;
                 result.map(|r| {

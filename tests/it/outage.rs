@@ -87,7 +87,11 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
             let name = format!("role {round} {}", acknowledged.len());
             let description = "x".repeat(1000);
             match roles
-                .create_role(pb::CreateRoleRequest { name, description })
+                .create_role(pb::CreateRoleRequest {
+                    name,
+                    description,
+                    ..Default::default()
+                })
                 .await
             {
                 Ok(role) => acknowledged.push(role.into_inner().role.expect("a role")),

@@ -17,6 +17,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let request = pb::CreateRoleRequest {
                         name: " Editor ".into(),
                         description: "Writes\n\tpages. ".into(),
+                        ..Default::default()
                     };
                     let role = w
                         .roles
@@ -161,6 +162,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                     let request = pb::CreateRoleRequest {
                         name: " ".into(),
                         description: "x".repeat(1001),
+                        ..Default::default()
                     };
                     let told = told(w.roles.create_role(request).await);
                     assert_eq!(told.fields(), ["name", "description"]);
@@ -336,6 +338,7 @@ pub(crate) fn failures() -> Vec<Failure> {
 fn get(role_id: &str) -> pb::GetRoleRequest {
     pb::GetRoleRequest {
         role_id: role_id.into(),
+        ..Default::default()
     }
 }
 
@@ -351,4 +354,117 @@ pub(crate) fn delete(role_id: &str) -> pb::DeleteRoleRequest {
         role_id: role_id.into(),
         ..Default::default()
     }
+}
+
+#[tokio::test]
+async fn rules_are_changed_by_deltas_and_there_are_at_most_1000() {
+    let mut w = crate::harness::World::start().await;
+    let rule = |number: usize| crate::access::allow("shop", &format!("c{number:04}"), "*");
+    let request = pb::CreateRoleRequest {
+        name: "Editor".into(),
+        rules: (0..999).rev().map(rule).collect(),
+        ..Default::default()
+    };
+    let role = w.roles.create_role(request).await.expect("created");
+    let role = role.into_inner().role.expect("a role");
+    assert_eq!(role.rules, (0..999).map(rule).collect::<Vec<_>>());
+
+    // One that it has stays, one that it has not is passed over; both editors' changes last.
+    for (add, remove) in [
+        (vec![rule(0), rule(1000)], vec![rule(7000)]),
+        (vec![], vec![rule(1)]),
+    ] {
+        let request = pb::UpdateRoleRequest {
+            add_rules: add,
+            remove_rules: remove,
+            ..update(&role.id)
+        };
+        w.roles.update_role(request).await.expect("updated");
+    }
+    let now = w.get_role(&role.id).await;
+    let expected: Vec<_> = [0]
+        .into_iter()
+        .chain(2..999)
+        .chain([1000])
+        .map(rule)
+        .collect();
+    assert_eq!(now.rules, expected);
+    assert_ne!(now.etag, role.etag);
+
+    // The limit is that of the role, whoever adds how much at once.
+    let request = pb::UpdateRoleRequest {
+        add_rules: (2000..2002).map(rule).collect(),
+        ..update(&role.id)
+    };
+    let told_of = told(w.roles.update_role(request).await);
+    assert_eq!(told_of.fields(), ["add_rules"]);
+    assert_eq!(w.get_role(&role.id).await, now);
+    let request = pb::UpdateRoleRequest {
+        add_rules: vec![rule(2000)],
+        remove_rules: (2..500).map(rule).collect(),
+        ..update(&role.id)
+    };
+    let role = w.roles.update_role(request).await.expect("updated");
+    assert_eq!(role.into_inner().role.expect("a role").rules.len(), 502);
+}
+
+#[tokio::test]
+async fn every_violation_of_a_rule_is_told() {
+    let mut w = crate::harness::World::start().await;
+    let fine = crate::access::allow("a", "b", "c");
+    let part = |bundle: &str, controller: &str, action: &str| {
+        crate::access::allow(bundle, controller, action)
+    };
+    let bad = [
+        fine.clone(),
+        fine.clone(),
+        part("", "A", "a b"),
+        part(&"x".repeat(61), &"x".repeat(61), &"x".repeat(46)),
+        part("**", "a*", "ä"),
+        pb::Rule {
+            effect: 7,
+            ..part("*", "*", "*")
+        },
+    ];
+    let fields = [
+        "rules[1]",
+        "rules[2].bundle",
+        "rules[2].controller",
+        "rules[2].action",
+        "rules[3].bundle",
+        "rules[3].controller",
+        "rules[3].action",
+        "rules[4].bundle",
+        "rules[4].controller",
+        "rules[4].action",
+        "rules[5].effect",
+    ];
+    let request = pb::CreateRoleRequest {
+        name: "A".into(),
+        rules: bad.to_vec(),
+        ..Default::default()
+    };
+    assert_eq!(told(w.roles.create_role(request).await).fields(), fields);
+    let request = pb::CreateRoleRequest {
+        name: "A".into(),
+        rules: vec![fine.clone(); 1001],
+        ..Default::default()
+    };
+    assert_eq!(told(w.roles.create_role(request).await).fields(), ["rules"]);
+    let request = pb::UpdateRoleRequest {
+        add_rules: vec![fine.clone()],
+        remove_rules: vec![part("x", "y", "z"), fine],
+        ..update(&id())
+    };
+    assert_eq!(
+        told(w.roles.update_role(request).await).fields(),
+        ["remove_rules[1]"]
+    );
+    // The longest that there may be.
+    let request = pb::CreateRoleRequest {
+        name: "A".into(),
+        rules: vec![part(&"x".repeat(60), &"x".repeat(60), &"x".repeat(45))],
+        ..Default::default()
+    };
+    w.roles.create_role(request).await.expect("created");
 }

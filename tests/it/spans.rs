@@ -12,7 +12,10 @@ use crate::{
 async fn a_failed_call_is_seen_with_its_code() {
     let mut w = World::start().await;
     let trace = w.traced();
-    let request = pb::GetGroupRequest { group_id: id() };
+    let request = pb::GetGroupRequest {
+        group_id: id(),
+        ..Default::default()
+    };
     w.groups.get_group(request).await.expect_err("not found");
     let spans = trace.spans().await;
     let server = spans.last().expect("a span");
@@ -30,7 +33,10 @@ async fn an_outage_is_an_error_of_the_server() {
     let mut w = World::start().await;
     w.db.clone().close().await;
     let trace = w.traced();
-    let request = pb::GetGroupRequest { group_id: id() };
+    let request = pb::GetGroupRequest {
+        group_id: id(),
+        ..Default::default()
+    };
     w.groups.get_group(request).await.expect_err("unavailable");
     let spans = trace.spans().await;
     let server = spans.last().expect("a span");

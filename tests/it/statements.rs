@@ -22,7 +22,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         created.push(w.group(title, roles).await.id);
         statements.push(trace.statements().await);
     }
-    same("CreateGroup with 1 and with 100 roles", &statements, 3);
+    same("CreateGroup with 1 and with 100 roles", &statements, 5);
 
     statements.clear();
     for id in &created {
@@ -43,7 +43,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         w.groups.list_roles_in_group(request).await.expect("listed");
         statements.push(trace.statements().await);
     }
-    same("ListRolesInGroup of 1 and of 100", &statements, 1);
+    same("ListRolesInGroup of 1 and of 100", &statements, 2);
 
     statements.clear();
     for batch in [&users[..1], &users[1..]] {
@@ -58,7 +58,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         );
         statements.push(trace.statements().await);
     }
-    same("BatchAssignUsers of 1 and of 1,000", &statements, 3);
+    same("BatchAssignUsers of 1 and of 1,000", &statements, 7);
 
     statements.clear();
     for page_size in [10, 1000] {
@@ -76,7 +76,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         assert_eq!(page.users.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same("ListUsersInGroup of 10 and of 1,000", &statements, 1);
+    same("ListUsersInGroup of 10 and of 1,000", &statements, 2);
 
     statements.clear();
     for batch in [&users[..1], &users[1..]] {
@@ -87,7 +87,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
             .expect("unassigned");
         statements.push(trace.statements().await);
     }
-    same("BatchUnassignUsers of 1 and of 1,000", &statements, 3);
+    same("BatchUnassignUsers of 1 and of 1,000", &statements, 6);
 
     statements.clear();
     w.trace(None);
@@ -113,7 +113,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         assert_eq!(page.groups.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same("ListGroups of 10 and of 1,000, counted", &statements, 3);
+    same("ListGroups of 10 and of 1,000, counted", &statements, 4);
 
     statements.clear();
     w.trace(None);
@@ -128,7 +128,65 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         w.groups.update_group(request).await.expect("updated");
         statements.push(trace.statements().await);
     }
-    same("UpdateGroup adding 1 and 98 roles", &statements, 5);
+    same("UpdateGroup adding 1 and 98 roles", &statements, 7);
+}
+
+#[tokio::test]
+async fn access_takes_as_many_statements_for_many_users_as_for_one() {
+    let mut w = World::start().await;
+    let request = pb::CreateRoleRequest {
+        name: "Viewer".into(),
+        rules: vec![crate::access::allow("shop", "*", "view")],
+        ..Default::default()
+    };
+    let role = w.roles.create_role(request).await.expect("created");
+    let role = role.into_inner().role.expect("a role").id;
+    let group = w.group("Viewers", &[&role]).await.id;
+    let users = w.many_users("user", 200).await;
+    let request = assign_all(&group, &users);
+    w.groups
+        .batch_assign_users(request)
+        .await
+        .expect("assigned");
+
+    let mut statements = Vec::new();
+    for page_size in [1, 200] {
+        let trace = w.traced();
+        let request = pb::ListUsersWithAccessRequest {
+            bundle: "shop".into(),
+            controller: "order".into(),
+            action: "view".into(),
+            page_size,
+            ..Default::default()
+        };
+        let page = w.access.list_users_with_access(request).await;
+        let page = page.expect("listed").into_inner();
+        assert_eq!(page.users.len(), page_size as usize);
+        statements.push(trace.statements().await);
+    }
+    same("ListUsersWithAccess of 1 and of 200", &statements, 3);
+
+    statements.clear();
+    for asked in [&users[..1], &users] {
+        let trace = w.traced();
+        let questions = asked.iter().map(|user| pb::Question {
+            user_id: user.clone(),
+            bundle: "shop".into(),
+            controller: "order".into(),
+            action: "view".into(),
+        });
+        let request = pb::BatchCheckAccessRequest {
+            questions: questions.collect(),
+            ..Default::default()
+        };
+        w.access.batch_check_access(request).await.expect("decided");
+        statements.push(trace.statements().await);
+    }
+    same(
+        "BatchCheckAccess about 1 and about 200 users",
+        &statements,
+        2,
+    );
 }
 
 fn same(what: &str, statements: &[usize], expected: usize) {

@@ -118,6 +118,66 @@ pub(crate) fn successes() -> Vec<Success> {
             },
         },
         Success {
+            rpc: "ListRolesOfUser",
+            run: |w| {
+                Box::pin(async move {
+                    let (b, a, other) = (
+                        w.role("B").await.id,
+                        w.role("A").await.id,
+                        w.role("C").await.id,
+                    );
+                    let user = w.user("ann").await.id;
+                    let second = w.group("Second", &[&a, &b]).await.id;
+                    let first = w.group("First", &[&a]).await.id;
+                    w.group("Not hers", &[&other]).await;
+                    w.assign(&second, &user).await;
+                    w.assign(&first, &user).await;
+                    let trace = w.traced();
+                    let list = w.users.list_roles_of_user(roles_of(&user)).await;
+                    let list = list.expect("listed").into_inner();
+                    // Every role once, by name, with the groups that give it, by title.
+                    let told: Vec<_> = list
+                        .roles
+                        .iter()
+                        .map(|entry| {
+                            let role = entry.role.as_ref().expect("a role").name.as_str();
+                            let groups = entry.groups.iter().map(|group| group.title.as_str());
+                            (role, groups.collect::<Vec<_>>())
+                        })
+                        .collect();
+                    assert_eq!(
+                        told,
+                        [("A", vec!["First", "Second"]), ("B", vec!["Second"])]
+                    );
+                    assert_eq!((list.revision, list.next_page_token.as_str()), (9, ""));
+                    w.trace(None);
+                    let request = pb::ListRolesOfUserRequest {
+                        page_size: 1,
+                        ..roles_of(&user)
+                    };
+                    let page = w
+                        .users
+                        .list_roles_of_user(request)
+                        .await
+                        .expect("listed")
+                        .into_inner();
+                    let request = pb::ListRolesOfUserRequest {
+                        page_token: page.next_page_token,
+                        ..roles_of(&user)
+                    };
+                    let rest = w
+                        .users
+                        .list_roles_of_user(request)
+                        .await
+                        .expect("listed")
+                        .into_inner();
+                    let pages: Vec<_> = page.roles.into_iter().chain(rest.roles).collect();
+                    assert_eq!(pages, list.roles);
+                    trace
+                })
+            },
+        },
+        Success {
             rpc: "DeleteUser",
             run: |w| {
                 Box::pin(async move {
@@ -156,6 +216,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         username: String::new(),
                         first_name: "\n-\n-".into(),
                         last_name: "x".repeat(256),
+                        ..Default::default()
                     };
                     let told = told(w.users.create_user(request).await);
                     assert_eq!(told.fields(), ["username", "first_name", "last_name"]);
@@ -184,6 +245,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     let request = pb::GetUserRequest {
                         user_id: "{01890a5d-ac96-774b-bcce-b302099a8057}".into(),
+                        ..Default::default()
                     };
                     told(w.users.get_user(request).await)
                 })
@@ -194,7 +256,10 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "USER_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    let request = pb::GetUserRequest { user_id: id() };
+                    let request = pb::GetUserRequest {
+                        user_id: id(),
+                        ..Default::default()
+                    };
                     told(w.users.get_user(request).await)
                 })
             },
@@ -213,6 +278,24 @@ pub(crate) fn failures() -> Vec<Failure> {
                     let told = told(w.users.list_users(request).await);
                     assert_eq!(told.fields(), ["status", "order_by", "page_size"]);
                     told
+                })
+            },
+        },
+        Failure {
+            rpc: "ListRolesOfUser",
+            reason: "INVALID_REQUEST",
+            run: |w| Box::pin(async move { told(w.users.list_roles_of_user(roles_of("u")).await) }),
+        },
+        Failure {
+            rpc: "ListRolesOfUser",
+            reason: "USER_NOT_FOUND",
+            run: |w| {
+                Box::pin(async move {
+                    // In no group is no error.
+                    let user = w.user("ann").await.id;
+                    let none = w.users.list_roles_of_user(roles_of(&user)).await;
+                    assert_eq!(none.expect("listed").into_inner().roles, []);
+                    told(w.users.list_roles_of_user(roles_of(&id())).await)
                 })
             },
         },
@@ -316,6 +399,7 @@ pub(crate) fn failures() -> Vec<Failure> {
 async fn get_user(w: &World, user_id: &str) -> pb::User {
     let request = pb::GetUserRequest {
         user_id: user_id.into(),
+        ..Default::default()
     };
     let response = w.users.clone().get_user(request).await;
     response
@@ -330,6 +414,7 @@ fn ann() -> pb::CreateUserRequest {
         username: "ann@shop.example".into(),
         first_name: "Ann ".into(),
         last_name: "Lee".into(),
+        ..Default::default()
     }
 }
 
@@ -342,6 +427,13 @@ fn update(user_id: &str) -> pb::UpdateUserRequest {
 
 pub(crate) fn delete(user_id: &str) -> pb::DeleteUserRequest {
     pb::DeleteUserRequest {
+        user_id: user_id.into(),
+        ..Default::default()
+    }
+}
+
+fn roles_of(user_id: &str) -> pb::ListRolesOfUserRequest {
+    pb::ListRolesOfUserRequest {
         user_id: user_id.into(),
         ..Default::default()
     }

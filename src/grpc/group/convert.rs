@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use crate::{
     domain::{
-        CreateGroup, DeleteGroup, Etag, Folded, GroupId, ListGroups, ListRolesInGroup,
-        ListUsersInGroup, Name, Order, PageRequest, RoleId, Scope, UpdateGroup, UserId, Violations,
+        CreateGroup, DeleteGroup, Etag, Folded, Get, GroupId, ListGroups, ListRolesInGroup,
+        ListUsersInGroup, Name, Order, PageRequest, Revision, RoleId, Scope, UpdateGroup, UserId,
+        Violations,
     },
     error::Error,
     grpc::timestamp,
@@ -20,7 +21,11 @@ impl TryFrom<pb::CreateGroupRequest> for CreateGroup {
     type Error = Error;
 
     fn try_from(request: pb::CreateGroupRequest) -> Result<Self, Error> {
-        let pb::CreateGroupRequest { title, role_ids } = request;
+        let pb::CreateGroupRequest {
+            title,
+            role_ids,
+            request_id: _,
+        } = request;
         let mut violations = Violations::default();
         let title = violations.name("title", &title);
         let role_ids = violations.ids("role_ids", &role_ids, 1..=MAX_ROLES);
@@ -31,15 +36,21 @@ impl TryFrom<pb::CreateGroupRequest> for CreateGroup {
     }
 }
 
-impl TryFrom<pb::GetGroupRequest> for GroupId {
+impl TryFrom<pb::GetGroupRequest> for Get<GroupId> {
     type Error = Error;
 
     fn try_from(request: pb::GetGroupRequest) -> Result<Self, Error> {
-        let pb::GetGroupRequest { group_id } = request;
+        let pb::GetGroupRequest {
+            group_id,
+            min_revision,
+        } = request;
         let mut violations = Violations::default();
-        violations
-            .id("group_id", &group_id)
-            .ok_or_else(|| violations.into())
+        let id = violations.id("group_id", &group_id);
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
+        match (id, min_revision) {
+            (Some(id), Some(min_revision)) => Ok(Self { id, min_revision }),
+            _ => Err(violations.into()),
+        }
     }
 }
 
@@ -55,6 +66,7 @@ impl TryFrom<pb::ListGroupsRequest> for ListGroups {
             user_id,
             order_by,
             with_total_size,
+            min_revision,
         } = request;
         let mut violations = Violations::default();
         let query = violations.check("query", Folded::query(&query));
@@ -70,15 +82,19 @@ impl TryFrom<pb::ListGroupsRequest> for ListGroups {
             ),
             _ => None,
         };
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let page = PageRequest::parse(&mut violations, page_size, &page_token, order, scope);
-        match (page, query, role_id, user_id) {
-            (Some(page), Some(query), Some(role_id), Some(user_id)) => Ok(Self {
-                page,
-                query,
-                role_id,
-                user_id,
-                with_total_size,
-            }),
+        match (page, query, role_id, user_id, min_revision) {
+            (Some(page), Some(query), Some(role_id), Some(user_id), Some(min_revision)) => {
+                Ok(Self {
+                    page,
+                    query,
+                    role_id,
+                    user_id,
+                    with_total_size,
+                    min_revision,
+                })
+            }
             _ => Err(violations.into()),
         }
     }
@@ -94,6 +110,7 @@ impl TryFrom<pb::UpdateGroupRequest> for UpdateGroup {
             add_role_ids,
             remove_role_ids,
             etag,
+            request_id: _,
         } = request;
         let mut violations = Violations::default();
         let id = violations.id("group_id", &group_id);
@@ -157,14 +174,20 @@ impl TryFrom<pb::ListRolesInGroupRequest> for ListRolesInGroup {
             group_id,
             page_size,
             page_token,
+            min_revision,
         } = request;
         let mut violations = Violations::default();
         let group_id = violations.id::<GroupId>("group_id", &group_id);
         let order = Some(Order::BY_NAME);
         let scope = group_id.map(|id| Scope::new("roles in group").id(Some(id.uuid())));
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let page = PageRequest::parse(&mut violations, page_size, &page_token, order, scope);
-        match (group_id, page) {
-            (Some(group_id), Some(page)) => Ok(Self { group_id, page }),
+        match (group_id, page, min_revision) {
+            (Some(group_id), Some(page), Some(min_revision)) => Ok(Self {
+                group_id,
+                page,
+                min_revision,
+            }),
             _ => Err(violations.into()),
         }
     }
@@ -180,6 +203,7 @@ impl TryFrom<pb::ListUsersInGroupRequest> for ListUsersInGroup {
             page_token,
             query,
             with_total_size,
+            min_revision,
         } = request;
         let mut violations = Violations::default();
         let group_id = violations.id::<GroupId>("group_id", &group_id);
@@ -193,13 +217,15 @@ impl TryFrom<pb::ListUsersInGroupRequest> for ListUsersInGroup {
             ),
             _ => None,
         };
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let page = PageRequest::parse(&mut violations, page_size, &page_token, order, scope);
-        match (group_id, page, query) {
-            (Some(group_id), Some(page), Some(query)) => Ok(Self {
+        match (group_id, page, query, min_revision) {
+            (Some(group_id), Some(page), Some(query), Some(min_revision)) => Ok(Self {
                 group_id,
                 page,
                 query,
                 with_total_size,
+                min_revision,
             }),
             _ => Err(violations.into()),
         }

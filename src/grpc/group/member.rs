@@ -13,7 +13,11 @@ impl TryFrom<pb::AssignUserRequest> for AssignUsers {
     type Error = Error;
 
     fn try_from(request: pb::AssignUserRequest) -> Result<Self, Error> {
-        let pb::AssignUserRequest { group_id, user_id } = request;
+        let pb::AssignUserRequest {
+            group_id,
+            user_id,
+            request_id: _,
+        } = request;
         let (group_id, user_ids) = member(&group_id, &user_id)?;
         Ok(Self { group_id, user_ids })
     }
@@ -27,6 +31,7 @@ impl TryFrom<pb::UnassignUserRequest> for UnassignUsers {
             group_id,
             user_id,
             allow_missing,
+            request_id: _,
         } = request;
         let (group_id, user_ids) = member(&group_id, &user_id)?;
         Ok(Self {
@@ -41,7 +46,11 @@ impl TryFrom<pb::BatchAssignUsersRequest> for AssignUsers {
     type Error = Error;
 
     fn try_from(request: pb::BatchAssignUsersRequest) -> Result<Self, Error> {
-        let pb::BatchAssignUsersRequest { group_id, user_ids } = request;
+        let pb::BatchAssignUsersRequest {
+            group_id,
+            user_ids,
+            request_id: _,
+        } = request;
         let (group_id, user_ids) = members(&group_id, &user_ids)?;
         Ok(Self { group_id, user_ids })
     }
@@ -51,7 +60,11 @@ impl TryFrom<pb::BatchUnassignUsersRequest> for UnassignUsers {
     type Error = Error;
 
     fn try_from(request: pb::BatchUnassignUsersRequest) -> Result<Self, Error> {
-        let pb::BatchUnassignUsersRequest { group_id, user_ids } = request;
+        let pb::BatchUnassignUsersRequest {
+            group_id,
+            user_ids,
+            request_id: _,
+        } = request;
         let (group_id, user_ids) = members(&group_id, &user_ids)?;
         Ok(Self {
             group_id,

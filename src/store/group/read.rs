@@ -4,19 +4,20 @@ use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
+    QueryFilter, QueryOrder, QuerySelect, RelationTrait,
 };
 
-use super::{Group, RoleRef, has_role, missing};
+use super::{Group, groups_of, has_role, missing};
 use crate::{
     domain::{
-        Cursor, CursorKey, GroupId, ListGroups, Name, RoleId, SortBy, Timestamp, UserId, Version,
+        Cursor, CursorKey, Get, GroupId, ListGroups, Name, Revision, RoleId, RoleRef, SortBy,
+        Timestamp, Version,
     },
-    entity::{group, group_role, group_user, role},
+    entity::{group, group_role, role},
     error::Result,
     store::{
-        Db, Page,
-        page::{Keyset, contains, cut},
+        At, Db, Page,
+        page::{Keyset, contains, cut, revision},
     },
 };
 
@@ -37,14 +38,17 @@ struct GroupAndRole {
     updated_at: Timestamp,
     role_id: RoleId,
     role_name: Name,
+    revision: Revision,
 }
 
 /// Gets a group, in one statement: a group always has a role to stand beside.
 ///
 /// # Errors
 /// Not found, or the database is unavailable.
-pub async fn get(db: &Db, id: GroupId) -> Result<Group> {
+pub async fn get(db: &Db, get: Get<GroupId>) -> Result<At<Group>> {
     use group::Column as C;
+    let Get { id, min_revision } = get;
+    db.reached(min_revision).await?;
     let rows: Vec<GroupAndRole> = group::Entity::find()
         .select_only()
         .columns([
@@ -57,6 +61,7 @@ pub async fn get(db: &Db, id: GroupId) -> Result<Group> {
         ])
         .column_as(role::Column::Id, "role_id")
         .column_as(role::Column::Name, "role_name")
+        .expr_as(revision(), "revision")
         .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
         .join(JoinType::InnerJoin, group_role::Relation::Role.def())
         .filter(C::Id.eq(id))
@@ -75,7 +80,7 @@ pub async fn get(db: &Db, id: GroupId) -> Result<Group> {
         id: row.role_id,
         name: row.role_name,
     }));
-    Ok(Group {
+    let value = Group {
         id: first.id,
         title: first.title,
         roles,
@@ -83,6 +88,10 @@ pub async fn get(db: &Db, id: GroupId) -> Result<Group> {
         version: first.version,
         created_at: first.created_at,
         updated_at: first.updated_at,
+    };
+    Ok(At {
+        value,
+        revision: first.revision,
     })
 }
 
@@ -97,6 +106,7 @@ pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
         role_id,
         user_id,
         with_total_size,
+        min_revision,
     } = list;
     let mut select = group::Entity::find();
     if let Some(query) = query {
@@ -108,7 +118,7 @@ pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
     if let Some(user_id) = user_id {
         select = select.filter(group::Column::Id.in_subquery(groups_of(*user_id)));
     }
-    let snapshot = db.snapshot().await?;
+    let (snapshot, revision) = db.seen(*min_revision).await?;
     let total_size = if *with_total_size {
         Some(select.clone().count(&snapshot).await?)
     } else {
@@ -127,6 +137,7 @@ pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
     Ok(Page {
         rows,
         more,
+        revision,
         total_size,
     })
 }
@@ -154,18 +165,10 @@ async fn roles_of(
     Ok(roles)
 }
 
-fn groups_of(id: UserId) -> sea_orm::sea_query::SelectStatement {
-    group_user::Entity::find()
-        .select_only()
-        .column(group_user::Column::GroupId)
-        .filter(group_user::Column::UserId.eq(id))
-        .into_query()
-}
-
 fn cursor(group: &group::Model, by: SortBy) -> Cursor {
     Cursor {
         key: match by {
-            SortBy::Name => CursorKey::Name(group.title_sort.clone()),
+            SortBy::Name | SortBy::Revision => CursorKey::Name(group.title_sort.clone()),
             SortBy::CreateTime => CursorKey::CreateTime(group.created_at),
         },
         id: group.id.uuid(),

@@ -6,15 +6,16 @@
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ActiveValue::Unchanged, ColumnTrait, DatabaseTransaction,
-    EntityTrait, JoinType, QueryFilter, QuerySelect, QueryTrait, RelationTrait,
+    EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationTrait,
 };
 
 use super::{Group, find, lock, missing, refs};
 use crate::{
     domain::{
-        CreateGroup, DeleteGroup, Folded, GroupId, Name, RoleId, Timestamp, UpdateGroup, Version,
+        Change, ChangeKind, CreateGroup, DeleteGroup, Folded, GroupId, Name, RoleId, RoleRef,
+        Timestamp, UpdateGroup, UserId, Value, Version,
     },
-    entity::{group, group_role, role},
+    entity::{group, group_role, group_user, role, user},
     error::{Error, Result},
     store::{
         Write,
@@ -25,7 +26,7 @@ use crate::{
 impl Write for CreateGroup {
     type Output = Group;
 
-    async fn apply(&self, tx: &DatabaseTransaction) -> Result<Group> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Group> {
         let now = Timestamp::now();
         let row = group::ActiveModel {
             id: Set(GroupId::generate()),
@@ -38,14 +39,18 @@ impl Write for CreateGroup {
         };
         let group = row.insert(tx).await?;
         let roles = assign(tx, group.id, &self.role_ids).await?;
-        Ok(Group::new(group, refs(roles)))
+        let roles = refs(roles);
+        let created = Change::of_group(ChangeKind::GroupCreated, group.id, &group.title);
+        changes.push(created.to(Value::Name(group.title.clone())));
+        changes.extend(roles.iter().map(|role| assigned(&group, role)));
+        Ok(Group::new(group, roles))
     }
 }
 
 impl Write for UpdateGroup {
     type Output = Group;
 
-    async fn apply(&self, tx: &DatabaseTransaction) -> Result<Group> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Group> {
         let group = lock(tx, self.id).await?;
         if !group.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
@@ -59,13 +64,17 @@ impl Write for UpdateGroup {
             return Ok(Group::new(group, refs(roles)));
         }
 
+        let mut new = Vec::new();
         if !add.is_empty() {
-            roles.extend(assign(tx, group.id, &add).await?);
+            new = assign(tx, group.id, &add).await?;
+            roles.extend(new.iter().cloned());
         }
         if !remove.is_empty() {
             unassign(tx, group.id, &remove).await?;
-            roles.retain(|role| !remove.contains(&role.id));
         }
+        let (gone, roles): (Vec<_>, Vec<_>) = roles
+            .into_iter()
+            .partition(|role| remove.contains(&role.id));
         let row = group::ActiveModel {
             id: Unchanged(group.id),
             // The CHECK on this column refuses a group without roles.
@@ -74,14 +83,23 @@ impl Write for UpdateGroup {
             updated_at: Set(Timestamp::now()),
             ..title.map(titled).unwrap_or_default()
         };
-        Ok(Group::new(row.update(tx).await?, refs(roles)))
+        let after = row.update(tx).await?;
+
+        if title.is_some() {
+            let renamed = Change::of_group(ChangeKind::GroupRenamed, after.id, &after.title);
+            let (from, to) = (Value::Name(group.title), Value::Name(after.title.clone()));
+            changes.push(renamed.from(from).to(to));
+        }
+        changes.extend(refs(gone).iter().map(|role| removed(&after, role)));
+        changes.extend(refs(new).iter().map(|role| assigned(&after, role)));
+        Ok(Group::new(after, refs(roles)))
     }
 }
 
 impl Write for DeleteGroup {
     type Output = ();
 
-    async fn apply(&self, tx: &DatabaseTransaction) -> Result<()> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
         let Some(group) = find(tx, self.id).await? else {
             return if self.allow_missing {
                 Ok(())
@@ -92,16 +110,34 @@ impl Write for DeleteGroup {
         if !group.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
-        let roles = group_role::Entity::find()
-            .select_only()
-            .column(group_role::Column::RoleId)
-            .filter(group_role::Column::GroupId.eq(group.id))
-            .into_query();
-        remove_group(tx, role::Column::Id.in_subquery(roles)).await?;
+        let roles = roles_of(tx, group.id).await?;
+        let users = users_of(tx, group.id).await?;
+        remove_group(tx, roles.iter().map(|role| role.id)).await?;
         // The associations go with the group: ON DELETE CASCADE.
         group::Entity::delete_by_id(group.id).exec(tx).await?;
+
+        changes.extend(refs(roles).iter().map(|role| removed(&group, role)));
+        changes.extend(users.iter().map(|(id, username)| {
+            let unassigned = Change::of_group(ChangeKind::UserUnassigned, group.id, &group.title);
+            unassigned.with_user(*id, username)
+        }));
+        let deleted = Change::of_group(ChangeKind::GroupDeleted, group.id, &group.title);
+        changes.push(deleted.from(Value::Name(group.title)));
         Ok(())
     }
+}
+
+async fn users_of(tx: &DatabaseTransaction, id: GroupId) -> Result<Vec<(UserId, Name)>> {
+    let users = user::Entity::find()
+        .select_only()
+        .columns([user::Column::Id, user::Column::Username])
+        .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
+        .filter(group_user::Column::GroupId.eq(id))
+        .order_by_asc(user::Column::Id)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(users)
 }
 
 async fn roles_of(tx: &DatabaseTransaction, id: GroupId) -> Result<Vec<role::Model>> {
@@ -130,13 +166,22 @@ async fn assign(
 }
 
 async fn unassign(tx: &DatabaseTransaction, group_id: GroupId, ids: &[RoleId]) -> Result<()> {
-    remove_group(tx, role::Column::Id.is_in(ids.iter().copied())).await?;
+    remove_group(tx, ids.iter().copied()).await?;
     group_role::Entity::delete_many()
         .filter(group_role::Column::GroupId.eq(group_id))
         .filter(group_role::Column::RoleId.is_in(ids.iter().copied()))
         .exec(tx)
         .await?;
     Ok(())
+}
+
+fn assigned(group: &group::Model, role: &RoleRef) -> Change {
+    Change::of_group(ChangeKind::RoleAssigned, group.id, &group.title)
+        .with_role(role.id, &role.name)
+}
+
+fn removed(group: &group::Model, role: &RoleRef) -> Change {
+    Change::of_group(ChangeKind::RoleRemoved, group.id, &group.title).with_role(role.id, &role.name)
 }
 
 fn titled(title: &Name) -> group::ActiveModel {

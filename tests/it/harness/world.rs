@@ -2,8 +2,9 @@
 
 use group_service::{
     pb::{
-        self, group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
-        user_service_client::UserServiceClient,
+        self, access_service_client::AccessServiceClient,
+        change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
+        role_service_client::RoleServiceClient, user_service_client::UserServiceClient,
     },
     server,
     store::{Db, Location},
@@ -22,6 +23,8 @@ pub(crate) type Traced = InterceptedService<Channel, Inject>;
 pub(crate) type Groups = GroupServiceClient<Traced>;
 pub(crate) type Roles = RoleServiceClient<Traced>;
 pub(crate) type Users = UserServiceClient<Traced>;
+pub(crate) type Access = AccessServiceClient<Traced>;
+pub(crate) type Changes = ChangeServiceClient<Traced>;
 
 /// Puts a caller's `traceparent` into every call.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,8 @@ pub(crate) struct World {
     pub(crate) groups: Groups,
     pub(crate) roles: Roles,
     pub(crate) users: Users,
+    pub(crate) access: Access,
+    pub(crate) changes: Changes,
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) db: Db,
@@ -67,7 +72,7 @@ impl World {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                server::run(listener, db, stopped)
+                server::run(listener, db, None, stopped)
                     .await
                     .expect("the server runs");
             }
@@ -81,6 +86,8 @@ impl World {
             groups: Groups::new(InterceptedService::new(channel.clone(), Inject::default())),
             roles: Roles::new(InterceptedService::new(channel.clone(), Inject::default())),
             users: Users::new(InterceptedService::new(channel.clone(), Inject::default())),
+            access: Access::new(InterceptedService::new(channel.clone(), Inject::default())),
+            changes: Changes::new(InterceptedService::new(channel.clone(), Inject::default())),
             channel,
             address,
             db,
@@ -99,7 +106,9 @@ impl World {
         let channel = &self.channel;
         self.groups = Groups::new(InterceptedService::new(channel.clone(), inject.clone()));
         self.roles = Roles::new(InterceptedService::new(channel.clone(), inject.clone()));
-        self.users = Users::new(InterceptedService::new(channel.clone(), inject));
+        self.users = Users::new(InterceptedService::new(channel.clone(), inject.clone()));
+        self.access = Access::new(InterceptedService::new(channel.clone(), inject.clone()));
+        self.changes = Changes::new(InterceptedService::new(channel.clone(), inject));
     }
 
     /// Further calls belong to a new trace.
@@ -144,6 +153,7 @@ impl World {
         let request = pb::CreateGroupRequest {
             title: title.into(),
             role_ids,
+            ..Default::default()
         };
         let response = self.groups.clone().create_group(request).await;
         response
@@ -179,6 +189,7 @@ impl World {
         let request = pb::AssignUserRequest {
             group_id: group_id.into(),
             user_id: user_id.into(),
+            ..Default::default()
         };
         self.groups
             .clone()
@@ -190,6 +201,7 @@ impl World {
     pub(crate) async fn get_group(&self, group_id: &str) -> pb::Group {
         let request = pb::GetGroupRequest {
             group_id: group_id.into(),
+            ..Default::default()
         };
         let response = self.groups.clone().get_group(request).await;
         response
@@ -202,6 +214,7 @@ impl World {
     pub(crate) async fn get_role(&self, role_id: &str) -> pb::Role {
         let request = pb::GetRoleRequest {
             role_id: role_id.into(),
+            ..Default::default()
         };
         let response = self.roles.clone().get_role(request).await;
         response

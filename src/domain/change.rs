@@ -1,0 +1,277 @@
+//! What changes, and in which order.
+
+use sea_orm::{ActiveEnum, DeriveActiveEnum, DeriveValueType, EnumIter};
+
+use super::{GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, UserId, Words};
+
+/// A number that a committed write has: without gaps, in the order of the commits, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
+pub struct Revision(i64);
+
+impl Revision {
+    /// Before any write.
+    pub const NONE: Self = Self(0);
+
+    /// Checks a number that a caller sent.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller.
+    pub fn parse(number: i64) -> Result<Self, String> {
+        if number < 0 {
+            return Err("must not be negative".to_owned());
+        }
+        Ok(Self(number))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
+    }
+
+    /// The revision after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The revision before this one.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+/// What kind of thing happened. The numbers are those of the wire and of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
+#[expect(missing_docs, reason = "the protos document every kind: ChangeKind")]
+pub enum ChangeKind {
+    GroupCreated = 1,
+    GroupRenamed = 2,
+    GroupDeleted = 3,
+    RoleAssigned = 4,
+    RoleRemoved = 5,
+    UserAssigned = 6,
+    UserUnassigned = 7,
+    RoleCreated = 8,
+    RoleRenamed = 9,
+    RoleDescribed = 10,
+    RoleDeleted = 11,
+    RuleAdded = 12,
+    RuleRemoved = 13,
+    UserCreated = 14,
+    UserRenamed = 15,
+    UserNamed = 16,
+    UserBlocked = 17,
+    UserUnblocked = 18,
+    UserDeleted = 19,
+}
+
+impl ChangeKind {
+    /// The kind of this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<Self> {
+        let number = i16::try_from(number).ok()?;
+        Self::try_from_value(&number).ok()
+    }
+
+    /// The number of this kind.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        i32::from(self.into_value())
+    }
+}
+
+/// One thing that happened, with the names that things had when it was complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What kind of thing.
+    pub kind: ChangeKind,
+    /// The group that is concerned.
+    pub group: Option<(GroupId, Name)>,
+    /// The role that is concerned.
+    pub role: Option<(RoleId, Name)>,
+    /// The user who is concerned.
+    pub user: Option<(UserId, Name)>,
+    /// What it was before.
+    pub before: Option<Value>,
+    /// What it was after.
+    pub after: Option<Value>,
+}
+
+impl Change {
+    /// Something that happened to a group.
+    #[must_use]
+    pub fn of_group(kind: ChangeKind, id: GroupId, title: &Name) -> Self {
+        Self {
+            group: Some((id, title.clone())),
+            ..Self::new(kind)
+        }
+    }
+
+    /// Something that happened to a role.
+    #[must_use]
+    pub fn of_role(kind: ChangeKind, id: RoleId, name: &Name) -> Self {
+        Self {
+            role: Some((id, name.clone())),
+            ..Self::new(kind)
+        }
+    }
+
+    /// Something that happened to a user.
+    #[must_use]
+    pub fn of_user(kind: ChangeKind, id: UserId, username: &Name) -> Self {
+        Self {
+            user: Some((id, username.clone())),
+            ..Self::new(kind)
+        }
+    }
+
+    fn new(kind: ChangeKind) -> Self {
+        Self {
+            kind,
+            group: None,
+            role: None,
+            user: None,
+            before: None,
+            after: None,
+        }
+    }
+
+    /// With the role that is concerned, too.
+    #[must_use]
+    pub fn with_role(self, id: RoleId, name: &Name) -> Self {
+        Self {
+            role: Some((id, name.clone())),
+            ..self
+        }
+    }
+
+    /// With the user who is concerned, too.
+    #[must_use]
+    pub fn with_user(self, id: UserId, username: &Name) -> Self {
+        Self {
+            user: Some((id, username.clone())),
+            ..self
+        }
+    }
+
+    /// From what it was.
+    #[must_use]
+    pub fn from(self, before: Value) -> Self {
+        Self {
+            before: Some(before),
+            ..self
+        }
+    }
+
+    /// To what it is.
+    #[must_use]
+    pub fn to(self, after: Value) -> Self {
+        Self {
+            after: Some(after),
+            ..self
+        }
+    }
+}
+
+/// What a change is from, or to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A title, role name or username.
+    Name(Name),
+    /// A description.
+    Description(Note),
+    /// A rule.
+    Rule(Rule),
+    /// A first and a last name.
+    PersonName(Words, Words),
+}
+
+/// Who does something, as the caller says: at most 255 characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, DeriveValueType)]
+pub struct Actor(String);
+
+impl Actor {
+    /// Checks the name of an actor; an empty one is nobody's.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Words::parse(text).map(|words| Self(words.into_string()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which changes are wanted: those for which all that is given holds.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeFilter {
+    /// Of this group.
+    pub group: Option<GroupId>,
+    /// Of this role.
+    pub role: Option<RoleId>,
+    /// Of this user.
+    pub user: Option<UserId>,
+    /// By this actor.
+    pub actor: Option<Actor>,
+    /// Of these kinds; of all if there are none.
+    pub kinds: Vec<ChangeKind>,
+    /// At this time or later.
+    pub start: Option<Timestamp>,
+    /// Before this time.
+    pub end: Option<Timestamp>,
+}
+
+impl ChangeFilter {
+    /// Whether a change is wanted.
+    #[must_use]
+    pub fn matches(&self, recorded: &Recorded) -> bool {
+        let Self {
+            group,
+            role,
+            user,
+            actor,
+            kinds,
+            start,
+            end,
+        } = self;
+        let change = &recorded.change;
+        let is = |wanted: bool, given: bool| !wanted || given;
+        is(
+            group.is_some(),
+            change.group.as_ref().map(|(id, _)| *id) == *group,
+        ) && is(
+            role.is_some(),
+            change.role.as_ref().map(|(id, _)| *id) == *role,
+        ) && is(
+            user.is_some(),
+            change.user.as_ref().map(|(id, _)| *id) == *user,
+        ) && actor.as_ref().is_none_or(|actor| *actor == recorded.actor)
+            && (kinds.is_empty() || kinds.contains(&change.kind))
+            && start.is_none_or(|start| recorded.time >= start)
+            && end.is_none_or(|end| recorded.time < end)
+    }
+}
+
+/// A change as it stands in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The revision that it belongs to.
+    pub revision: Revision,
+    /// Its place in the revision, from 0.
+    pub index: i32,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
+    /// The request that did it, if it had an id.
+    pub request_id: Option<RequestId>,
+    /// What happened.
+    pub change: Change,
+}

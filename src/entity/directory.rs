@@ -1,0 +1,24 @@
+//! The directory as a whole: one row.
+
+use sea_orm::entity::prelude::*;
+
+use crate::domain::{HistoryId, Revision};
+
+/// The row of `directory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "directory")]
+pub struct Model {
+    /// Always 1.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i32,
+    pub history_id: HistoryId,
+    /// The last revision that was given.
+    pub revision: Revision,
+    /// The oldest revision whose changes are kept: one more than the last where none are.
+    pub oldest_revision: Revision,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,262 @@
+//! The feed of changes: followers, each at its own pace, served from the table.
+//!
+//! Followers that keep up read the same few changes at the same time. They share a tail of the table in
+//! memory, which whoever needs more of it first reads on for all. A follower that is slow falls behind the
+//! tail, and reads the table itself; nothing waits for it, and nothing is kept for it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    domain::{ChangeFilter, HistoryId, Recorded, Revision, WatchChanges},
+    error::{Error, Result},
+    store::{
+        Db,
+        change::{self, Slice},
+    },
+};
+
+/// Without changes, the present revision is told this often: the contract says every 15 seconds.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A follower gets changes at most this often: under load they come together.
+const PACE: Duration = Duration::from_millis(100);
+/// How many changes a follower gets at once: at 12 KB at most, they stay below 4 MiB.
+const BATCH: usize = 250;
+/// How many changes the tail holds, and how many it looks through at once for a follower.
+const TAIL: usize = 4000;
+
+/// The tail is read on at most this often, whoever asks for more of it.
+const TAIL_PACE: Duration = Duration::from_millis(50);
+/// A tail that is this many revisions behind is begun anew.
+const FAR: i64 = 1000;
+
+/// A place in the feed: behind this change of this revision.
+type Position = (Revision, i32);
+
+/// The changes of a directory, for those who follow them.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    db: Db,
+    stopping: watch::Receiver<bool>,
+    tail: Arc<Mutex<Tail>>,
+}
+
+/// Part of the feed.
+#[derive(Debug)]
+pub struct Batch {
+    /// The changes that are wanted, in order; none in a heartbeat.
+    pub changes: Vec<Arc<Recorded>>,
+    /// Every wanted change up to and with this revision has been sent.
+    pub complete: Revision,
+    /// The directory's history.
+    pub history: HistoryId,
+}
+
+impl Feed {
+    /// The feed of `db`, until `stopping` is true.
+    #[must_use]
+    pub fn new(db: Db, stopping: watch::Receiver<bool>) -> Self {
+        let tail = Arc::new(Mutex::new(Tail::behind((db.revision(), i32::MAX))));
+        Self { db, stopping, tail }
+    }
+
+    /// Begins to follow. Changes are read only as fast as they are taken; the feed ends with an error.
+    ///
+    /// # Errors
+    /// The revision to begin at is no longer kept, or was never given; or the database is unavailable.
+    pub async fn follow(&self, watch: WatchChanges) -> Result<mpsc::Receiver<Result<Batch>>> {
+        let WatchChanges {
+            from,
+            history,
+            filter,
+        } = watch;
+        let (position, history) = change::start(&self.db, from, history).await?;
+        let (sender, batches) = mpsc::channel(1);
+        let feed = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                error = feed.send(position, history, &filter, &sender) => {
+                    // Whoever has gone away needs no reason.
+                    let _ = sender.send(Err(error)).await;
+                }
+                () = sender.closed() => {}
+            }
+        });
+        Ok(batches)
+    }
+
+    /// Sends changes for as long as they are taken, and says why no more can come.
+    async fn send(
+        &self,
+        mut position: Position,
+        history: HistoryId,
+        filter: &ChangeFilter,
+        sender: &mpsc::Sender<Result<Batch>>,
+    ) -> Error {
+        let mut told = None;
+        let mut last = false;
+        let mut beat = Instant::now();
+        loop {
+            let looked = Instant::now();
+            let slice = match self.after(position, filter).await {
+                Ok(slice) => slice,
+                Err(error) => return error,
+            };
+            position = slice.position;
+            let caught_up = slice.position.1 == i32::MAX;
+            // What was looked through without a find is told of at the next heartbeat.
+            let due = told.is_none()
+                || beat.elapsed() >= HEARTBEAT
+                || (last && told != Some(slice.complete));
+            if !slice.changes.is_empty() || due {
+                told = Some(slice.complete);
+                beat = Instant::now();
+                let Slice {
+                    changes, complete, ..
+                } = slice;
+                if sender
+                    .send(Ok(Batch {
+                        changes,
+                        complete,
+                        history,
+                    }))
+                    .await
+                    .is_err()
+                {
+                    return Error::Stopping;
+                }
+            }
+            if !caught_up {
+                continue;
+            }
+            if last {
+                return Error::Stopping;
+            }
+            sleep_until(looked + PACE).await;
+            last = self.more(position.0, beat + HEARTBEAT).await;
+        }
+    }
+
+    /// Waits for a revision behind this one, or for the time of a heartbeat; true if the server stops, and
+    /// everything that is ever going to be committed has been.
+    async fn more(&self, behind: Revision, beat: Instant) -> bool {
+        let mut revisions = self.db.revisions();
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            () = until(&mut revisions, |revision| *revision > behind) => false,
+            () = sleep_until(beat) => false,
+            () = until(&mut stopping, |stopping| *stopping) => {
+                self.db.settled().await;
+                true
+            }
+        }
+    }
+
+    async fn after(&self, position: Position, filter: &ChangeFilter) -> Result<Slice> {
+        let mut tail = self.tail.lock().await;
+        let present = self.db.revision();
+        if tail.end.0.number() + FAR < present.number() {
+            // Nobody has followed for a while: not all of that is wanted by those who do now.
+            *tail = Tail::behind((present, i32::MAX));
+        } else if tail.end.0 < present && tail.read.elapsed() >= TAIL_PACE {
+            tail.read_on(&self.db).await?;
+        }
+        match tail.after(position, filter) {
+            Some(slice) => Ok(slice),
+            None => {
+                drop(tail);
+                change::after(&self.db, position, filter, BATCH).await
+            }
+        }
+    }
+}
+
+/// Waits for a value; keeps none of the channel's locks. Who sends it lives as long as the server.
+async fn until<T>(values: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+    let _ = values.wait_for(wanted).await;
+}
+
+/// The last changes, in order and without gaps: all that are behind `start`, up to and with `end`.
+#[derive(Debug)]
+struct Tail {
+    changes: VecDeque<Arc<Recorded>>,
+    start: Position,
+    end: Position,
+    read: Instant,
+}
+
+impl Tail {
+    fn behind(place: Position) -> Self {
+        Self {
+            changes: VecDeque::new(),
+            start: place,
+            end: place,
+            // Long ago, so that it can be read on at once.
+            read: Instant::now()
+                .checked_sub(TAIL_PACE)
+                .unwrap_or_else(Instant::now),
+        }
+    }
+
+    async fn read_on(&mut self, db: &Db) -> Result<()> {
+        let everything = ChangeFilter::default();
+        let slice = match change::after(db, self.end, &everything, TAIL).await {
+            // It has expired while nobody followed.
+            Err(Error::RevisionCompacted { .. }) => {
+                *self = Self::behind((db.revision(), i32::MAX));
+                return Ok(());
+            }
+            slice => slice?,
+        };
+        self.end = slice.position;
+        self.read = Instant::now();
+        self.changes.extend(slice.changes);
+        while self.changes.len() > TAIL {
+            if let Some(dropped) = self.changes.pop_front() {
+                self.start = (dropped.revision, dropped.index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The wanted changes behind a place, if the tail reaches back as far.
+    fn after(&self, position: Position, filter: &ChangeFilter) -> Option<Slice> {
+        if position < self.start || position > self.end {
+            return None;
+        }
+        let place = |recorded: &Recorded| (recorded.revision, recorded.index);
+        let first = self
+            .changes
+            .partition_point(|recorded| place(recorded) <= position);
+        let mut changes = Vec::new();
+        let mut at = position;
+        for recorded in self.changes.range(first..) {
+            if changes.len() == BATCH {
+                let complete = std::cmp::min(recorded.revision.previous(), at.0);
+                return Some(Slice {
+                    changes,
+                    position: at,
+                    complete,
+                });
+            }
+            at = place(recorded);
+            if filter.matches(recorded) {
+                changes.push(recorded.clone());
+            }
+        }
+        let complete = if self.end.1 == i32::MAX {
+            self.end.0
+        } else {
+            self.end.0.previous()
+        };
+        Some(Slice {
+            changes,
+            position: self.end,
+            complete,
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! `groups.v1.AccessService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{page::fit, rule::read_question};
+use crate::{
+    domain::{
+        CheckAccess, Grant, ListUsersWithAccess, Order, PageRequest, Revision, Scope, UserId,
+        Verdict, Violations,
+    },
+    error::Error,
+    pb::{self, access_service_server::AccessService},
+    store::{self, Db},
+};
+
+/// How many questions one request may ask.
+const MAX_QUESTIONS: usize = 1000;
+
+/// The implementation of `groups.v1.AccessService`.
+#[derive(Debug)]
+pub struct Access(pub Db);
+
+#[tonic::async_trait]
+impl AccessService for Access {
+    async fn check_access(
+        &self,
+        request: Request<pb::CheckAccessRequest>,
+    ) -> Result<Response<pb::CheckAccessResponse>, Status> {
+        let check = CheckAccess::try_from(request.into_inner())?;
+        let grants = store::access::check(&self.0, &check).await?;
+        let mut answers = answers(&check, &grants);
+        let pb::Answer {
+            decision,
+            cause,
+            grant,
+        } = answers.next().unwrap_or_default();
+        Ok(Response::new(pb::CheckAccessResponse {
+            decision,
+            cause,
+            grant,
+            revision: grants.revision.number(),
+        }))
+    }
+
+    async fn batch_check_access(
+        &self,
+        request: Request<pb::BatchCheckAccessRequest>,
+    ) -> Result<Response<pb::BatchCheckAccessResponse>, Status> {
+        let check = CheckAccess::try_from(request.into_inner())?;
+        let grants = store::access::check(&self.0, &check).await?;
+        Ok(Response::new(pb::BatchCheckAccessResponse {
+            answers: answers(&check, &grants).collect(),
+            revision: grants.revision.number(),
+        }))
+    }
+
+    async fn list_users_with_access(
+        &self,
+        request: Request<pb::ListUsersWithAccessRequest>,
+    ) -> Result<Response<pb::ListUsersWithAccessResponse>, Status> {
+        let list = ListUsersWithAccess::try_from(request.into_inner())?;
+        let (page, grants) = store::access::list_users(&self.0, &list).await?;
+        let revision = page.revision.number();
+        let page = page.map(|user| {
+            let answer = pb::Answer::from(grants.decide(user.id, &list.question));
+            pb::UserWithAccess {
+                user: Some(user.into()),
+                grant: answer.grant,
+            }
+        });
+        let (users, next_page_token) = fit(page, &list.page.scope);
+        Ok(Response::new(pb::ListUsersWithAccessResponse {
+            users,
+            next_page_token,
+            revision,
+        }))
+    }
+}
+
+fn answers<'a>(
+    check: &'a CheckAccess,
+    grants: &'a store::access::Grants,
+) -> impl Iterator<Item = pb::Answer> + 'a {
+    let questions = check.questions.iter();
+    questions.map(|(user, question)| grants.decide(*user, question).into())
+}
+
+impl TryFrom<pb::CheckAccessRequest> for CheckAccess {
+    type Error = Error;
+
+    fn try_from(request: pb::CheckAccessRequest) -> Result<Self, Error> {
+        let pb::CheckAccessRequest {
+            user_id,
+            bundle,
+            controller,
+            action,
+            min_revision,
+        } = request;
+        let mut violations = Violations::default();
+        let user = violations.id::<UserId>("user_id", &user_id);
+        let question = read_question(&mut violations, "", [&bundle, &controller, &action]);
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
+        match (user, question, min_revision) {
+            (Some(user), Some(question), Some(min_revision)) => Ok(Self {
+                questions: vec![(user, question)],
+                min_revision,
+            }),
+            _ => Err(violations.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::BatchCheckAccessRequest> for CheckAccess {
+    type Error = Error;
+
+    fn try_from(request: pb::BatchCheckAccessRequest) -> Result<Self, Error> {
+        let pb::BatchCheckAccessRequest {
+            questions,
+            min_revision,
+        } = request;
+        let mut violations = Violations::default();
+        let count = questions.len();
+        if !(1..=MAX_QUESTIONS).contains(&count) {
+            violations.add(
+                "questions",
+                format!("must have 1 to {MAX_QUESTIONS} entries, not {count}"),
+            );
+        }
+        let mut read = Vec::with_capacity(count.min(MAX_QUESTIONS));
+        for (index, question) in questions.into_iter().take(MAX_QUESTIONS).enumerate() {
+            let pb::Question {
+                user_id,
+                bundle,
+                controller,
+                action,
+            } = question;
+            let prefix = format!("questions[{index}].");
+            let user = violations.id::<UserId>(&format!("{prefix}user_id"), &user_id);
+            let parts = [&*bundle, &*controller, &*action];
+            let question = read_question(&mut violations, &prefix, parts);
+            read.extend(user.zip(question));
+        }
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
+        match min_revision {
+            Some(min_revision) if violations.is_empty() => Ok(Self {
+                questions: read,
+                min_revision,
+            }),
+            _ => Err(violations.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::ListUsersWithAccessRequest> for ListUsersWithAccess {
+    type Error = Error;
+
+    fn try_from(request: pb::ListUsersWithAccessRequest) -> Result<Self, Error> {
+        let pb::ListUsersWithAccessRequest {
+            bundle,
+            controller,
+            action,
+            page_size,
+            page_token,
+            min_revision,
+        } = request;
+        let mut violations = Violations::default();
+        let question = read_question(&mut violations, "", [&bundle, &controller, &action]);
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
+        let scope = Scope::new("users with access").words(&[&bundle, &controller, &action]);
+        let order = Some(Order::BY_NAME);
+        let page = PageRequest::parse(&mut violations, page_size, &page_token, order, Some(scope));
+        match (question, page, min_revision) {
+            (Some(question), Some(page), Some(min_revision)) => Ok(Self {
+                question,
+                page,
+                min_revision,
+            }),
+            _ => Err(violations.into()),
+        }
+    }
+}
+
+impl From<Verdict<'_>> for pb::Answer {
+    fn from(verdict: Verdict<'_>) -> Self {
+        let (decision, cause, grant) = match verdict {
+            Verdict::Allowed(grant) => (pb::Decision::Allowed, pb::Cause::AllowRule, Some(grant)),
+            Verdict::Denied(grant) => (pb::Decision::Denied, pb::Cause::DenyRule, Some(grant)),
+            Verdict::NoRule => (pb::Decision::Denied, pb::Cause::NoRule, None),
+            Verdict::Blocked => (pb::Decision::Denied, pb::Cause::UserBlocked, None),
+            Verdict::Unknown => (pb::Decision::Denied, pb::Cause::UserUnknown, None),
+        };
+        Self {
+            decision: decision.into(),
+            cause: cause.into(),
+            grant: grant.map(Into::into),
+        }
+    }
+}
+
+impl From<Grant<'_>> for pb::Grant {
+    fn from(Grant { rule, role, group }: Grant<'_>) -> Self {
+        Self {
+            rule: Some(rule.clone().into()),
+            role: Some(role.clone().into()),
+            group: Some(group.clone().into()),
+        }
+    }
+}

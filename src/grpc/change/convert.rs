@@ -1,0 +1,216 @@
+//! Requests of `groups.v1.ChangeService`, and changes as callers see them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use crate::{
+    domain::{
+        Actor, ChangeFilter, ChangeKind, GroupId, HistoryId, ListChanges, Order, PageRequest,
+        Recorded, Revision, RoleId, Scope, Timestamp, UserId, Value, Violations, WatchChanges,
+    },
+    error::Error,
+    feed::Batch,
+    grpc::timestamp,
+    pb::{self, value::Value as Wire},
+};
+
+impl TryFrom<pb::ListChangesRequest> for ListChanges {
+    type Error = Error;
+
+    fn try_from(request: pb::ListChangesRequest) -> Result<Self, Error> {
+        let pb::ListChangesRequest {
+            page_size,
+            page_token,
+            filter,
+            order_by,
+            from_revision,
+            history_id,
+            min_revision,
+        } = request;
+        let mut violations = Violations::default();
+        let scope =
+            Scope::new("changes").words(&[&format!("{filter:?}"), &from_revision.to_string()]);
+        let filter = read_filter(&mut violations, filter.unwrap_or_default());
+        let order = violations.check("order_by", Order::of_changes(&order_by));
+        let from = violations.check("from_revision", Revision::parse(from_revision));
+        let history = violations.optional_id::<HistoryId>("history_id", &history_id);
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
+        let page = PageRequest::parse(&mut violations, page_size, &page_token, order, Some(scope));
+        match (page, filter, from, history, min_revision) {
+            (Some(page), Some(filter), Some(from), Some(history), Some(min_revision)) => Ok(Self {
+                page,
+                filter,
+                from: given(from),
+                history,
+                min_revision,
+            }),
+            _ => Err(violations.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::WatchChangesRequest> for WatchChanges {
+    type Error = Error;
+
+    fn try_from(request: pb::WatchChangesRequest) -> Result<Self, Error> {
+        let pb::WatchChangesRequest {
+            from_revision,
+            history_id,
+            filter,
+        } = request;
+        let mut violations = Violations::default();
+        let from = violations.check("from_revision", Revision::parse(from_revision));
+        let history = violations.optional_id::<HistoryId>("history_id", &history_id);
+        let filter = read_filter(&mut violations, filter.unwrap_or_default());
+        match (from, history, filter) {
+            (Some(from), Some(history), Some(filter)) => Ok(Self {
+                from: given(from),
+                history,
+                filter,
+            }),
+            _ => Err(violations.into()),
+        }
+    }
+}
+
+fn given(revision: Revision) -> Option<Revision> {
+    (revision != Revision::NONE).then_some(revision)
+}
+
+fn read_filter(violations: &mut Violations, filter: pb::ChangeFilter) -> Option<ChangeFilter> {
+    let pb::ChangeFilter {
+        group_id,
+        role_id,
+        user_id,
+        actor,
+        kinds,
+        start_time,
+        end_time,
+    } = filter;
+    let group = violations.optional_id::<GroupId>("filter.group_id", &group_id);
+    let role = violations.optional_id::<RoleId>("filter.role_id", &role_id);
+    let user = violations.optional_id::<UserId>("filter.user_id", &user_id);
+    let actor = violations.check("filter.actor", Actor::parse(&actor));
+    let kinds = read_kinds(violations, &kinds);
+    let start = read_time(violations, "filter.start_time", start_time);
+    let end = read_time(violations, "filter.end_time", end_time);
+    if let (Some(Some(start)), Some(Some(end))) = (start, end)
+        && end < start
+    {
+        violations.add("filter.end_time", "must not be before start_time");
+        return None;
+    }
+    Some(ChangeFilter {
+        group: group?,
+        role: role?,
+        user: user?,
+        actor: Some(actor?).filter(|actor| !actor.as_str().is_empty()),
+        kinds: kinds?,
+        start: start?,
+        end: end?,
+    })
+}
+
+fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKind>> {
+    let mut seen = HashSet::new();
+    let mut read = Vec::new();
+    for (index, number) in kinds.iter().enumerate() {
+        let kind = ChangeKind::from_number(*number);
+        let field = format!("filter.kinds[{index}]");
+        match kind {
+            Some(_) if !seen.insert(*number) => violations.add(field, "must not be given twice"),
+            Some(kind) => read.push(kind),
+            None => violations.add(field, "must be a kind of change"),
+        }
+        if read.len() <= index {
+            // A list without bounds gets no list of complaints without bounds.
+            return None;
+        }
+    }
+    Some(read)
+}
+
+fn read_time(
+    violations: &mut Violations,
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+) -> Option<Option<Timestamp>> {
+    let Some(prost_types::Timestamp { seconds, nanos }) = time else {
+        return Some(None);
+    };
+    let micros = (0..1_000_000_000)
+        .contains(&nanos)
+        .then(|| {
+            seconds
+                .checked_mul(1_000_000)?
+                .checked_add(i64::from(nanos / 1000))
+        })
+        .flatten();
+    if micros.is_none() {
+        violations.add(field, "must be a time");
+    }
+    micros.map(|micros| Some(Timestamp::from_micros(micros)))
+}
+
+impl From<Batch> for pb::WatchChangesResponse {
+    fn from(
+        Batch {
+            changes,
+            complete,
+            history,
+        }: Batch,
+    ) -> Self {
+        Self {
+            changes: changes
+                .into_iter()
+                .map(|change| Arc::unwrap_or_clone(change).into())
+                .collect(),
+            revision: complete.number(),
+            history_id: history.to_string(),
+        }
+    }
+}
+
+impl From<Recorded> for pb::Change {
+    fn from(recorded: Recorded) -> Self {
+        let Recorded {
+            revision,
+            index,
+            time,
+            actor,
+            request_id,
+            change,
+        } = recorded;
+        let subject = |id: String, name: crate::domain::Name| pb::Subject {
+            id,
+            name: name.into_string(),
+        };
+        Self {
+            revision: revision.number(),
+            index,
+            kind: change.kind.number(),
+            time: Some(timestamp(time)),
+            actor: actor.as_str().to_owned(),
+            request_id: request_id.map(|id| id.to_string()).unwrap_or_default(),
+            group: change.group.map(|(id, name)| subject(id.to_string(), name)),
+            role: change.role.map(|(id, name)| subject(id.to_string(), name)),
+            user: change.user.map(|(id, name)| subject(id.to_string(), name)),
+            before: change.before.map(Into::into),
+            after: change.after.map(Into::into),
+        }
+    }
+}
+
+impl From<Value> for pb::Value {
+    fn from(value: Value) -> Self {
+        let value = match value {
+            Value::Name(name) => Wire::Name(name.into_string()),
+            Value::Description(note) => Wire::Description(note.into_string()),
+            Value::Rule(rule) => Wire::Rule(rule.into()),
+            Value::PersonName(first, last) => Wire::PersonName(pb::PersonName {
+                first_name: first.into_string(),
+                last_name: last.into_string(),
+            }),
+        };
+        Self { value: Some(value) }
+    }
+}

@@ -1,0 +1,115 @@
+//! What comes with a write beside its command: who gives it, and what tells it when it is sent again.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::Request;
+
+use crate::{
+    domain::{Actor, RequestId, Violations},
+    error::Error,
+    store::{Once, Origin, Reply},
+};
+
+/// The metadata key that names the actor.
+const ACTOR: &str = "x-actor";
+
+/// A request of a write.
+pub(super) trait WriteRequest: Message {
+    /// What tells it from requests of other kinds.
+    const KIND: &str;
+
+    /// The id that the caller gave it; empty if none.
+    fn request_id(&self) -> &str;
+}
+
+/// Takes a request apart: the command, and where it comes from. Tells every violation of both.
+pub(super) fn accept<M: WriteRequest, C>(request: Request<M>) -> Result<(C, Origin), Error>
+where
+    C: TryFrom<M, Error = Error>,
+{
+    let mut violations = Violations::default();
+    let actor = request.metadata().get(ACTOR).map(|value| value.to_str());
+    let actor = match actor {
+        Some(Ok(actor)) => violations.check(ACTOR, Actor::parse(actor)),
+        Some(Err(error)) => violations.check(ACTOR, Err(error)),
+        None => Some(Actor::default()),
+    };
+    let message = request.into_inner();
+    let id: Option<Option<RequestId>> = violations.optional_id("request_id", message.request_id());
+    let digest = digest(&message, actor.as_ref());
+    let command = C::try_from(message);
+    match (actor, id, command) {
+        (Some(actor), Some(id), Ok(command)) => {
+            let once = id.map(|id| Once {
+                id,
+                fingerprint: digest,
+            });
+            Ok((command, Origin { actor, once }))
+        }
+        (_, _, Err(Error::Invalid(mut found))) => {
+            found.extend(violations.into_vec());
+            Err(Error::Invalid(found))
+        }
+        (_, _, Err(error)) => Err(error),
+        _ => Err(violations.into()),
+    }
+}
+
+/// A digest of who asks for what: the same for a request that is sent again, and for no other.
+fn digest<M: WriteRequest>(message: &M, actor: Option<&Actor>) -> [u8; 32] {
+    let actor = actor.map_or("", Actor::as_str);
+    let mut digest = Sha256::new();
+    for part in [
+        M::KIND.as_bytes(),
+        actor.as_bytes(),
+        &message.encode_to_vec(),
+    ] {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// What callers are answered is kept as they get it.
+impl<M: Message + Default + 'static> Reply for M {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::decode(bytes).ok()
+    }
+}
+
+macro_rules! write_requests {
+    ($($name:ident)+) => {$(
+        impl WriteRequest for crate::pb::$name {
+            const KIND: &str = stringify!($name);
+
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+        }
+    )+};
+}
+
+write_requests! {
+    CreateGroupRequest UpdateGroupRequest AssignUserRequest UnassignUserRequest
+    BatchAssignUsersRequest BatchUnassignUsersRequest CreateRoleRequest UpdateRoleRequest
+    CreateUserRequest UpdateUserRequest
+}
+
+macro_rules! without_id {
+    ($($name:ident)+) => {$(
+        impl WriteRequest for crate::pb::$name {
+            const KIND: &str = stringify!($name);
+
+            /// Deleting again finds nothing left to delete.
+            fn request_id(&self) -> &str {
+                ""
+            }
+        }
+    )+};
+}
+
+without_id! { DeleteGroupRequest DeleteRoleRequest DeleteUserRequest }

@@ -1,0 +1,108 @@
+//! Rules and questions, as callers write and read them.
+
+use std::collections::HashSet;
+
+use crate::{
+    domain::{Effect, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule, Violations},
+    pb,
+};
+
+/// How many rules a role may have, and one request may add or remove.
+const MAX_RULES: usize = 1000;
+
+/// Reads a list of rules, each given once.
+pub(super) fn read_rules(
+    violations: &mut Violations,
+    field: &str,
+    rules: Vec<pb::Rule>,
+) -> Option<Vec<Rule>> {
+    if rules.len() > MAX_RULES {
+        let len = rules.len();
+        violations.add(
+            field,
+            format!("must have at most {MAX_RULES} entries, not {len}"),
+        );
+        return None;
+    }
+    let mut seen = HashSet::new();
+    let mut read = Vec::with_capacity(rules.len());
+    let mut fine = true;
+    for (index, rule) in rules.into_iter().enumerate() {
+        let field = format!("{field}[{index}]");
+        match read_rule(violations, &field, &rule) {
+            Some(rule) if seen.insert(rule.clone()) => read.push(rule),
+            Some(_) => {
+                violations.add(field, "must not be given twice");
+                fine = false;
+            }
+            None => fine = false,
+        }
+    }
+    fine.then_some(read)
+}
+
+fn read_rule(violations: &mut Violations, field: &str, rule: &pb::Rule) -> Option<Rule> {
+    let pb::Rule {
+        bundle,
+        controller,
+        action,
+        effect,
+    } = rule;
+    let mut part = |name: &str, text: &str, max| {
+        violations.check(&format!("{field}.{name}"), Pattern::parse(text, max))
+    };
+    let bundle = part("bundle", bundle, MAX_BUNDLE);
+    let controller = part("controller", controller, MAX_BUNDLE);
+    let action = part("action", action, MAX_ACTION);
+    let effect = match pb::Effect::try_from(*effect) {
+        Ok(pb::Effect::Allow) => Some(Effect::Allow),
+        Ok(pb::Effect::Deny) => Some(Effect::Deny),
+        Ok(pb::Effect::Unspecified) | Err(_) => {
+            violations.add(
+                format!("{field}.effect"),
+                "must be EFFECT_ALLOW or EFFECT_DENY",
+            );
+            None
+        }
+    };
+    Some(Rule {
+        bundle: bundle?,
+        controller: controller?,
+        action: action?,
+        effect: effect?,
+    })
+}
+
+/// Reads a question; `prefix` stands before its fields.
+pub(super) fn read_question(
+    violations: &mut Violations,
+    prefix: &str,
+    [bundle, controller, action]: [&str; 3],
+) -> Option<Question> {
+    let mut part = |name: &str, text: &str, max| {
+        violations.check(&format!("{prefix}{name}"), Literal::parse(text, max))
+    };
+    let bundle = part("bundle", bundle, MAX_BUNDLE);
+    let controller = part("controller", controller, MAX_BUNDLE);
+    let action = part("action", action, MAX_ACTION);
+    Some(Question {
+        bundle: bundle?,
+        controller: controller?,
+        action: action?,
+    })
+}
+
+impl From<Rule> for pb::Rule {
+    fn from(rule: Rule) -> Self {
+        let effect = match rule.effect {
+            Effect::Allow => pb::Effect::Allow,
+            Effect::Deny => pb::Effect::Deny,
+        };
+        Self {
+            bundle: rule.bundle.into_string(),
+            controller: rule.controller.into_string(),
+            action: rule.action.into_string(),
+            effect: effect.into(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What access is decided from.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType,
+    QueryFilter, QuerySelect, QueryTrait, RelationTrait, sea_query::SelectStatement,
+};
+
+use super::{
+    Db, Page,
+    page::{cut, revision},
+    user::KEYSET,
+};
+use crate::{
+    domain::{
+        CheckAccess, Effect, Grant, GroupId, GroupRef, ListUsersWithAccess, Name, Question,
+        Revision, RoleId, RoleRef, Rule, UserId, UserStatus, Verdict, decide,
+    },
+    entity::{group, group_role, group_user, role, role_rule, user},
+    error::Result,
+};
+
+/// What some users have by some rules: enough to decide questions without I/O.
+#[derive(Debug)]
+pub struct Grants {
+    /// The revision that it reflects.
+    pub revision: Revision,
+    statuses: HashMap<UserId, UserStatus>,
+    roles: HashMap<UserId, Vec<(RoleRef, GroupRef)>>,
+    rules: HashMap<RoleId, Vec<Rule>>,
+}
+
+impl Grants {
+    /// Decides a question about one of these users, by one of these rules.
+    #[must_use]
+    pub fn decide(&self, user: UserId, question: &Question) -> Verdict<'_> {
+        let roles = self.roles.get(&user).into_iter().flatten();
+        let grants = roles.flat_map(|(role, group)| {
+            let rules = self.rules.get(&role.id).into_iter().flatten();
+            rules.map(move |rule| Grant { rule, role, group })
+        });
+        decide(self.statuses.get(&user).copied(), grants, question)
+    }
+}
+
+/// A user with one of the user's roles and groups, if there are any, beside the revision.
+#[derive(FromQueryResult)]
+struct Row {
+    revision: Revision,
+    user_id: UserId,
+    status: UserStatus,
+    group_id: Option<GroupId>,
+    title: Option<Name>,
+    role_id: Option<RoleId>,
+    role_name: Option<Name>,
+}
+
+/// Reads what these questions are decided from, in two statements on one state.
+///
+/// # Errors
+/// The database is unavailable, or isn't as fresh as is asked for.
+pub async fn check(db: &Db, check: &CheckAccess) -> Result<Grants> {
+    let CheckAccess {
+        questions,
+        min_revision,
+    } = check;
+    db.reached(*min_revision).await?;
+    let snapshot = db.snapshot().await?;
+    let users: BTreeSet<_> = questions.iter().map(|(user, _)| *user).collect();
+    let questions: BTreeSet<_> = questions.iter().map(|(_, question)| question).collect();
+    read(&snapshot, &users, &questions).await
+}
+
+/// Lists the users who may do something, with what that is decided from.
+///
+/// # Errors
+/// The database is unavailable, or isn't as fresh as is asked for.
+pub async fn list_users(
+    db: &Db,
+    list: &ListUsersWithAccess,
+) -> Result<(Page<user::Model>, Grants)> {
+    let ListUsersWithAccess {
+        question,
+        page,
+        min_revision,
+    } = list;
+    db.reached(*min_revision).await?;
+    let snapshot = db.snapshot().await?;
+    let select = user::Entity::find()
+        .filter(user::Column::Status.eq(UserStatus::Active))
+        .filter(user::Column::Id.in_subquery(users_by(question, Effect::Allow)))
+        .filter(user::Column::Id.not_in_subquery(users_by(question, Effect::Deny)));
+    let models = KEYSET.select(select, page).all(&snapshot).await?;
+    let page = cut(models, page, super::user::cursor);
+    let users = page.rows.iter().map(|(user, _)| user.id).collect();
+    let grants = read(&snapshot, &users, &BTreeSet::from([question])).await?;
+    Ok((
+        Page {
+            revision: grants.revision,
+            ..page
+        },
+        grants,
+    ))
+}
+
+async fn read(
+    snapshot: &DatabaseTransaction,
+    users: &BTreeSet<UserId>,
+    questions: &BTreeSet<&Question>,
+) -> Result<Grants> {
+    let rows = rows(snapshot, users).await?;
+    // Where none of the users is there, no row tells the revision.
+    let revision = match rows.first() {
+        Some(row) => row.revision,
+        None => super::change::directory(snapshot).await?.revision,
+    };
+    let mut grants = Grants {
+        revision,
+        statuses: HashMap::new(),
+        roles: HashMap::new(),
+        rules: HashMap::new(),
+    };
+    let mut roles = BTreeSet::new();
+    for row in rows {
+        grants.statuses.insert(row.user_id, row.status);
+        let role = row.role_id.zip(row.role_name);
+        let group = row.group_id.zip(row.title);
+        if let Some(((id, name), (group, title))) = role.zip(group) {
+            roles.insert(id);
+            let pair = (RoleRef { id, name }, GroupRef { id: group, title });
+            grants.roles.entry(row.user_id).or_default().push(pair);
+        }
+    }
+    if !roles.is_empty() {
+        for row in rules(snapshot, &roles, questions).await? {
+            grants
+                .rules
+                .entry(row.role_id)
+                .or_default()
+                .push(row.into());
+        }
+    }
+    Ok(grants)
+}
+
+/// Every role of every group of these users.
+async fn rows(snapshot: &DatabaseTransaction, users: &BTreeSet<UserId>) -> Result<Vec<Row>> {
+    let rows = user::Entity::find()
+        .select_only()
+        .expr_as(revision(), "revision")
+        .column_as(user::Column::Id, "user_id")
+        .column_as(user::Column::Status, "status")
+        .column_as(group::Column::Id, "group_id")
+        .column_as(group::Column::Title, "title")
+        .column_as(role::Column::Id, "role_id")
+        .column_as(role::Column::Name, "role_name")
+        .join_rev(JoinType::LeftJoin, group_user::Relation::User.def())
+        .join(JoinType::LeftJoin, group_user::Relation::Group.def())
+        .join_rev(JoinType::LeftJoin, group_role::Relation::Group.def())
+        .join(JoinType::LeftJoin, group_role::Relation::Role.def())
+        .filter(user::Column::Id.is_in(users.iter().copied()))
+        .into_model()
+        .all(snapshot)
+        .await?;
+    Ok(rows)
+}
+
+/// The rules of these roles that may match any of the questions.
+async fn rules(
+    db: &impl ConnectionTrait,
+    roles: &BTreeSet<RoleId>,
+    questions: &BTreeSet<&Question>,
+) -> Result<Vec<role_rule::Model>> {
+    use role_rule::Column as C;
+    let distinct = |part: fn(&Question) -> &str| {
+        let asked: BTreeSet<_> = questions.iter().map(|question| part(question)).collect();
+        asked.into_iter().chain(["*"])
+    };
+    let rules = role_rule::Entity::find()
+        .filter(C::RoleId.is_in(roles.iter().copied()))
+        .filter(C::Bundle.is_in(distinct(|question| question.bundle.as_str())))
+        .filter(C::Controller.is_in(distinct(|question| question.controller.as_str())))
+        .filter(C::Action.is_in(distinct(|question| question.action.as_str())))
+        .all(db)
+        .await?;
+    Ok(rules)
+}
+
+/// The users who have a rule of this effect that matches the question.
+fn users_by(question: &Question, effect: Effect) -> SelectStatement {
+    use role_rule::Column as C;
+    let Question {
+        bundle,
+        controller,
+        action,
+    } = question;
+    let roles = role_rule::Entity::find()
+        .select_only()
+        .column(C::RoleId)
+        .filter(C::Bundle.is_in([bundle.as_str(), "*"]))
+        .filter(C::Controller.is_in([controller.as_str(), "*"]))
+        .filter(C::Action.is_in([action.as_str(), "*"]))
+        .filter(C::Effect.eq(effect))
+        .into_query();
+    group_role::Entity::find()
+        .select_only()
+        .column(group_user::Column::UserId)
+        .join(JoinType::InnerJoin, group_role::Relation::GroupUser.def())
+        .filter(group_role::Column::RoleId.in_subquery(roles))
+        .into_query()
+}

@@ -1,0 +1,265 @@
+//! Revisions and changes: taking the one, recording the other, and reading them back.
+
+mod expire;
+mod row;
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::{Db, Origin, Page};
+use crate::{
+    domain::{
+        Change, ChangeFilter, Cursor, CursorKey, HistoryId, ListChanges, Recorded, Revision,
+        Timestamp,
+    },
+    entity::{change, directory},
+    error::{Error, Result},
+};
+
+pub use expire::expire;
+
+/// Rows that one INSERT takes: 14 values each, and SQLite takes 32,766.
+const ROWS: usize = 2000;
+
+/// Takes the next revision, and records its changes. Without changes it is the present one.
+pub(super) async fn record(
+    tx: &DatabaseTransaction,
+    changes: Vec<Change>,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<Revision> {
+    if changes.is_empty() {
+        return Ok(directory(tx).await?.revision);
+    }
+    let taken = directory::Entity::update_many()
+        .col_expr(
+            directory::Column::Revision,
+            Expr::col(directory::Column::Revision).add(1),
+        )
+        .exec_with_returning(tx)
+        .await?;
+    let revision = taken.first().map(|row| row.revision);
+    let revision = revision.ok_or_else(|| Error::Internal("the directory has no row".into()))?;
+    let mut rows = changes
+        .into_iter()
+        .zip(0..)
+        .map(|(change, index)| row::encode(change, revision, index, origin, now))
+        .peekable();
+    while rows.peek().is_some() {
+        let rows = rows.by_ref().take(ROWS);
+        change::Entity::insert_many(rows)
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(revision)
+}
+
+/// The directory as a whole: its history, its revision, and the oldest that is kept.
+pub(super) async fn directory(db: &impl ConnectionTrait) -> Result<directory::Model> {
+    let row = directory::Entity::find().one(db).await?;
+    row.ok_or_else(|| Error::Internal("the directory has no row".into()))
+}
+
+/// A page of changes, and the history that they are of.
+///
+/// # Errors
+/// What is asked for is no longer kept, or was never given; or the database is unavailable.
+pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, HistoryId)> {
+    let ListChanges {
+        page,
+        filter,
+        from,
+        history,
+        min_revision,
+    } = list;
+    check_history(db, *history).await?;
+    db.reached(*min_revision).await?;
+    let snapshot = db.snapshot().await?;
+    let directory = directory(&snapshot).await?;
+    let wanted = match &page.after {
+        Some(Cursor {
+            key: CursorKey::Change(revision, _),
+            ..
+        }) if !page.order.descending => Some(*revision),
+        _ => *from,
+    };
+    check_range(wanted, &directory)?;
+
+    let mut select = matching(filter);
+    let cursor = page.after.as_ref().map(|cursor| &cursor.key);
+    if let Some(CursorKey::Change(revision, index)) = cursor {
+        select = select.filter(behind(*revision, *index, page.order.descending));
+    }
+    // Never two lower bounds: SQLite would begin at the first of them, and pass over all up to the second.
+    if cursor.is_none() || page.order.descending {
+        let oldest = std::cmp::max(from.unwrap_or_default(), directory.oldest_revision);
+        select = select.filter(change::Column::Revision.gte(oldest));
+    }
+    let order = if page.order.descending {
+        sea_orm::Order::Desc
+    } else {
+        sea_orm::Order::Asc
+    };
+    let rows = select
+        .order_by(change::Column::Revision, order.clone())
+        .order_by(change::Column::Ordinal, order)
+        .limit(u64::from(page.size) + 1)
+        .all(&snapshot)
+        .await?;
+    let rows = rows
+        .into_iter()
+        .map(row::decode)
+        .collect::<Result<Vec<_>>>()?;
+    let page = super::page::cut(rows, page, |recorded, _| Cursor {
+        key: CursorKey::Change(recorded.revision, recorded.index),
+        id: sea_orm::prelude::Uuid::nil(),
+    });
+    Ok((
+        Page {
+            revision: directory.revision,
+            ..page
+        },
+        directory.history_id,
+    ))
+}
+
+/// Part of the feed.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    /// The changes that are wanted, in order.
+    pub(crate) changes: Vec<Arc<Recorded>>,
+    /// The place behind all that was looked at.
+    pub(crate) position: (Revision, i32),
+    /// Every revision up to and with this one was looked at whole.
+    pub(crate) complete: Revision,
+}
+
+/// The changes behind a place, at most `limit` of them, as they stand in the table.
+///
+/// # Errors
+/// They are no longer kept, or the database is unavailable.
+pub(crate) async fn after(
+    db: &Db,
+    (revision, index): (Revision, i32),
+    filter: &ChangeFilter,
+    limit: usize,
+) -> Result<Slice> {
+    let snapshot = db.snapshot().await?;
+    let directory = directory(&snapshot).await?;
+    // Behind the last change of a revision, the next one is what is wanted.
+    let next = if index == i32::MAX {
+        revision.next()
+    } else {
+        revision
+    };
+    check_range(Some(next), &directory)?;
+    let rows = matching(filter)
+        .filter(behind(revision, index, false))
+        .order_by_asc(change::Column::Revision)
+        .order_by_asc(change::Column::Ordinal)
+        .limit(limit as u64 + 1)
+        .all(&snapshot)
+        .await?;
+    let mut changes = rows
+        .into_iter()
+        .map(|row| row::decode(row).map(Arc::new))
+        .collect::<Result<Vec<_>>>()?;
+    let beyond = changes.split_off(changes.len().min(limit)).pop();
+    Ok(match (changes.last(), beyond) {
+        (Some(last), Some(beyond)) => Slice {
+            position: (last.revision, last.index),
+            complete: std::cmp::min(beyond.revision.previous(), last.revision),
+            changes,
+        },
+        _ => Slice {
+            position: (directory.revision, i32::MAX),
+            complete: directory.revision,
+            changes,
+        },
+    })
+}
+
+/// Where a feed begins: behind this place.
+///
+/// # Errors
+/// It is no longer kept, or was never given.
+pub(crate) async fn start(
+    db: &Db,
+    from: Option<Revision>,
+    history: Option<HistoryId>,
+) -> Result<((Revision, i32), HistoryId)> {
+    check_history(db, history).await?;
+    let directory = directory(&db.reader).await?;
+    check_range(from, &directory)?;
+    let behind = from.map_or(directory.revision, Revision::previous);
+    Ok(((behind, i32::MAX), directory.history_id))
+}
+
+async fn check_history(db: &Db, history: Option<HistoryId>) -> Result<()> {
+    let Some(history) = history else {
+        return Ok(());
+    };
+    let directory = directory(&db.reader).await?;
+    if directory.history_id == history {
+        Ok(())
+    } else {
+        Err(Error::RevisionUnknown {
+            present: directory.revision,
+        })
+    }
+}
+
+fn check_range(wanted: Option<Revision>, directory: &directory::Model) -> Result<()> {
+    match wanted {
+        Some(revision) if revision > directory.revision.next() => Err(Error::RevisionUnknown {
+            present: directory.revision,
+        }),
+        Some(revision) if revision < directory.oldest_revision => Err(Error::RevisionCompacted {
+            oldest: directory.oldest_revision,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn behind(revision: Revision, index: i32, descending: bool) -> Condition {
+    use change::Column as C;
+    let (from, tie) = if descending {
+        let tie = Condition::any()
+            .add(C::Revision.lt(revision))
+            .add(C::Ordinal.lt(index));
+        (C::Revision.lte(revision), tie)
+    } else {
+        let tie = Condition::any()
+            .add(C::Revision.gt(revision))
+            .add(C::Ordinal.gt(index));
+        (C::Revision.gte(revision), tie)
+    };
+    Condition::all().add(from).add(tie)
+}
+
+fn matching(filter: &ChangeFilter) -> Select<change::Entity> {
+    use change::Column as C;
+    let ChangeFilter {
+        group,
+        role,
+        user,
+        actor,
+        kinds,
+        start,
+        end,
+    } = filter;
+    let wanted = Condition::all()
+        .add_option(group.map(|id| C::GroupId.eq(id)))
+        .add_option(role.map(|id| C::RoleId.eq(id)))
+        .add_option(user.map(|id| C::UserId.eq(id)))
+        .add_option(actor.as_ref().map(|actor| C::Actor.eq(actor.clone())))
+        .add_option((!kinds.is_empty()).then(|| C::Kind.is_in(kinds.iter().copied())))
+        .add_option(start.map(|time| C::Time.gte(time)))
+        .add_option(end.map(|time| C::Time.lt(time)));
+    change::Entity::find().filter(wanted)
+}

@@ -1,0 +1,63 @@
+//! Changes that need no longer be kept.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    sea_query::{Expr, ExprTrait, Query},
+};
+
+use super::{change, directory};
+use crate::{
+    domain::Timestamp,
+    error::Result,
+    store::{Db, write::begin},
+};
+
+/// How many rows go in one transaction: a few milliseconds of the writer's time.
+const STEP: u64 = 100;
+
+/// Removes some changes that are older than `retention`; whether there may be more.
+///
+/// First the oldest revision that is kept moves on, so that nobody sees half of what goes; then the rows
+/// before it go, a few at a time.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
+    let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    let before = Timestamp::from_micros(Timestamp::now().micros().saturating_sub(age));
+    let tx = begin(db).await?;
+    let directory = super::directory(&tx).await?;
+    let first_kept = change::Entity::find()
+        .filter(change::Column::Time.gte(before))
+        .order_by_asc(change::Column::Time)
+        .order_by_asc(change::Column::Revision)
+        .one(&tx)
+        .await?;
+    let first_kept = first_kept.map_or(directory.revision.next(), |row| row.revision);
+    let oldest = std::cmp::max(first_kept, directory.oldest_revision);
+    if oldest > directory.oldest_revision {
+        directory::Entity::update_many()
+            .col_expr(directory::Column::OldestRevision, Expr::val(oldest))
+            .exec(&tx)
+            .await?;
+    }
+    let gone = Query::select()
+        .columns([change::Column::Revision, change::Column::Ordinal])
+        .from(change::Entity)
+        .and_where(change::Column::Revision.lt(oldest))
+        .limit(STEP)
+        .to_owned();
+    let key = Expr::tuple([
+        Expr::col(change::Column::Revision),
+        Expr::col(change::Column::Ordinal),
+    ]);
+    let delete = Query::delete()
+        .from_table(change::Entity)
+        .and_where(key.in_subquery(gone))
+        .to_owned();
+    let gone = tx.execute(&delete).await?.rows_affected();
+    tx.commit().await?;
+    Ok(gone == STEP)
+}

@@ -1,0 +1,123 @@
+//! Changes to rows and back.
+
+use sea_orm::ActiveValue::Set;
+
+use super::{Origin, change};
+use crate::{
+    domain::{
+        Change, ChangeKind, Effect, MAX_ACTION, MAX_BUNDLE, Name, Note, Pattern, Recorded,
+        Revision, Rule, Timestamp, Value, Words,
+    },
+    error::{Error, Result},
+};
+
+/// Between the parts of a value: no text that callers give has it.
+const SEPARATOR: char = '\u{1f}';
+
+pub(super) fn encode(
+    change: Change,
+    revision: Revision,
+    index: i32,
+    origin: &Origin,
+    now: Timestamp,
+) -> change::ActiveModel {
+    let Change {
+        kind,
+        group,
+        role,
+        user,
+        before,
+        after,
+    } = change;
+    let (group_id, group_title) = group.unzip();
+    let (role_id, role_name) = role.unzip();
+    let (user_id, username) = user.unzip();
+    change::ActiveModel {
+        revision: Set(revision),
+        ordinal: Set(index),
+        kind: Set(kind),
+        time: Set(now),
+        actor: Set(origin.actor.clone()),
+        request_id: Set(origin.once.as_ref().map(|once| once.id)),
+        group_id: Set(group_id),
+        group_title: Set(group_title),
+        role_id: Set(role_id),
+        role_name: Set(role_name),
+        user_id: Set(user_id),
+        username: Set(username),
+        before: Set(before.map(text)),
+        after: Set(after.map(text)),
+    }
+}
+
+pub(super) fn decode(row: change::Model) -> Result<Recorded> {
+    let value = |text: Option<String>| match text {
+        Some(text) => match value(row.kind, &text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(Error::Internal("a recorded change can't be read".into())),
+        },
+        None => Ok(None),
+    };
+    Ok(Recorded {
+        revision: row.revision,
+        index: row.ordinal,
+        time: row.time,
+        actor: row.actor,
+        request_id: row.request_id,
+        change: Change {
+            kind: row.kind,
+            group: row.group_id.zip(row.group_title),
+            role: row.role_id.zip(row.role_name),
+            user: row.user_id.zip(row.username),
+            before: value(row.before)?,
+            after: value(row.after)?,
+        },
+    })
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::Name(name) => name.into_string(),
+        Value::Description(note) => note.into_string(),
+        Value::PersonName(first, last) => {
+            format!("{}{SEPARATOR}{}", first.into_string(), last.into_string())
+        }
+        Value::Rule(rule) => {
+            let effect = match rule.effect {
+                Effect::Allow => "allow",
+                Effect::Deny => "deny",
+            };
+            let parts = [rule.bundle, rule.controller, rule.action].map(Pattern::into_string);
+            let [bundle, controller, action] = parts;
+            [effect, &bundle, &controller, &action].join(&SEPARATOR.to_string())
+        }
+    }
+}
+
+fn value(kind: ChangeKind, text: &str) -> Option<Value> {
+    match kind {
+        ChangeKind::RoleDescribed => Some(Value::Description(Note::parse(text).ok()?)),
+        ChangeKind::UserNamed => {
+            let (first, last) = text.split_once(SEPARATOR)?;
+            Some(Value::PersonName(
+                Words::parse(first).ok()?,
+                Words::parse(last).ok()?,
+            ))
+        }
+        ChangeKind::RuleAdded | ChangeKind::RuleRemoved => {
+            let mut parts = text.split(SEPARATOR);
+            let effect = match parts.next()? {
+                "allow" => Effect::Allow,
+                "deny" => Effect::Deny,
+                _ => return None,
+            };
+            Some(Value::Rule(Rule {
+                bundle: Pattern::parse(parts.next()?, MAX_BUNDLE).ok()?,
+                controller: Pattern::parse(parts.next()?, MAX_BUNDLE).ok()?,
+                action: Pattern::parse(parts.next()?, MAX_ACTION).ok()?,
+                effect,
+            }))
+        }
+        _ => Some(Value::Name(Name::parse(text).ok()?)),
+    }
+}

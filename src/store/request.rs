@@ -1,0 +1,85 @@
+//! Requests that are sent again: the first answer is kept for a day, in the transaction that it answers.
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
+    sea_query::{Expr, ExprTrait, Query},
+};
+
+use super::{Db, write::Once, write::begin};
+use crate::{
+    domain::{FieldViolation, Timestamp},
+    entity::request,
+    error::{Error, Result},
+};
+
+/// How long an answer is kept: 24 hours, in microseconds.
+const KEPT: i64 = 24 * 60 * 60 * 1_000_000;
+/// How many are forgotten in one transaction.
+const STEP: u64 = 500;
+
+/// What the request was answered, if it was.
+pub(super) async fn answered(
+    tx: &DatabaseTransaction,
+    once: &Once,
+    now: Timestamp,
+) -> Result<Option<Vec<u8>>> {
+    let Some(kept) = request::Entity::find_by_id(once.id).one(tx).await? else {
+        return Ok(None);
+    };
+    if kept.created_at < forgotten(now) {
+        request::Entity::delete_by_id(once.id).exec(tx).await?;
+        return Ok(None);
+    }
+    if kept.fingerprint != once.fingerprint {
+        return Err(Error::Invalid(vec![FieldViolation {
+            field: "request_id".to_owned(),
+            description: "must not be that of another request".to_owned(),
+        }]));
+    }
+    Ok(Some(kept.response))
+}
+
+/// Keeps what the request is answered.
+pub(super) async fn keep(
+    tx: &DatabaseTransaction,
+    once: &Once,
+    response: Vec<u8>,
+    now: Timestamp,
+) -> Result<()> {
+    let row = request::ActiveModel {
+        id: Set(once.id),
+        fingerprint: Set(once.fingerprint.to_vec()),
+        response: Set(response),
+        created_at: Set(now),
+    };
+    request::Entity::insert(row)
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// Forgets some answers that were kept long enough; whether there may be more.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn forget(db: &Db) -> Result<bool> {
+    let tx = begin(db).await?;
+    let old = Query::select()
+        .column(request::Column::Id)
+        .from(request::Entity)
+        .and_where(request::Column::CreatedAt.lt(forgotten(Timestamp::now())))
+        .limit(STEP)
+        .to_owned();
+    let delete = Query::delete()
+        .from_table(request::Entity)
+        .and_where(Expr::col(request::Column::Id).in_subquery(old))
+        .to_owned();
+    let forgotten = tx.execute(&delete).await?.rows_affected();
+    tx.commit().await?;
+    Ok(forgotten == STEP)
+}
+
+fn forgotten(now: Timestamp) -> Timestamp {
+    Timestamp::from_micros(now.micros().saturating_sub(KEPT))
+}

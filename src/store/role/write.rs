@@ -1,0 +1,242 @@
+//! Writing roles.
+
+use std::collections::BTreeSet;
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ActiveValue::Unchanged,
+    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::{Role, missing, rules_of};
+use crate::{
+    domain::{
+        Change, ChangeKind, CreateRole, DeleteRole, Folded, GroupId, Name, RoleId, Rule, Timestamp,
+        UpdateRole, Value, Version,
+    },
+    entity::{group, role, role_rule},
+    error::{Error, Result},
+    store::Write,
+};
+
+/// How many of the groups that have a role are named when it can't be deleted.
+const NAMED_GROUPS: u64 = 10;
+
+impl Write for CreateRole {
+    type Output = Role;
+
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Role> {
+        let now = Timestamp::now();
+        let row = role::ActiveModel {
+            id: Set(RoleId::generate()),
+            description: Set(self.description.clone()),
+            group_count: Set(0),
+            rule_count: Set(count(&self.rules)),
+            version: Set(Version::FIRST),
+            created_at: Set(now),
+            updated_at: Set(now),
+            ..named(&self.name)
+        };
+        let role = row.insert(tx).await?;
+        let rules: BTreeSet<_> = self.rules.iter().cloned().collect();
+        add_rules(tx, role.id, &rules).await?;
+
+        let of_role = |kind| Change::of_role(kind, role.id, &role.name);
+        changes.push(of_role(ChangeKind::RoleCreated).to(Value::Name(role.name.clone())));
+        if !self.description.is_empty() {
+            let description = Value::Description(role.description.clone());
+            changes.push(of_role(ChangeKind::RoleDescribed).to(description));
+        }
+        changes.extend(rules.iter().map(|rule| added(&role, rule)));
+        Ok(Role {
+            row: role,
+            rules: rules.into_iter().collect(),
+        })
+    }
+}
+
+impl Write for UpdateRole {
+    type Output = Role;
+
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Role> {
+        let before = lock(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
+        if !before.version.satisfies(self.etag.as_ref()) {
+            return Err(Error::EtagMismatch);
+        }
+        let rules = rules_of(tx, std::iter::once(self.id))
+            .await?
+            .remove(&self.id);
+        let mut rules: BTreeSet<_> = rules.unwrap_or_default().into_iter().collect();
+        let add: BTreeSet<_> = self
+            .add
+            .iter()
+            .filter(|rule| !rules.contains(rule))
+            .cloned()
+            .collect();
+        let remove: BTreeSet<_> = self
+            .remove
+            .iter()
+            .filter(|rule| rules.contains(rule))
+            .cloned()
+            .collect();
+        let name = self.name.as_ref().filter(|name| **name != before.name);
+        let description = self
+            .description
+            .as_ref()
+            .filter(|note| **note != before.description);
+        if name.is_none() && description.is_none() && add.is_empty() && remove.is_empty() {
+            return Ok(Role {
+                row: before,
+                rules: rules.into_iter().collect(),
+            });
+        }
+
+        rules.extend(add.iter().cloned());
+        rules.retain(|rule| !remove.contains(rule));
+        let mut row = name.map(named).unwrap_or_default();
+        if let Some(description) = description {
+            row.description = Set(description.clone());
+        }
+        row.id = Unchanged(before.id);
+        // The CHECK on this column is the limit.
+        row.rule_count = Set(count(&rules));
+        row.version = Set(before.version.next());
+        row.updated_at = Set(Timestamp::now());
+        let after = row.update(tx).await?;
+        remove_rules(tx, after.id, &remove).await?;
+        add_rules(tx, after.id, &add).await?;
+
+        let of_role = |kind| Change::of_role(kind, after.id, &after.name);
+        if name.is_some() {
+            let (before, after) = (Value::Name(before.name), Value::Name(after.name.clone()));
+            changes.push(of_role(ChangeKind::RoleRenamed).from(before).to(after));
+        }
+        if description.is_some() {
+            let before = Value::Description(before.description);
+            let after = Value::Description(after.description.clone());
+            changes.push(of_role(ChangeKind::RoleDescribed).from(before).to(after));
+        }
+        changes.extend(remove.iter().map(|rule| removed(&after, rule)));
+        changes.extend(add.iter().map(|rule| added(&after, rule)));
+        Ok(Role {
+            row: after,
+            rules: rules.into_iter().collect(),
+        })
+    }
+}
+
+impl Write for DeleteRole {
+    type Output = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
+        let Some(role) = lock(tx, self.id).await? else {
+            return if self.allow_missing {
+                Ok(())
+            } else {
+                Err(missing(self.id))
+            };
+        };
+        if !role.version.satisfies(self.etag.as_ref()) {
+            return Err(Error::EtagMismatch);
+        }
+        // Giving a role to a group writes the role's row, too: the count is true while we hold the row.
+        if role.group_count > 0 {
+            return Err(Error::RoleInUse {
+                role: role.id,
+                group_count: role.group_count,
+                groups: first_groups(tx, role.id).await?,
+            });
+        }
+        let rules = rules_of(tx, std::iter::once(role.id))
+            .await?
+            .remove(&role.id);
+        // The rules go with the role: ON DELETE CASCADE.
+        role::Entity::delete_by_id(role.id).exec(tx).await?;
+
+        changes.extend(rules.iter().flatten().map(|rule| removed(&role, rule)));
+        let deleted = Change::of_role(ChangeKind::RoleDeleted, role.id, &role.name);
+        changes.push(deleted.from(Value::Name(role.name)));
+        Ok(())
+    }
+}
+
+async fn lock(tx: &DatabaseTransaction, id: RoleId) -> Result<Option<role::Model>> {
+    Ok(role::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(tx)
+        .await?)
+}
+
+async fn add_rules(tx: &DatabaseTransaction, id: RoleId, rules: &BTreeSet<Rule>) -> Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let rows = rules.iter().cloned().map(|rule| role_rule::ActiveModel {
+        role_id: Set(id),
+        bundle: Set(rule.bundle),
+        controller: Set(rule.controller),
+        action: Set(rule.action),
+        effect: Set(rule.effect),
+    });
+    role_rule::Entity::insert_many(rows)
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+async fn remove_rules(tx: &DatabaseTransaction, id: RoleId, rules: &BTreeSet<Rule>) -> Result<()> {
+    use role_rule::Column as C;
+    if rules.is_empty() {
+        return Ok(());
+    }
+    // Row values: a thousand conditions joined by OR would be too deep an expression for SQLite.
+    let columns = [C::Bundle, C::Controller, C::Action, C::Effect].map(Expr::col);
+    let wanted = rules
+        .iter()
+        .cloned()
+        .map(|rule| (rule.bundle, rule.controller, rule.action, rule.effect));
+    role_rule::Entity::delete_many()
+        .filter(C::RoleId.eq(id))
+        .filter(Expr::tuple(columns).in_tuples(wanted))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+async fn first_groups(tx: &DatabaseTransaction, id: RoleId) -> Result<Vec<(GroupId, Name)>> {
+    let groups = group::Entity::find()
+        .select_only()
+        .columns([group::Column::Id, group::Column::Title])
+        .filter(crate::store::group::has_role(id))
+        .order_by_asc(group::Column::TitleSort)
+        .order_by_asc(group::Column::Id)
+        .limit(NAMED_GROUPS)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(groups)
+}
+
+fn named(name: &Name) -> role::ActiveModel {
+    role::ActiveModel {
+        name: Set(name.clone()),
+        name_key: Set(name.unique_key()),
+        name_sort: Set(name.sort_key()),
+        search_text: Set(Folded::name(name)),
+        ..Default::default()
+    }
+}
+
+fn added(role: &role::Model, rule: &Rule) -> Change {
+    Change::of_role(ChangeKind::RuleAdded, role.id, &role.name).to(Value::Rule(rule.clone()))
+}
+
+fn removed(role: &role::Model, rule: &Rule) -> Change {
+    Change::of_role(ChangeKind::RuleRemoved, role.id, &role.name).from(Value::Rule(rule.clone()))
+}
+
+fn count<T>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> i64 {
+    i64::try_from(items.into_iter().len()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,708 @@
+//! `ChangeService`: what is told of changes.
+
+use group_service::pb::{self, ChangeKind, value::Value};
+
+use crate::{
+    access::allow,
+    contract::{Failure, Success},
+    group::{delete, update},
+    harness::{Process, World, id, told},
+};
+
+pub(crate) fn successes() -> Vec<Success> {
+    vec![
+        Success {
+            rpc: "ListChanges",
+            run: |w| {
+                Box::pin(async move {
+                    let group = stage(w).await;
+                    let trace = w.traced();
+                    let list = w
+                        .changes
+                        .list_changes(pb::ListChangesRequest::default())
+                        .await;
+                    let list = list.expect("listed").into_inner();
+                    w.trace(None);
+                    let told: Vec<_> = list.changes.iter().map(line).collect();
+                    assert_eq!(
+                        told,
+                        [
+                            "1.0 RoleCreated role=Editor - > Editor",
+                            "1.1 RoleDescribed role=Editor - > Writes.",
+                            "1.2 RuleAdded role=Editor - > a b *",
+                            "2.0 UserCreated user=ann - > ann",
+                            "2.1 UserNamed user=ann - > Ann Lee",
+                            "3.0 GroupCreated group=Ops - > Ops",
+                            "3.1 RoleAssigned group=Ops role=Editor",
+                            "4.0 UserAssigned group=Ops user=ann",
+                            "5.0 GroupRenamed group=Devs Ops > Devs",
+                            "6.0 UserBlocked user=ann",
+                            "7.0 RoleRenamed role=Author Editor > Author",
+                            "7.1 RuleRemoved role=Author a b * > -",
+                            "8.0 RoleRemoved group=Devs role=Author",
+                            "8.1 UserUnassigned group=Devs user=ann",
+                            "8.2 GroupDeleted group=Devs Devs > -",
+                            "9.0 UserDeleted user=ann ann > -",
+                            "10.0 RoleDeleted role=Author Author > -",
+                        ]
+                    );
+                    assert_eq!((list.revision, list.next_page_token.as_str()), (10, ""));
+                    assert!(list.history_id.parse::<sea_orm::prelude::Uuid>().is_ok());
+                    assert!(list.changes.windows(2).all(|pair| {
+                        let seconds = |change: &pb::Change| change.time.expect("a time");
+                        let (one, next) = (seconds(&pair[0]), seconds(&pair[1]));
+                        (one.seconds, one.nanos) <= (next.seconds, next.nanos)
+                    }));
+
+                    // Newest first, by pages.
+                    let mut request = pb::ListChangesRequest {
+                        page_size: 5,
+                        order_by: "revision desc".into(),
+                        ..Default::default()
+                    };
+                    let mut reversed = Vec::new();
+                    loop {
+                        let page = w
+                            .changes
+                            .list_changes(request.clone())
+                            .await
+                            .expect("listed")
+                            .into_inner();
+                        reversed.extend(page.changes);
+                        request.page_token = page.next_page_token;
+                        if request.page_token.is_empty() {
+                            break;
+                        }
+                    }
+                    reversed.reverse();
+                    assert_eq!(reversed, list.changes);
+
+                    // Every filter, and all of them the same in the feed.
+                    let all = list.changes;
+                    let time = all[7].time;
+                    let user = all[3].user.as_ref().expect("a user").id.clone();
+                    let role = all[0].role.as_ref().expect("a role").id.clone();
+                    type Test = Box<dyn Fn(&pb::Change) -> bool + Send + Sync>;
+                    let is = |subject: &Option<pb::Subject>, id: &str| {
+                        subject.as_ref().is_some_and(|s| s.id == id)
+                    };
+                    let filters: Vec<(pb::ChangeFilter, Test)> = vec![
+                        (
+                            pb::ChangeFilter {
+                                group_id: group.clone(),
+                                ..Default::default()
+                            },
+                            Box::new(move |c| is(&c.group, &group)),
+                        ),
+                        (
+                            pb::ChangeFilter {
+                                role_id: role.clone(),
+                                ..Default::default()
+                            },
+                            Box::new(move |c| is(&c.role, &role)),
+                        ),
+                        (
+                            pb::ChangeFilter {
+                                user_id: user.clone(),
+                                ..Default::default()
+                            },
+                            Box::new(move |c| is(&c.user, &user)),
+                        ),
+                        (
+                            pb::ChangeFilter {
+                                actor: "bob".into(),
+                                ..Default::default()
+                            },
+                            Box::new(|c| c.actor == "bob"),
+                        ),
+                        (
+                            pb::ChangeFilter {
+                                kinds: vec![
+                                    ChangeKind::RuleAdded.into(),
+                                    ChangeKind::RuleRemoved.into(),
+                                ],
+                                ..Default::default()
+                            },
+                            Box::new(|c| {
+                                matches!(c.kind(), ChangeKind::RuleAdded | ChangeKind::RuleRemoved)
+                            }),
+                        ),
+                        (
+                            pb::ChangeFilter {
+                                start_time: time,
+                                ..Default::default()
+                            },
+                            Box::new(|c| c.revision >= 4),
+                        ),
+                        (
+                            pb::ChangeFilter {
+                                end_time: time,
+                                ..Default::default()
+                            },
+                            Box::new(|c| c.revision < 4),
+                        ),
+                    ];
+                    for (filter, wanted) in filters {
+                        let expected: Vec<_> = all
+                            .iter()
+                            .filter(|change| wanted(change))
+                            .cloned()
+                            .collect();
+                        assert!(
+                            !expected.is_empty() && expected.len() < all.len(),
+                            "{filter:?}"
+                        );
+                        let request = pb::ListChangesRequest {
+                            filter: Some(filter.clone()),
+                            ..Default::default()
+                        };
+                        let list = w
+                            .changes
+                            .list_changes(request)
+                            .await
+                            .expect("listed")
+                            .into_inner();
+                        assert_eq!(list.changes, expected, "{filter:?}");
+                        let request = pb::WatchChangesRequest {
+                            from_revision: 1,
+                            filter: Some(filter),
+                            ..Default::default()
+                        };
+                        let mut feed = w
+                            .changes
+                            .watch_changes(request)
+                            .await
+                            .expect("followed")
+                            .into_inner();
+                        let first = feed.message().await.expect("sent").expect("goes on");
+                        assert_eq!((first.changes, first.revision), (expected, 10));
+                    }
+                    trace
+                })
+            },
+        },
+        Success {
+            rpc: "WatchChanges",
+            run: |w| {
+                Box::pin(async move {
+                    w.role("First").await;
+                    let trace = w.traced();
+                    let request = pb::WatchChangesRequest {
+                        from_revision: 1,
+                        ..Default::default()
+                    };
+                    let mut feed = w
+                        .changes
+                        .watch_changes(request)
+                        .await
+                        .expect("followed")
+                        .into_inner();
+                    w.trace(None);
+                    // What stands first, then what comes.
+                    let first = feed.message().await.expect("sent").expect("goes on");
+                    assert_eq!((first.changes.len(), first.revision), (1, 1));
+                    w.role("Second").await;
+                    let second = feed.message().await.expect("sent").expect("goes on");
+                    assert_eq!(
+                        (line(&second.changes[0]).as_str(), second.revision),
+                        ("2.0 RoleCreated role=Second - > Second", 2)
+                    );
+                    assert_eq!(second.history_id, first.history_id);
+                    // From now on: told at once where that is; and when nothing happens, that nothing does.
+                    let mut feed = w
+                        .changes
+                        .watch_changes(pb::WatchChangesRequest::default())
+                        .await
+                        .expect("followed")
+                        .into_inner();
+                    for _ in 0..2 {
+                        let beat = tokio::time::timeout(
+                            std::time::Duration::from_secs(15),
+                            feed.message(),
+                        )
+                        .await;
+                        let beat = beat
+                            .expect("a heartbeat every 15 seconds")
+                            .expect("sent")
+                            .expect("goes on");
+                        assert_eq!((beat.changes.len(), beat.revision), (0, 2));
+                    }
+                    trace
+                })
+            },
+        },
+    ]
+}
+
+pub(crate) fn failures() -> Vec<Failure> {
+    vec![
+        Failure {
+            rpc: "ListChanges",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+                    let filter = pb::ChangeFilter {
+                        group_id: "g".into(),
+                        actor: "x".repeat(256),
+                        kinds: vec![99],
+                        start_time: time(2),
+                        end_time: time(1),
+                        ..Default::default()
+                    };
+                    let request = pb::ListChangesRequest {
+                        filter: Some(filter),
+                        order_by: "time".into(),
+                        from_revision: -1,
+                        history_id: "h".into(),
+                        page_size: -1,
+                        ..Default::default()
+                    };
+                    let told = told(w.changes.list_changes(request).await);
+                    let fields = [
+                        "filter.group_id",
+                        "filter.actor",
+                        "filter.kinds[0]",
+                        "filter.end_time",
+                        "order_by",
+                        "from_revision",
+                        "history_id",
+                        "page_size",
+                    ];
+                    assert_eq!(told.fields(), fields);
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "ListChanges",
+            reason: "REVISION_UNKNOWN",
+            run: |w| {
+                Box::pin(async move {
+                    w.role("A").await;
+                    let other = pb::ListChangesRequest {
+                        history_id: id(),
+                        ..Default::default()
+                    };
+                    assert_eq!(
+                        told(w.changes.list_changes(other).await).reason,
+                        "REVISION_UNKNOWN"
+                    );
+                    // The next revision may be asked for; the one after that was never given.
+                    let next = pb::ListChangesRequest {
+                        from_revision: 2,
+                        ..Default::default()
+                    };
+                    let none = w
+                        .changes
+                        .list_changes(next)
+                        .await
+                        .expect("listed")
+                        .into_inner();
+                    assert_eq!(none.changes, []);
+                    let future = pb::ListChangesRequest {
+                        from_revision: 3,
+                        ..Default::default()
+                    };
+                    let told = told(w.changes.list_changes(future).await);
+                    assert_eq!(told.metadata["revision"], "1");
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "ListChanges",
+            reason: "REVISION_COMPACTED",
+            run: |_| Box::pin(compacted(false)),
+        },
+        Failure {
+            rpc: "WatchChanges",
+            reason: "INVALID_REQUEST",
+            run: |w| {
+                Box::pin(async move {
+                    let filter = pb::ChangeFilter {
+                        kinds: vec![1, 1],
+                        ..Default::default()
+                    };
+                    let request = pb::WatchChangesRequest {
+                        from_revision: -1,
+                        history_id: "h".into(),
+                        filter: Some(filter),
+                    };
+                    let told = told(w.changes.watch_changes(request).await);
+                    assert_eq!(
+                        told.fields(),
+                        ["from_revision", "history_id", "filter.kinds[1]"]
+                    );
+                    told
+                })
+            },
+        },
+        Failure {
+            rpc: "WatchChanges",
+            reason: "REVISION_UNKNOWN",
+            run: |w| {
+                Box::pin(async move {
+                    let other = pb::WatchChangesRequest {
+                        history_id: id(),
+                        ..Default::default()
+                    };
+                    assert_eq!(
+                        told(w.changes.watch_changes(other).await).reason,
+                        "REVISION_UNKNOWN"
+                    );
+                    let future = pb::WatchChangesRequest {
+                        from_revision: 2,
+                        ..Default::default()
+                    };
+                    told(w.changes.watch_changes(future).await)
+                })
+            },
+        },
+        Failure {
+            rpc: "WatchChanges",
+            reason: "REVISION_COMPACTED",
+            run: |_| Box::pin(compacted(true)),
+        },
+    ]
+}
+
+/// Keeps changes for a second, and asks for the first one until it isn't kept any more.
+async fn compacted(watch: bool) -> crate::harness::Told {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = crate::harness::binary();
+    command
+        .current_dir(dir.path())
+        .args(["--listen", "127.0.0.1:0", "--changes-retention", "1s"]);
+    let server = Process::spawn(command).await;
+    let channel = server.connect().await;
+    let mut roles = pb::role_service_client::RoleServiceClient::new(channel.clone());
+    for number in 0..700 {
+        let request = pb::CreateRoleRequest {
+            name: format!("role {number}"),
+            ..Default::default()
+        };
+        roles.create_role(request).await.expect("created");
+    }
+    let mut changes = pb::change_service_client::ChangeServiceClient::new(channel);
+    let compacted = async {
+        loop {
+            let request = pb::ListChangesRequest {
+                from_revision: 700,
+                ..Default::default()
+            };
+            let list = changes.list_changes(request.clone()).await;
+            if list.is_err() {
+                break told(list);
+            }
+        }
+    };
+    let compacted = tokio::time::timeout(std::time::Duration::from_secs(20), compacted).await;
+    let mut answer = compacted.expect("it expires");
+    if watch {
+        let request = pb::WatchChangesRequest {
+            from_revision: 1,
+            ..Default::default()
+        };
+        answer = told(changes.watch_changes(request).await);
+    }
+    assert_eq!(answer.metadata["oldest_revision"], "701");
+    // What is kept can be listed, what comes is followed, and nothing else is lost.
+    let list = changes
+        .list_changes(pb::ListChangesRequest::default())
+        .await
+        .expect("listed")
+        .into_inner();
+    assert_eq!((list.changes.len(), list.revision), (0, 700));
+    let request = pb::WatchChangesRequest {
+        from_revision: 701,
+        ..Default::default()
+    };
+    let mut feed = changes
+        .watch_changes(request)
+        .await
+        .expect("followed")
+        .into_inner();
+    let request = pb::CreateRoleRequest {
+        name: "next".into(),
+        ..Default::default()
+    };
+    roles.create_role(request).await.expect("created");
+    loop {
+        let batch = feed.message().await.expect("sent").expect("goes on");
+        if let Some(change) = batch.changes.first() {
+            assert_eq!(change.revision, 701);
+            break;
+        }
+    }
+    server.kill().await;
+    answer
+}
+
+#[tokio::test]
+async fn what_changes_nothing_has_no_revision() {
+    let mut w = World::start().await;
+    let role = w.role("A").await;
+    let group = w.group("Ops", &[&role.id]).await.id;
+    let user = w.user("ann").await.id;
+    let assign = crate::member::assign(&group, &user);
+    let first = w
+        .groups
+        .assign_user(assign.clone())
+        .await
+        .expect("assigned")
+        .into_inner()
+        .revision;
+    assert_eq!(first, 4);
+    // The present revision, for what is so already.
+    assert_eq!(
+        w.groups
+            .assign_user(assign)
+            .await
+            .expect("no change")
+            .into_inner()
+            .revision,
+        4
+    );
+    let same = w
+        .groups
+        .update_group(update(&group))
+        .await
+        .expect("no change")
+        .into_inner();
+    assert_eq!(same.revision, 4);
+    let gone = pb::DeleteGroupRequest {
+        allow_missing: true,
+        ..delete(&id())
+    };
+    assert_eq!(
+        w.groups
+            .delete_group(gone)
+            .await
+            .expect("no change")
+            .into_inner()
+            .revision,
+        4
+    );
+    told(
+        w.groups
+            .create_group(crate::group::create("ops", &[&role.id]))
+            .await,
+    );
+    let next = w
+        .groups
+        .delete_group(delete(&group))
+        .await
+        .expect("deleted")
+        .into_inner()
+        .revision;
+    assert_eq!(next, 5, "what fails takes none, either");
+}
+
+#[tokio::test]
+async fn a_large_revision_comes_whole_in_parts() {
+    let mut w = World::start().await;
+    let role = w.role("A").await.id;
+    let group = w.group("Ops", &[&role]).await.id;
+    let users = w.many_users("user", 1000).await;
+    w.groups
+        .batch_assign_users(crate::member::assign_all(&group, &users))
+        .await
+        .expect("assigned");
+    let deleted = w
+        .groups
+        .delete_group(delete(&group))
+        .await
+        .expect("deleted")
+        .into_inner()
+        .revision;
+    let request = pb::WatchChangesRequest {
+        from_revision: deleted,
+        ..Default::default()
+    };
+    let mut feed = w
+        .changes
+        .watch_changes(request)
+        .await
+        .expect("followed")
+        .into_inner();
+    let mut changes = Vec::new();
+    loop {
+        let batch = feed.message().await.expect("sent").expect("goes on");
+        changes.extend(batch.changes);
+        if batch.revision == deleted {
+            break;
+        }
+        assert_eq!(
+            batch.revision,
+            deleted - 1,
+            "not complete before the last part"
+        );
+    }
+    let indexes: Vec<_> = changes.iter().map(|change| change.index).collect();
+    assert_eq!(indexes, (0..1002).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_actor_is_the_one_that_the_caller_names() {
+    let w = World::start().await;
+    let call = |actor: &str| {
+        let request = pb::CreateRoleRequest {
+            name: format!("by {actor:.9}"),
+            ..Default::default()
+        };
+        let mut request = tonic::Request::new(request);
+        request
+            .metadata_mut()
+            .insert("x-actor", actor.parse().expect("ASCII"));
+        let mut roles = w.roles.clone();
+        async move { roles.create_role(request).await }
+    };
+    call("ann@shop.example").await.expect("created");
+    call(&"x".repeat(255)).await.expect("created");
+    let told = told(call(&"y".repeat(256)).await);
+    assert_eq!(told.fields(), ["x-actor"]);
+    let list = w
+        .changes
+        .clone()
+        .list_changes(pb::ListChangesRequest::default())
+        .await;
+    let actors: Vec<_> = list
+        .expect("listed")
+        .into_inner()
+        .changes
+        .into_iter()
+        .map(|change| change.actor)
+        .collect();
+    assert_eq!(actors, ["ann@shop.example".to_owned(), "x".repeat(255)]);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_tells_its_followers() {
+    let mut w = World::start().await;
+    let request = pb::WatchChangesRequest {
+        from_revision: 1,
+        ..Default::default()
+    };
+    let mut feed = w
+        .changes
+        .watch_changes(request)
+        .await
+        .expect("followed")
+        .into_inner();
+    let first = feed.message().await.expect("sent").expect("goes on");
+    assert_eq!(first.revision, 0);
+    let written = w.role("Last").await;
+    w.stop().await;
+    // What was committed first, then why there is no more.
+    let last = feed.message().await.expect("sent").expect("goes on");
+    assert_eq!(
+        last.changes[0].role.as_ref().expect("a role").id,
+        written.id
+    );
+    let told = told::<()>(Err(feed.message().await.expect_err("the end")));
+    assert_eq!((told.code, told.retry), (tonic::Code::Unavailable, true));
+}
+
+/// Everything that there is to change, from a group that is created to all that is deleted.
+async fn stage(w: &mut World) -> String {
+    let request = pb::CreateRoleRequest {
+        name: "Editor".into(),
+        description: "Writes.".into(),
+        rules: vec![allow("a", "b", "*")],
+        ..Default::default()
+    };
+    let role = w
+        .roles
+        .create_role(request)
+        .await
+        .expect("created")
+        .into_inner()
+        .role
+        .expect("a role")
+        .id;
+    let request = pb::CreateUserRequest {
+        username: "ann".into(),
+        first_name: "Ann".into(),
+        last_name: "Lee".into(),
+        ..Default::default()
+    };
+    let user = w
+        .users
+        .create_user(request)
+        .await
+        .expect("created")
+        .into_inner()
+        .user
+        .expect("a user")
+        .id;
+    let group = w.group("Ops", &[&role]).await.id;
+    w.assign(&group, &user).await;
+    let rename = pb::UpdateGroupRequest {
+        title: Some("Devs".into()),
+        ..update(&group)
+    };
+    let mut rename = tonic::Request::new(rename);
+    rename
+        .metadata_mut()
+        .insert("x-actor", "bob".parse().expect("ASCII"));
+    w.groups.update_group(rename).await.expect("renamed");
+    let status = Some(pb::UserStatus::Blocked.into());
+    let block = pb::UpdateUserRequest {
+        user_id: user.clone(),
+        status,
+        ..Default::default()
+    };
+    w.users.update_user(block).await.expect("blocked");
+    let change = pb::UpdateRoleRequest {
+        role_id: role.clone(),
+        name: Some("Author".into()),
+        remove_rules: vec![allow("a", "b", "*")],
+        ..Default::default()
+    };
+    w.roles.update_role(change).await.expect("changed");
+    w.groups
+        .delete_group(delete(&group))
+        .await
+        .expect("deleted");
+    w.users
+        .delete_user(crate::user::delete(&user))
+        .await
+        .expect("deleted");
+    w.roles
+        .delete_role(crate::role::delete(&role))
+        .await
+        .expect("deleted");
+    group
+}
+
+/// A change in a line.
+fn line(change: &pb::Change) -> String {
+    let mut line = format!("{}.{} {:?}", change.revision, change.index, change.kind());
+    for (kind, subject) in [
+        ("group", &change.group),
+        ("role", &change.role),
+        ("user", &change.user),
+    ] {
+        if let Some(subject) = subject {
+            line.push_str(&format!(" {kind}={}", subject.name));
+        }
+    }
+    if change.before.is_some() || change.after.is_some() {
+        line.push_str(&format!(
+            " {} > {}",
+            value(change.before.as_ref()),
+            value(change.after.as_ref())
+        ));
+    }
+    line
+}
+
+fn value(value: Option<&pb::Value>) -> String {
+    match value.and_then(|value| value.value.clone()) {
+        None => "-".to_owned(),
+        Some(Value::Name(text) | Value::Description(text)) => text,
+        Some(Value::Rule(rule)) => format!("{} {} {}", rule.bundle, rule.controller, rule.action),
+        Some(Value::PersonName(name)) => format!("{} {}", name.first_name, name.last_name),
+    }
+}

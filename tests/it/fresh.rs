@@ -1,0 +1,195 @@
+//! Freshness: an answer is right for the revision that it names, and never older than was asked for.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, Ordering},
+};
+
+use group_service::pb::{self, Cause, ChangeKind};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::{
+    access::{allow, check},
+    harness::{World, raw, told},
+    member::{assign, unassign},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reader_sees_less_than_the_revision_that_it_asks_for() {
+    let w = World::start().await;
+    let role = w.role("A").await.id;
+    for round in 0..50 {
+        let request = crate::group::create(&format!("Team {round}"), &[&role]);
+        let written = w
+            .groups
+            .clone()
+            .create_group(request)
+            .await
+            .expect("created")
+            .into_inner();
+        let id = written.group.expect("a group").id;
+        let mut readers = JoinSet::new();
+        for _ in 0..16 {
+            let (mut groups, id) = (w.groups.clone(), id.clone());
+            readers.spawn(async move {
+                let request = pb::GetGroupRequest {
+                    group_id: id,
+                    min_revision: written.revision,
+                };
+                groups
+                    .get_group(request)
+                    .await
+                    .expect("there")
+                    .into_inner()
+                    .revision
+            });
+        }
+        for seen in readers.join_all().await {
+            assert!(seen >= written.revision);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_is_right_for_the_revision_that_it_names() {
+    let mut w = World::start().await;
+    let request = pb::CreateRoleRequest {
+        name: "A".into(),
+        rules: vec![allow("a", "b", "c")],
+        ..Default::default()
+    };
+    let role = w
+        .roles
+        .create_role(request)
+        .await
+        .expect("created")
+        .into_inner()
+        .role
+        .expect("a role")
+        .id;
+    let user = w.user("ann").await.id;
+    let group = w.group("Ops", &[&role]).await.id;
+
+    let (over, acknowledged) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicI64::new(0)),
+    );
+    let mut checkers = JoinSet::new();
+    for _ in 0..16 {
+        let (mut access, user) = (w.access.clone(), user.clone());
+        let (over, acknowledged) = (over.clone(), acknowledged.clone());
+        checkers.spawn(async move {
+            let mut answers = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let wanted = acknowledged.load(Ordering::SeqCst);
+                let request = pb::CheckAccessRequest {
+                    min_revision: wanted,
+                    ..check(&user, "a b c")
+                };
+                let answer = access
+                    .check_access(request)
+                    .await
+                    .expect("decided")
+                    .into_inner();
+                assert!(
+                    answer.revision >= wanted,
+                    "stale: {} for {wanted}",
+                    answer.revision
+                );
+                answers.push((answer.revision, answer.cause() == Cause::AllowRule));
+            }
+            answers
+        });
+    }
+    for flip in 0..300 {
+        let revision = if flip % 2 == 0 {
+            w.groups
+                .assign_user(assign(&group, &user))
+                .await
+                .expect("assigned")
+                .into_inner()
+                .revision
+        } else {
+            w.groups
+                .unassign_user(unassign(&group, &user))
+                .await
+                .expect("unassigned")
+                .into_inner()
+                .revision
+        };
+        acknowledged.store(revision, Ordering::SeqCst);
+    }
+    over.store(true, Ordering::Relaxed);
+    let answers: Vec<_> = checkers.join_all().await.into_iter().flatten().collect();
+    assert!(answers.len() > 300, "{}", answers.len());
+
+    let request = pb::ListChangesRequest {
+        page_size: 1000,
+        ..Default::default()
+    };
+    let changes = w
+        .changes
+        .list_changes(request)
+        .await
+        .expect("listed")
+        .into_inner()
+        .changes;
+    for (revision, allowed) in answers {
+        let last = changes.iter().rfind(|change| {
+            let flips = matches!(
+                change.kind(),
+                ChangeKind::UserAssigned | ChangeKind::UserUnassigned
+            );
+            flips && change.revision <= revision
+        });
+        let member = last.is_some_and(|change| change.kind() == ChangeKind::UserAssigned);
+        assert_eq!(allowed, member, "at revision {revision}");
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_comes_is_waited_for_and_one_that_does_not_is_unknown() {
+    let w = World::start().await;
+    let role = w.role("A").await.id;
+    let waiting = tokio::spawn({
+        let mut roles = w.roles.clone();
+        async move {
+            roles
+                .get_role(pb::GetRoleRequest {
+                    role_id: role,
+                    min_revision: 2,
+                })
+                .await
+        }
+    });
+    w.role("B").await;
+    let answer = waiting.await.expect("no panic").expect("it came");
+    assert!(answer.into_inner().revision >= 2);
+
+    // Every read that takes a revision, at once: each waits for its 5 seconds.
+    let mut calls = JoinSet::new();
+    let mut count = 0;
+    for method in raw::methods() {
+        let Some(field) = method.input().get_field_by_name("min_revision") else {
+            continue;
+        };
+        let request = raw::valid_request(&method);
+        let mut message =
+            prost_reflect::DynamicMessage::decode(method.input(), &request[..]).expect("valid");
+        message.set_field(&field, prost_reflect::Value::I64(1_000_000));
+        let (channel, path) = (w.channel.clone(), raw::path(&method));
+        let request = prost::Message::encode_to_vec(&message);
+        calls.spawn(async move { (path.clone(), raw::call(&channel, &path, request).await) });
+        count += 1;
+    }
+    assert_eq!(count, 13);
+    for (path, answer) in calls.join_all().await {
+        let told = told(answer);
+        assert_eq!(
+            (told.code, &*told.reason),
+            (Code::OutOfRange, "REVISION_UNKNOWN"),
+            "{path}"
+        );
+    }
+}
