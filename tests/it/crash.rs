@@ -243,7 +243,8 @@ pub(crate) async fn assert_consistent(path: &Path) {
     db.close().await.expect("closes");
 }
 
-async fn strings(db: &DatabaseConnection, sql: &str) -> Vec<String> {
+/// The first column of what a statement selects.
+pub(crate) async fn strings(db: &DatabaseConnection, sql: &str) -> Vec<String> {
     let statement = Statement::from_string(db.get_database_backend(), sql);
     let rows = db
         .query_all_raw(statement)

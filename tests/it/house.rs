@@ -15,6 +15,7 @@ const LAWS: [(&[&str], &[&str], &str); 4] = [
             "src/domain",
             "src/entity",
             "src/store",
+            "src/feed",
             "src/error",
             "src/config",
             "src/telemetry",

@@ -11,11 +11,12 @@ use std::{
 
 use group_service::pb;
 use migrations::{Migrator, MigratorTrait};
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, Database};
 use tokio::task::JoinSet;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
+    crash::strings,
     group::create,
     harness::{Process, binary, not_run},
 };
@@ -496,17 +497,6 @@ async fn foreign(path: &Path, statements: &[&str]) {
         db.execute_unprepared(statement).await.expect(statement);
     }
     db.close().await.expect("closes");
-}
-
-async fn strings(db: &DatabaseConnection, sql: &str) -> Vec<String> {
-    let statement = Statement::from_string(db.get_database_backend(), sql);
-    let rows = db
-        .query_all_raw(statement)
-        .await
-        .expect("the statement runs");
-    rows.iter()
-        .map(|row| row.try_get_by_index(0).expect("a text"))
-        .collect()
 }
 
 /// Every file in a directory, with what is in it.
