@@ -102,7 +102,7 @@ impl Feed {
         let mut beat = Instant::now();
         loop {
             let looked = Instant::now();
-            let slice = match self.after(position, filter).await {
+            let slice = match self.after(position, filter, last).await {
                 Ok(slice) => slice,
                 Err(error) => return error,
             };
@@ -156,13 +156,14 @@ impl Feed {
         }
     }
 
-    async fn after(&self, position: Position, filter: &ChangeFilter) -> Result<Slice> {
+    /// The changes behind a place. The last look is at all there is, however recent the look before it.
+    async fn after(&self, position: Position, filter: &ChangeFilter, last: bool) -> Result<Slice> {
         let mut tail = self.tail.lock().await;
         let present = self.db.revision();
         if tail.end.0.number() + FAR < present.number() {
             // Nobody has followed for a while: not all of that is wanted by those who do now.
             *tail = Tail::behind((present, i32::MAX));
-        } else if tail.end.0 < present && tail.read.elapsed() >= TAIL_PACE {
+        } else if tail.end.0 < present && (last || tail.read.elapsed() >= TAIL_PACE) {
             tail.read_on(&self.db).await?;
         }
         match tail.after(position, filter) {

@@ -48,8 +48,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Why serving ended before it was asked to.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves on `listener` until `shutdown` resolves, keeping changes for `changes_retention` or for ever; then takes no more calls, answers those under way, and
-/// closes the database.
+/// Serves on `listener` until `shutdown` resolves, keeping changes for `changes_retention` or for ever; then
+/// takes no more calls, answers those under way, and closes the database.
 ///
 /// # Errors
 /// The server can't be set up.

@@ -32,12 +32,6 @@ impl Violations {
         self.0
     }
 
-    /// The violations in the order in which they were found.
-    #[must_use]
-    pub fn as_slice(&self) -> &[FieldViolation] {
-        &self.0
-    }
-
     /// Adds a violation.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(FieldViolation {

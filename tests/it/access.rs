@@ -657,9 +657,9 @@ async fn random(w: &mut World, draw: &mut impl FnMut(usize) -> usize) -> Naive {
             let (bundle, controller, action) = (word(), word(), word());
             rules.insert((bundle, controller, action, draw(3) == 0));
         }
-        let wire = rules.iter().rev().map(|(b, c, a, deny)| {
-            if *deny {
-                deny_of(b, c, a)
+        let wire = rules.iter().rev().map(|(b, c, a, denies)| {
+            if *denies {
+                deny(b, c, a)
             } else {
                 allow(b, c, a)
             }
@@ -735,10 +735,6 @@ pub(crate) fn allow(bundle: &str, controller: &str, action: &str) -> pb::Rule {
 
 fn deny(bundle: &str, controller: &str, action: &str) -> pb::Rule {
     rule(bundle, controller, action, Effect::Deny)
-}
-
-fn deny_of(bundle: &str, controller: &str, action: &str) -> pb::Rule {
-    deny(bundle, controller, action)
 }
 
 fn rule(bundle: &str, controller: &str, action: &str, effect: Effect) -> pb::Rule {

@@ -604,6 +604,31 @@ async fn a_server_that_stops_tells_its_followers() {
     assert_eq!((told.code, told.retry), (tonic::Code::Unavailable, true));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_has_told_every_follower_everything() {
+    let mut w = World::start().await;
+    let mut followers = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let request = pb::WatchChangesRequest {
+            from_revision: 1,
+            ..Default::default()
+        };
+        let feed = w.changes.watch_changes(request).await.expect("followed");
+        let mut feed = feed.into_inner();
+        followers.spawn(async move {
+            let mut complete = 0;
+            while let Ok(Some(batch)) = feed.message().await {
+                complete = batch.revision;
+            }
+            complete
+        });
+        // They come at different times, so that one of them has always just looked.
+        w.many_roles(&crate::harness::id(), 3).await;
+    }
+    w.stop().await;
+    assert_eq!(followers.join_all().await, [90; 30]);
+}
+
 /// Everything that there is to change, from a group that is created to all that is deleted.
 async fn stage(w: &mut World) -> String {
     let request = pb::CreateRoleRequest {

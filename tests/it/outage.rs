@@ -4,7 +4,6 @@
 use std::{fs::File, io::Write, path::Path, process::Command};
 
 use group_service::pb;
-use prost::Message;
 use tonic::Code;
 use tonic_health::{
     ServingStatus,
@@ -190,7 +189,6 @@ async fn until(
     let request = HealthCheckRequest {
         service: service.into(),
     };
-    assert!(request.encoded_len() < 100);
     let mut changes = health.watch(request).await.expect("watched").into_inner();
     let wait = async {
         loop {
