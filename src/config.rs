@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
-const DEFAULT_LOG: &str = "info,sea_orm_migration=warn";
+const DEFAULT_LOG: &str = "info,sea_orm_migration=warn,sqlx=warn";
 
 /// Groups, roles and users over gRPC: who may do what.
 #[derive(Clone, Debug, Parser)]
@@ -23,7 +23,9 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
-    /// Where the data is: `sqlite:` and the path of a file, created if it isn't there
+    /// Where the data is: `sqlite:` and the path of a file, created if it isn't there; or `postgres://`,
+    /// `mysql://` or `mariadb://` and `user:password@host:port/database`, where several hosts of the same
+    /// database are separated by commas
     #[arg(
         long,
         global = true,
@@ -34,6 +36,39 @@ pub struct Config {
     )]
     // Read by `Location::parse`, not here: clap repeats what it refuses, and a URL may hold a password.
     pub database_url: String,
+
+    /// Where the data can be read, too: a replica, or the nearest node of a cluster. Reads go there when it has
+    /// come as far as they ask for
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_READ_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub read_database_url: Option<String>,
+
+    /// How many connections to the database calls share, beside one that looks after its health
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_DATABASE_CONNECTIONS",
+        default_value_t = 10,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(2..=1000)
+    )]
+    pub database_connections: u32,
+
+    /// How long a start waits for a database that isn't there yet
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_CONNECT_TIMEOUT",
+        default_value = "30s",
+        value_name = "TIME",
+        value_parser = duration
+    )]
+    pub connect_timeout: Duration,
 
     /// What to log: a level (error, warn, info, debug, trace), or a list such as
     /// `info,group_service=debug`
@@ -67,6 +102,23 @@ pub struct Config {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT: the default
     Serve,
+    /// Look after the database's schema
+    Migrate {
+        /// What to do with it
+        #[command(subcommand)]
+        step: Migrate,
+    },
+}
+
+/// What to do with the database's schema.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Migrate {
+    /// Bring it to this version's, as every start does
+    Up,
+    /// Take its last migration back, with all the data that it made room for
+    Down,
+    /// Tell which migrations it has
+    Status,
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

@@ -50,6 +50,8 @@ pub enum Error {
     Overloaded(Cause),
     /// The database can't be reached, or can't write, for now.
     Unavailable(Cause),
+    /// The database went away at the commit: the write may have been carried out, or not.
+    Uncertain(Cause),
     /// A defect of this service.
     Internal(Cause),
 }
@@ -99,6 +101,7 @@ impl std::fmt::Display for Error {
             Self::Stopping => "the server is stopping",
             Self::Overloaded(_) => "too many writes are waiting",
             Self::Unavailable(_) => "the database is unavailable",
+            Self::Uncertain(_) => "the database went away at the commit",
             Self::Internal(_) => "internal error",
         })
     }
@@ -110,6 +113,7 @@ impl StdError for Error {
             Self::Conflict(cause)
             | Self::Overloaded(cause)
             | Self::Unavailable(cause)
+            | Self::Uncertain(cause)
             | Self::Internal(cause) => Some(cause.as_ref()),
             _ => None,
         }

@@ -60,7 +60,7 @@ impl Feed {
     /// The feed of `db`, until `stopping` is true.
     #[must_use]
     pub fn new(db: Db, stopping: watch::Receiver<bool>) -> Self {
-        let tail = Arc::new(Mutex::new(Tail::behind((db.revision(), i32::MAX))));
+        let tail = Arc::new(Mutex::new(Tail::behind((db.revision(), i32::MAX), 0)));
         Self { db, stopping, tail }
     }
 
@@ -77,11 +77,18 @@ impl Feed {
         let (position, history) = change::start(&self.db, from, history).await?;
         let (sender, batches) = mpsc::channel(1);
         let feed = self.clone();
+        let mut losses = self.db.losses();
+        losses.mark_unchanged();
         tokio::spawn(async move {
             tokio::select! {
                 error = feed.send(position, history, &filter, &sender) => {
                     // Whoever has gone away needs no reason.
                     let _ = sender.send(Err(error)).await;
+                }
+                _ = losses.changed() => {
+                    // What was told is no longer true: it must not be gone on from.
+                    let present = feed.db.revision();
+                    let _ = sender.send(Err(Error::RevisionUnknown { present })).await;
                 }
                 () = sender.closed() => {}
             }
@@ -160,9 +167,11 @@ impl Feed {
     async fn after(&self, position: Position, filter: &ChangeFilter, last: bool) -> Result<Slice> {
         let mut tail = self.tail.lock().await;
         let present = self.db.revision();
-        if tail.end.0.number() + FAR < present.number() {
-            // Nobody has followed for a while: not all of that is wanted by those who do now.
-            *tail = Tail::behind((present, i32::MAX));
+        let losses = *self.db.losses().borrow();
+        if tail.losses != losses || tail.end.0.number() + FAR < present.number() {
+            // What was lost is not what stands there now; or nobody has followed for a while: not all of
+            // that is wanted by those who do now.
+            *tail = Tail::behind((present, i32::MAX), losses);
         } else if tail.end.0 < present && (last || tail.read.elapsed() >= TAIL_PACE) {
             tail.read_on(&self.db).await?;
         }
@@ -188,11 +197,14 @@ struct Tail {
     start: Position,
     end: Position,
     read: Instant,
+    /// How often the database had lost revisions when it was begun.
+    losses: u64,
 }
 
 impl Tail {
-    fn behind(place: Position) -> Self {
+    fn behind(place: Position, losses: u64) -> Self {
         Self {
+            losses,
             changes: VecDeque::new(),
             start: place,
             end: place,
@@ -208,7 +220,7 @@ impl Tail {
         let slice = match change::after(db, self.end, &everything, TAIL).await {
             // It has expired while nobody followed.
             Err(Error::RevisionCompacted { .. }) => {
-                *self = Self::behind((db.revision(), i32::MAX));
+                *self = Self::behind((db.revision(), i32::MAX), self.losses);
                 return Ok(());
             }
             slice => slice?,

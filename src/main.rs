@@ -1,12 +1,12 @@
-//! The start-up story: config → telemetry → bind → open and migrate → serve → drain.
+//! The start-up story: config → telemetry → bind → wait for the database → migrate → serve → drain.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use group_service::{
-    config::Config,
+    config::{Command, Config, Migrate},
     server,
-    store::{Db, Location},
+    store::{self, Db, Direction, Location, Migration, Settings},
     telemetry,
 };
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -35,14 +35,21 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), (u8, String)> {
-    let subscriber = telemetry::subscriber(config.log, &SdkTracerProvider::builder().build());
+    let subscriber =
+        telemetry::subscriber(config.log.clone(), &SdkTracerProvider::builder().build());
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 
-    let location = Location::parse(&config.database_url).map_err(|reason| (EXIT_USAGE, reason))?;
+    let settings = settings(&config).map_err(|reason| (EXIT_USAGE, reason))?;
+    if let Some(Command::Migrate { step }) = config.command {
+        return migrate(&settings, step)
+            .await
+            .map_err(|error| (EXIT_USAGE, error.to_string()));
+    }
 
     // Before the start-up line invites anybody to stop us.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
+    let mut shutdown = std::pin::pin!(shutdown);
 
     // Bound before the database is opened, so that a second server on a taken address changes nothing.
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
@@ -54,9 +61,11 @@ async fn run(config: Config) -> Result<(), (u8, String)> {
     let address = listener
         .local_addr()
         .map_err(|error| (1, format!("can't tell the address listened on: {error}")))?;
-    let db = Db::open(&location)
-        .await
-        .map_err(|error| (EXIT_USAGE, error.to_string()))?;
+    let db = tokio::select! {
+        db = Db::open(&settings) => db.map_err(|error| (EXIT_USAGE, error.to_string()))?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let location = &settings.location;
 
     let _ = writeln!(
         std::io::stdout(),
@@ -67,6 +76,41 @@ async fn run(config: Config) -> Result<(), (u8, String)> {
     server::run(listener, db, config.changes_retention, shutdown)
         .await
         .map_err(|error| (1, format!("the server failed: {error}")))
+}
+
+fn settings(config: &Config) -> Result<Settings, String> {
+    let replica = config.read_database_url.as_deref().map(Location::parse);
+    let replica = replica
+        .transpose()
+        .map_err(|reason| format!("--read-database-url: {reason}"))?;
+    Ok(Settings {
+        location: Location::parse(&config.database_url)?,
+        replica,
+        connections: config.database_connections,
+        connect_timeout: config.connect_timeout,
+    })
+}
+
+async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {
+    match step {
+        Migrate::Up => store::migrate(settings, Direction::Up).await.map(drop)?,
+        Migrate::Down => store::migrate(settings, Direction::Down).await.map(drop)?,
+        Migrate::Status => {}
+    }
+    for Migration {
+        name,
+        applied,
+        known,
+    } in store::migrations(settings).await?
+    {
+        let state = match (applied, known) {
+            (true, true) => "applied",
+            (true, false) => "applied, by a newer version",
+            (false, _) => "pending",
+        };
+        let _ = writeln!(std::io::stdout(), "{name}  {state}");
+    }
+    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

@@ -42,8 +42,10 @@ const EXPIRY_PAUSE: Duration = Duration::from_millis(10);
 /// A peer that is lost is found out by this.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the database's health is looked at.
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the database's health is looked at, and which revision other instances have brought it to.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// The health of the process, which doesn't follow that of the database: a restart wouldn't help.
+const LIVENESS: &str = "liveness";
 
 /// Why serving ended before it was asked to.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -109,6 +111,10 @@ pub async fn run(
         let db = db.clone();
         async move { expire(&db, changes_retention).await }
     });
+    let listening = tokio::spawn({
+        let db = db.clone();
+        async move { tokio::join!(db.listen(), db.follow_replica()) }
+    });
 
     let result = tokio::select! {
         result = &mut serving => result,
@@ -125,6 +131,7 @@ pub async fn run(
         }
     };
     expiring.abort();
+    listening.abort();
     if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
         .await
         .is_err()
@@ -153,20 +160,23 @@ async fn drain<E>(
 
 /// Keeps the health of every service that of the database.
 async fn follow_database(db: &Db, health: &HealthReporter) {
+    health
+        .set_service_status(LIVENESS, ServingStatus::Serving)
+        .await;
     loop {
         set_health(health, ServingStatus::Serving).await;
         loop {
-            tokio::select! {
-                () = db.faulted() => break,
-                () = tokio::time::sleep(PROBE_INTERVAL) => {}
-            }
-            if !db.is_readable().await {
+            let faulted = tokio::select! {
+                () = db.faulted() => true,
+                () = tokio::time::sleep(PROBE_INTERVAL) => false,
+            };
+            if !db.is_readable().await || (faulted && !db.is_writable().await) {
                 break;
             }
         }
         set_health(health, ServingStatus::NotServing).await;
         tracing::error!("the database is unavailable: not serving until it can be written again");
-        while !(db.is_writable().await && db.is_readable().await) {
+        while !(db.is_readable().await && db.is_writable().await) {
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
         tracing::info!("the database is available again: serving");
@@ -201,7 +211,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 }
 
 async fn end_watches(mut health: HealthReporter) {
-    for service in SERVICES {
+    for service in SERVICES.into_iter().chain([LIVENESS]) {
         health.clear_service_status(service).await;
     }
 }

@@ -1,33 +1,51 @@
 //! Queries and transactions, a file a resource.
 //!
-//! A read is a function of [`Db`]; a write is a command that implements [`Write`] and is carried out by
-//! [`write()`]: the one place where a transaction begins and commits.
+//! A read is a command that implements [`Read`], and [`read()`] chooses the state that it reads from. A write is
+//! a command that implements [`Write`], and [`write()`] carries it out: the one place where a transaction begins
+//! and commits. What differs between the database engines stands in `engine`.
 
 pub mod access;
 pub mod change;
 mod classify;
+mod engine;
 pub mod group;
+mod health;
+mod listen;
+mod location;
 pub mod member;
+mod open;
+mod outage;
 mod page;
+mod read;
+mod replica;
 pub mod request;
 pub mod role;
-mod sqlite;
+mod row;
+mod schema;
 pub mod user;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend, TransactionTrait};
 use tokio::{sync::watch, time::timeout};
-use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use crate::{
     domain::Revision,
     error::{Error, Result},
 };
 
+pub use location::Location;
+pub use open::{Direction, OpenError, Settings, migrate, migrations};
 pub use page::{At, Page};
-pub use sqlite::{Location, OpenError};
+pub use read::{Read, Seen, View, read};
+pub use schema::Migration;
 pub use write::{Once, Origin, Reply, Write, write};
 
 /// The database: connections to write through, and connections to read through beside them.
@@ -37,11 +55,15 @@ pub struct Db {
     reader: DatabaseConnection,
     /// Apart from the others: a full pool is no dead database.
     prober: DatabaseConnection,
-    /// Whether a write has failed for want of the database since the last probe.
-    fault: Arc<watch::Sender<bool>>,
+    replica: Option<Arc<replica::Replica>>,
+    health: Arc<health::Health>,
     /// The last revision that is known to be committed.
     revision: Arc<watch::Sender<Revision>>,
+    /// How often it turned out to have lost revisions.
+    losses: Arc<watch::Sender<u64>>,
     writes: UnderWay,
+    /// How often a transaction was tried again.
+    retries: Arc<AtomicU64>,
 }
 
 /// How long a read waits for the revision that it asks for.
@@ -50,26 +72,6 @@ const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(5);
 const FRESHNESS_POLL: Duration = Duration::from_millis(100);
 
 impl Db {
-    /// Opens the database, creating it if it isn't there, and brings it to this version's schema.
-    ///
-    /// # Errors
-    /// One sentence for the operator on what is wrong with the place or the data there.
-    pub async fn open(location: &Location) -> Result<Self, OpenError> {
-        let [writer, reader, prober] = sqlite::open(location).await?;
-        let revision = change::directory(&reader)
-            .await
-            .map(|directory| directory.revision);
-        let revision = revision.map_err(|error| OpenError::unreadable(location, &error))?;
-        Ok(Self {
-            writer,
-            reader,
-            prober,
-            fault: Arc::new(watch::Sender::new(false)),
-            revision: Arc::new(watch::Sender::new(revision)),
-            writes: UnderWay::default(),
-        })
-    }
-
     /// The last revision that is known to be committed.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -80,6 +82,18 @@ impl Db {
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
+    }
+
+    /// Tells when the database turns out to have lost revisions.
+    #[must_use]
+    pub fn losses(&self) -> watch::Receiver<u64> {
+        self.losses.subscribe()
+    }
+
+    /// How often transactions were tried again since the start, because others were in their way.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Waits until no write is under way.
@@ -102,14 +116,15 @@ impl Db {
         });
     }
 
-    /// Waits until what is read from now on is at least as fresh as `wanted`.
+    /// Waits until it is known that `wanted` is committed.
     ///
     /// # Errors
-    /// The directory hasn't given this revision, and doesn't in the next 5 seconds.
+    /// The directory hasn't given this revision, and doesn't in the next 5 seconds; or that can't be found out.
     async fn reached(&self, wanted: Revision) -> Result<()> {
         if self.revision() >= wanted {
             return Ok(());
         }
+        let begun = Instant::now();
         let mut revisions = self.revision.subscribe();
         let reached = async {
             loop {
@@ -120,59 +135,47 @@ impl Db {
                 }
             }
         };
-        timeout(FRESHNESS_TIMEOUT, reached)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::RevisionUnknown {
-                    present: self.revision(),
-                })
-            })
+        match timeout(FRESHNESS_TIMEOUT, reached).await {
+            Ok(result) => result,
+            Err(_) if self.health.knows_all_of(begun) => Err(Error::RevisionUnknown {
+                present: self.revision(),
+            }),
+            // A node may be behind its cluster, and a busy machine behind everything.
+            Err(_) => Err(Error::Unavailable("it isn't known which revision there is".into())),
+        }
     }
 
     /// Closes every connection, after what is under way in them.
     pub async fn close(self) {
-        for connection in [self.prober, self.reader, self.writer] {
-            if let Err(error) = connection.close().await {
-                tracing::warn!(error = %error, "closing the database failed");
-            }
+        if let Some(replica) = &self.replica {
+            replica.close().await;
         }
-    }
-
-    /// Waits until a write has failed for want of the database.
-    pub async fn faulted(&self) {
-        // The sender lives in `self`, so the channel can't be closed.
-        let _ = self.fault.subscribe().wait_for(|fault| *fault).await;
-    }
-
-    /// Whether the database can be read.
-    pub async fn is_readable(&self) -> bool {
-        // A probe is nobody's call: it leaves no spans.
-        sqlite::probe_read(&self.prober)
-            .with_subscriber(NoSubscriber::default())
-            .await
-            .is_ok()
-    }
-
-    /// Whether the database can be written, found out by writing to it.
-    pub async fn is_writable(&self) -> bool {
-        self.fault.send_replace(false);
-        let probe = sqlite::probe_write(&self.writer)
-            .with_subscriber(NoSubscriber::default())
-            .await;
-        probe.is_ok() && !*self.fault.borrow()
-    }
-
-    /// Begins a read of a state at least as fresh as `wanted`: a snapshot, and its revision.
-    async fn seen(&self, wanted: Revision) -> Result<(DatabaseTransaction, Revision)> {
-        self.reached(wanted).await?;
-        let snapshot = self.snapshot().await?;
-        let revision = change::directory(&snapshot).await?.revision;
-        Ok((snapshot, revision))
+        let closed = if self.writer.get_database_backend() == DbBackend::Sqlite {
+            // The last one clears the log away, which readers may not.
+            self.prober
+                .close()
+                .await
+                .and(self.reader.close().await)
+                .and(self.writer.close().await)
+        } else {
+            let (a, b, c) = tokio::join!(
+                self.writer.close(),
+                self.reader.close(),
+                self.prober.close()
+            );
+            a.and(b).and(c)
+        };
+        if let Err(error) = closed {
+            tracing::warn!(error = %error, "closing the database failed");
+        }
     }
 
     /// Begins a read-only transaction: every statement in it sees the same state. It ends when dropped.
     async fn snapshot(&self) -> Result<DatabaseTransaction> {
-        Ok(self.reader.begin().await?)
+        self.health.check()?;
+        let snapshot = self.reader.begin().await.map_err(Error::from);
+        self.health.note(&snapshot);
+        snapshot
     }
 }
 

@@ -1,11 +1,15 @@
 //! The schema's history: one file a migration, applied in order when the server starts.
 //!
+//! A migration whose name ends with `_additive` leaves all that older binaries work with as it is: they keep
+//! serving beside it. Every other one that a binary doesn't know makes it refuse the database.
+//!
 //! A migration that has been released is never changed; it imports nothing of the service, so that it
 //! does tomorrow what it did when it was written.
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
+mod ddl;
 mod m20261123_000001_groups;
 mod m20261123_000002_changes;
 
@@ -21,4 +25,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_changes::Migration),
         ]
     }
+}
+
+/// Whether a binary that doesn't know the migration of this name can work with what it has made.
+#[must_use]
+pub fn is_additive(name: &str) -> bool {
+    name.ends_with("_additive")
 }

@@ -10,7 +10,7 @@ use crate::{
     },
     error::Error,
     pb::{self, access_service_server::AccessService},
-    store::{self, Db},
+    store::{self, Db, access::Allowed},
 };
 
 /// How many questions one request may ask.
@@ -27,7 +27,7 @@ impl AccessService for Access {
         request: Request<pb::CheckAccessRequest>,
     ) -> Result<Response<pb::CheckAccessResponse>, Status> {
         let check = CheckAccess::try_from(request.into_inner())?;
-        let grants = store::access::check(&self.0, &check).await?;
+        let grants = store::read(&self.0, &check).await?;
         let mut answers = answers(&check, &grants);
         let pb::Answer {
             decision,
@@ -47,7 +47,7 @@ impl AccessService for Access {
         request: Request<pb::BatchCheckAccessRequest>,
     ) -> Result<Response<pb::BatchCheckAccessResponse>, Status> {
         let check = CheckAccess::try_from(request.into_inner())?;
-        let grants = store::access::check(&self.0, &check).await?;
+        let grants = store::read(&self.0, &check).await?;
         Ok(Response::new(pb::BatchCheckAccessResponse {
             answers: answers(&check, &grants).collect(),
             revision: grants.revision.number(),
@@ -59,7 +59,7 @@ impl AccessService for Access {
         request: Request<pb::ListUsersWithAccessRequest>,
     ) -> Result<Response<pb::ListUsersWithAccessResponse>, Status> {
         let list = ListUsersWithAccess::try_from(request.into_inner())?;
-        let (page, grants) = store::access::list_users(&self.0, &list).await?;
+        let Allowed { page, grants } = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
         let page = page.map(|user| {
             let answer = pb::Answer::from(grants.decide(user.id, &list.question));

@@ -43,7 +43,7 @@ impl GroupService for Groups {
         request: Request<pb::GetGroupRequest>,
     ) -> Result<Response<pb::GetGroupResponse>, Status> {
         let get = Get::try_from(request.into_inner())?;
-        let At { value, revision } = store::group::get(&self.0, get).await?;
+        let At { value, revision } = store::read(&self.0, &get).await?;
         Ok(Response::new(pb::GetGroupResponse {
             group: Some(value.into()),
             revision: revision.number(),
@@ -55,7 +55,7 @@ impl GroupService for Groups {
         request: Request<pb::ListGroupsRequest>,
     ) -> Result<Response<pb::ListGroupsResponse>, Status> {
         let list = ListGroups::try_from(request.into_inner())?;
-        let page = store::group::list(&self.0, &list).await?;
+        let page = store::read(&self.0, &list).await?;
         let total_size = total(page.total_size);
         let revision = page.revision.number();
         let (groups, next_page_token) = fit(page, &list.page.scope);
@@ -99,7 +99,7 @@ impl GroupService for Groups {
         request: Request<pb::ListRolesInGroupRequest>,
     ) -> Result<Response<pb::ListRolesInGroupResponse>, Status> {
         let list = ListRolesInGroup::try_from(request.into_inner())?;
-        let page = store::role::list_in_group(&self.0, &list).await?;
+        let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
         let (roles, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesInGroupResponse {
@@ -114,7 +114,7 @@ impl GroupService for Groups {
         request: Request<pb::ListUsersInGroupRequest>,
     ) -> Result<Response<pb::ListUsersInGroupResponse>, Status> {
         let list = ListUsersInGroup::try_from(request.into_inner())?;
-        let page = store::user::list_in_group(&self.0, &list).await?;
+        let page = store::read(&self.0, &list).await?;
         let total_size = total(page.total_size);
         let revision = page.revision.number();
         let (users, next_page_token) = fit(page, &list.page.scope);

@@ -38,7 +38,7 @@ impl RoleService for Roles {
         request: Request<pb::GetRoleRequest>,
     ) -> Result<Response<pb::GetRoleResponse>, Status> {
         let get = Get::try_from(request.into_inner())?;
-        let At { value, revision } = store::role::get(&self.0, get).await?;
+        let At { value, revision } = store::read(&self.0, &get).await?;
         Ok(Response::new(pb::GetRoleResponse {
             role: Some(value.into()),
             revision: revision.number(),
@@ -50,7 +50,7 @@ impl RoleService for Roles {
         request: Request<pb::ListRolesRequest>,
     ) -> Result<Response<pb::ListRolesResponse>, Status> {
         let list = ListRoles::try_from(request.into_inner())?;
-        let page = store::role::list(&self.0, &list).await?;
+        let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
         let (roles, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesResponse {

@@ -170,6 +170,16 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
             "the database is unavailable for now: try again".to_owned(),
             retry(info("DATABASE_UNAVAILABLE", [])),
         ),
+        Error::Uncertain(_) => (
+            Code::Unavailable,
+            "the database went away at the commit: the write may have been carried out; \
+             send it again with the same request_id, or look"
+                .to_owned(),
+            retry(info(
+                "DATABASE_UNAVAILABLE",
+                [("outcome", "unknown".to_owned())],
+            )),
+        ),
         Error::Internal(_) => (
             Code::Internal,
             "internal error: the server's log has the cause under this call's trace id".to_owned(),

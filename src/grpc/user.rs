@@ -36,7 +36,7 @@ impl UserService for Users {
         request: Request<pb::GetUserRequest>,
     ) -> Result<Response<pb::GetUserResponse>, Status> {
         let get = Get::try_from(request.into_inner())?;
-        let At { value, revision } = store::user::get(&self.0, get).await?;
+        let At { value, revision } = store::read(&self.0, &get).await?;
         Ok(Response::new(pb::GetUserResponse {
             user: Some(value.into()),
             revision: revision.number(),
@@ -48,7 +48,7 @@ impl UserService for Users {
         request: Request<pb::ListUsersRequest>,
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
         let list = ListUsers::try_from(request.into_inner())?;
-        let page = store::user::list(&self.0, &list).await?;
+        let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
         let (users, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListUsersResponse {
@@ -77,7 +77,7 @@ impl UserService for Users {
         request: Request<pb::ListRolesOfUserRequest>,
     ) -> Result<Response<pb::ListRolesOfUserResponse>, Status> {
         let list = ListRolesOfUser::try_from(request.into_inner())?;
-        let page = store::role::list_of_user(&self.0, &list).await?;
+        let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
         let (roles, next_page_token) = fit(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesOfUserResponse {

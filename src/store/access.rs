@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType,
-    QueryFilter, QuerySelect, QueryTrait, RelationTrait, sea_query::SelectStatement,
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect,
+    QueryTrait, RelationTrait, sea_query::SelectStatement,
 };
 
 use super::{
-    Db, Page,
+    Page, Read, Seen, View,
     page::{cut, revision},
+    role::rules_told,
     user::KEYSET,
 };
 use crate::{
@@ -56,67 +57,100 @@ struct Row {
     role_name: Option<Name>,
 }
 
-/// Reads what these questions are decided from, in two statements on one state.
-///
-/// # Errors
-/// The database is unavailable, or isn't as fresh as is asked for.
-pub async fn check(db: &Db, check: &CheckAccess) -> Result<Grants> {
-    let CheckAccess {
-        questions,
-        min_revision,
-    } = check;
-    db.reached(*min_revision).await?;
-    let snapshot = db.snapshot().await?;
-    let users: BTreeSet<_> = questions.iter().map(|(user, _)| *user).collect();
-    let questions: BTreeSet<_> = questions.iter().map(|(_, question)| question).collect();
-    read(&snapshot, &users, &questions).await
+impl Seen for Grants {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
 }
 
-/// Lists the users who may do something, with what that is decided from.
-///
-/// # Errors
-/// The database is unavailable, or isn't as fresh as is asked for.
-pub async fn list_users(
-    db: &Db,
-    list: &ListUsersWithAccess,
-) -> Result<(Page<user::Model>, Grants)> {
-    let ListUsersWithAccess {
-        question,
-        page,
-        min_revision,
-    } = list;
-    db.reached(*min_revision).await?;
-    let snapshot = db.snapshot().await?;
-    let select = user::Entity::find()
-        .filter(user::Column::Status.eq(UserStatus::Active))
-        .filter(user::Column::Id.in_subquery(users_by(question, Effect::Allow)))
-        .filter(user::Column::Id.not_in_subquery(users_by(question, Effect::Deny)));
-    let models = KEYSET.select(select, page).all(&snapshot).await?;
-    let page = cut(models, page, super::user::cursor);
-    let users = page.rows.iter().map(|(user, _)| user.id).collect();
-    let grants = read(&snapshot, &users, &BTreeSet::from([question])).await?;
-    Ok((
-        Page {
-            revision: grants.revision,
-            ..page
-        },
-        grants,
-    ))
+impl Read for CheckAccess {
+    type Output = Grants;
+
+    const TELLS: bool = true;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    /// Reads what the questions are decided from, in two statements.
+    async fn read(&self, view: &View<'_>) -> Result<Grants> {
+        let users = self.questions.iter().map(|(user, _)| *user).collect();
+        let questions = self
+            .questions
+            .iter()
+            .map(|(_, question)| question)
+            .collect();
+        grants(view, &users, &questions).await
+    }
 }
 
-async fn read(
-    snapshot: &DatabaseTransaction,
+/// Users who may do something, with what that is decided from.
+#[derive(Debug)]
+pub struct Allowed {
+    /// The users.
+    pub page: Page<user::Model>,
+    /// What they have.
+    pub grants: Grants,
+}
+
+impl Seen for Allowed {
+    fn revision(&self) -> Revision {
+        self.grants.revision
+    }
+}
+
+impl Read for ListUsersWithAccess {
+    type Output = Allowed;
+
+    const TELLS: bool = true;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Allowed> {
+        let question = &self.question;
+        let select = user::Entity::find()
+            .expr_as(revision(), "revision")
+            .filter(user::Column::Status.eq(UserStatus::Active))
+            .filter(user::Column::Id.in_subquery(users_by(question, Effect::Allow)))
+            .filter(user::Column::Id.not_in_subquery(users_by(question, Effect::Deny)));
+        let select = KEYSET.select(select, &self.page).into_model();
+        let rows: Vec<UserAt> = select.all(view.db()).await?;
+        match rows.first() {
+            Some(row) => view.saw(row.revision),
+            None => view.tear(),
+        }
+        let models = rows.into_iter().map(|row| row.user).collect();
+        let mut page = cut(models, &self.page, super::user::cursor);
+        let users = page.rows.iter().map(|(user, _)| user.id).collect();
+        let grants = grants(view, &users, &BTreeSet::from([question])).await?;
+        page.revision = grants.revision;
+        Ok(Allowed { page, grants })
+    }
+}
+
+/// A user beside the revision that the user was read at.
+#[derive(FromQueryResult)]
+struct UserAt {
+    #[sea_orm(nested)]
+    user: user::Model,
+    revision: Revision,
+}
+
+async fn grants(
+    view: &View<'_>,
     users: &BTreeSet<UserId>,
     questions: &BTreeSet<&Question>,
 ) -> Result<Grants> {
-    let rows = rows(snapshot, users).await?;
-    // Where none of the users is there, no row tells the revision.
-    let revision = match rows.first() {
-        Some(row) => row.revision,
-        None => super::change::directory(snapshot).await?.revision,
-    };
+    let rows = rows(view, users).await?;
+    match rows.first() {
+        Some(row) => view.saw(row.revision),
+        // Where none of the users is there, no row tells the revision.
+        None => view.tear(),
+    }
     let mut grants = Grants {
-        revision,
+        revision: Revision::NONE,
         statuses: HashMap::new(),
         roles: HashMap::new(),
         rules: HashMap::new(),
@@ -133,19 +167,14 @@ async fn read(
         }
     }
     if !roles.is_empty() {
-        for row in rules(snapshot, &roles, questions).await? {
-            grants
-                .rules
-                .entry(row.role_id)
-                .or_default()
-                .push(row.into());
-        }
+        grants.rules = rules_told(view, matching(&roles, questions)).await?;
     }
+    grants.revision = view.revision();
     Ok(grants)
 }
 
 /// Every role of every group of these users.
-async fn rows(snapshot: &DatabaseTransaction, users: &BTreeSet<UserId>) -> Result<Vec<Row>> {
+async fn rows(view: &View<'_>, users: &BTreeSet<UserId>) -> Result<Vec<Row>> {
     let rows = user::Entity::find()
         .select_only()
         .expr_as(revision(), "revision")
@@ -161,30 +190,23 @@ async fn rows(snapshot: &DatabaseTransaction, users: &BTreeSet<UserId>) -> Resul
         .join(JoinType::LeftJoin, group_role::Relation::Role.def())
         .filter(user::Column::Id.is_in(users.iter().copied()))
         .into_model()
-        .all(snapshot)
+        .all(view.db())
         .await?;
     Ok(rows)
 }
 
-/// The rules of these roles that may match any of the questions.
-async fn rules(
-    db: &impl ConnectionTrait,
-    roles: &BTreeSet<RoleId>,
-    questions: &BTreeSet<&Question>,
-) -> Result<Vec<role_rule::Model>> {
+/// Of these roles, and such that it may match any of the questions.
+fn matching(roles: &BTreeSet<RoleId>, questions: &BTreeSet<&Question>) -> Condition {
     use role_rule::Column as C;
     let distinct = |part: fn(&Question) -> &str| {
         let asked: BTreeSet<_> = questions.iter().map(|question| part(question)).collect();
         asked.into_iter().chain(["*"])
     };
-    let rules = role_rule::Entity::find()
-        .filter(C::RoleId.is_in(roles.iter().copied()))
-        .filter(C::Bundle.is_in(distinct(|question| question.bundle.as_str())))
-        .filter(C::Controller.is_in(distinct(|question| question.controller.as_str())))
-        .filter(C::Action.is_in(distinct(|question| question.action.as_str())))
-        .all(db)
-        .await?;
-    Ok(rules)
+    Condition::all()
+        .add(C::RoleId.is_in(roles.iter().copied()))
+        .add(C::Bundle.is_in(distinct(|question| question.bundle.as_str())))
+        .add(C::Controller.is_in(distinct(|question| question.controller.as_str())))
+        .add(C::Action.is_in(distinct(|question| question.action.as_str())))
 }
 
 /// The users who have a rule of this effect that matches the question.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select,
-    sea_query::{Expr, ExprTrait},
+    QueryOrder, QuerySelect, Select, sea_query::Expr,
 };
 
 use super::{Db, Origin, Page};
@@ -23,28 +22,18 @@ use crate::{
 
 pub use expire::expire;
 
-/// Rows that one INSERT takes: 14 values each, and SQLite takes 32,766.
-const ROWS: usize = 2000;
+/// Rows that one INSERT takes: 14 values each, and SQLite takes 32,766; 12 KB each at most, and MariaDB takes
+/// 16 MB.
+const ROWS: usize = 1000;
 
-/// Takes the next revision, and records its changes. Without changes it is the present one.
+/// Records the changes of a revision.
 pub(super) async fn record(
     tx: &DatabaseTransaction,
     changes: Vec<Change>,
+    revision: Revision,
     origin: &Origin,
     now: Timestamp,
-) -> Result<Revision> {
-    if changes.is_empty() {
-        return Ok(directory(tx).await?.revision);
-    }
-    let taken = directory::Entity::update_many()
-        .col_expr(
-            directory::Column::Revision,
-            Expr::col(directory::Column::Revision).add(1),
-        )
-        .exec_with_returning(tx)
-        .await?;
-    let revision = taken.first().map(|row| row.revision);
-    let revision = revision.ok_or_else(|| Error::Internal("the directory has no row".into()))?;
+) -> Result<()> {
     let mut rows = changes
         .into_iter()
         .zip(0..)
@@ -56,7 +45,16 @@ pub(super) async fn record(
             .exec_without_returning(tx)
             .await?;
     }
-    Ok(revision)
+    Ok(())
+}
+
+/// Takes no revision after all: `present` stays the last one.
+pub(super) async fn give_back(tx: &DatabaseTransaction, present: Revision) -> Result<()> {
+    directory::Entity::update_many()
+        .col_expr(directory::Column::Revision, Expr::val(present))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 /// The directory as a whole: its history, its revision, and the oldest that is kept.
@@ -144,6 +142,17 @@ pub(crate) struct Slice {
 /// # Errors
 /// They are no longer kept, or the database is unavailable.
 pub(crate) async fn after(
+    db: &Db,
+    place: (Revision, i32),
+    filter: &ChangeFilter,
+    limit: usize,
+) -> Result<Slice> {
+    db.health
+        .while_there(read_after(db, place, filter, limit))
+        .await
+}
+
+async fn read_after(
     db: &Db,
     (revision, index): (Revision, i32),
     filter: &ChangeFilter,

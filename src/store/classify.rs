@@ -1,35 +1,38 @@
 //! What a database error means: by the driver's code and, for constraints, by one table.
 
-use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 
+use super::engine::{mysql, postgres, server_error, sqlite};
 use crate::{
     domain::FieldViolation,
-    error::{Cause, Error, Unique},
+    error::{Error, Unique},
 };
 
 /// The constraints that a request can break. Every other one stands behind a newtype or a statement that
 /// keeps it: breaking it is a defect.
 const CONSTRAINTS: [Constraint; 5] = [
-    // uq_groups_title_key
     Constraint {
+        name: "uq_groups_title_key",
         sqlite: "groups.title_key",
         error: || Error::Taken(Unique::GroupTitle),
     },
-    // uq_roles_name_key
     Constraint {
+        name: "uq_roles_name_key",
         sqlite: "roles.name_key",
         error: || Error::Taken(Unique::RoleName),
     },
-    // uq_users_username_key
     Constraint {
+        name: "uq_users_username_key",
         sqlite: "users.username_key",
         error: || Error::Taken(Unique::Username),
     },
     Constraint {
+        name: "ck_groups_role_count",
         sqlite: "ck_groups_role_count",
         error: || Error::GroupNeedsRole,
     },
     Constraint {
+        name: "ck_roles_rule_count",
         sqlite: "ck_roles_rule_count",
         error: too_many_rules,
     },
@@ -44,32 +47,37 @@ fn too_many_rules() -> Error {
 
 /// A constraint, and what breaking it means.
 struct Constraint {
+    name: &'static str,
     /// What SQLite calls it: a CHECK by its name, a UNIQUE by its columns.
     sqlite: &'static str,
     /// What breaking it means.
     error: fn() -> Error,
 }
 
-/// SQLite's primary result codes (<https://sqlite.org/rescode.html>).
-mod code {
-    pub(super) const PERM: u32 = 3;
-    pub(super) const BUSY: u32 = 5;
-    pub(super) const LOCKED: u32 = 6;
-    pub(super) const NOMEM: u32 = 7;
-    pub(super) const READONLY: u32 = 8;
-    pub(super) const INTERRUPT: u32 = 9;
-    pub(super) const IOERR: u32 = 10;
-    pub(super) const CORRUPT: u32 = 11;
-    pub(super) const FULL: u32 = 13;
-    pub(super) const CANTOPEN: u32 = 14;
-    pub(super) const PROTOCOL: u32 = 15;
-    pub(super) const CONSTRAINT: u32 = 19;
-    pub(super) const NOTADB: u32 = 26;
+/// What a server's error means.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meaning<'a> {
+    /// The constraint of this name is broken.
+    Broken(&'a str),
+    /// Another transaction was in the way: the whole of this one may be tried again.
+    Conflict,
+    /// The database can't be reached, or can't do this, for now.
+    Unavailable,
+    /// A defect of this service.
+    Other,
 }
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         use sqlx::Error as Sqlx;
+        if let Some(meaning) = meaning(&error) {
+            return match meaning {
+                Meaning::Broken(constraint) => broken(constraint, &error),
+                Meaning::Conflict => Self::Conflict(error.into()),
+                Meaning::Unavailable => Self::Unavailable(error.into()),
+                Meaning::Other => Self::Internal(error.into()),
+            };
+        }
         match &error {
             DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Self::Overloaded(error.into()),
             DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => {
@@ -78,11 +86,14 @@ impl From<DbErr> for Error {
             DbErr::Conn(RuntimeErr::SqlxError(cause))
             | DbErr::Exec(RuntimeErr::SqlxError(cause))
             | DbErr::Query(RuntimeErr::SqlxError(cause)) => match cause.as_ref() {
-                Sqlx::Database(database) => sqlite(database.as_ref(), &error),
                 Sqlx::PoolTimedOut => Self::Overloaded(error.into()),
-                Sqlx::Io(_) | Sqlx::PoolClosed | Sqlx::WorkerCrashed | Sqlx::BeginFailed => {
-                    Self::Unavailable(error.into())
-                }
+                // The connection is lost, or what came through it was cut off.
+                Sqlx::Io(_)
+                | Sqlx::Tls(_)
+                | Sqlx::Protocol(_)
+                | Sqlx::PoolClosed
+                | Sqlx::WorkerCrashed
+                | Sqlx::BeginFailed => Self::Unavailable(error.into()),
                 _ => Self::Internal(error.into()),
             },
             _ => Self::Internal(error.into()),
@@ -90,34 +101,25 @@ impl From<DbErr> for Error {
     }
 }
 
-fn sqlite(database: &dyn sqlx::error::DatabaseError, error: &DbErr) -> Error {
-    let extended: u32 = database
-        .code()
-        .and_then(|code| code.parse().ok())
-        .unwrap_or(0);
-    let cause: Cause = error.clone().into();
-    match extended & 0xff {
-        code::CONSTRAINT => constraint(database.message(), cause),
-        // Another process has held the file for longer than the busy timeout.
-        code::BUSY | code::LOCKED | code::PROTOCOL => Error::Conflict(cause),
-        code::PERM
-        | code::NOMEM
-        | code::READONLY
-        | code::INTERRUPT
-        | code::IOERR
-        | code::CORRUPT
-        | code::FULL
-        | code::CANTOPEN
-        | code::NOTADB => Error::Unavailable(cause),
-        _ => Error::Internal(cause),
-    }
+/// What a server's error means; nothing if it isn't one.
+fn meaning(error: &DbErr) -> Option<Meaning<'_>> {
+    let error = server_error(error)?;
+    let meaning = if let Some(error) = error.try_downcast_ref() {
+        postgres::meaning(error)
+    } else if let Some(error) = error.try_downcast_ref() {
+        mysql::meaning(error)
+    } else {
+        sqlite::meaning(error)
+    };
+    Some(meaning)
 }
 
-fn constraint(message: &str, cause: Cause) -> Error {
-    // SQLite tells which constraint in its message only: `CHECK constraint failed: NAME`.
-    let broken = message.rsplit_once(": ").map_or("", |(_, broken)| broken);
+fn broken(name: &str, error: &DbErr) -> Error {
     CONSTRAINTS
         .iter()
-        .find(|constraint| constraint.sqlite == broken)
-        .map_or_else(|| Error::Internal(cause), |constraint| (constraint.error)())
+        .find(|constraint| constraint.name == name || constraint.sqlite == name)
+        .map_or_else(
+            || Error::Internal(error.clone().into()),
+            |constraint| (constraint.error)(),
+        )
 }

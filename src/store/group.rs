@@ -15,8 +15,6 @@ use crate::{
     error::{Error, Missing, Result},
 };
 
-pub use read::{get, list};
-
 /// A group with its roles: what its edit page shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -50,9 +48,8 @@ impl Group {
     }
 }
 
-/// Gets a group's row for a transaction that goes on to change the group or who is in it. Others who do
-/// the same wait, on the engines where more than one may write.
-pub(super) async fn lock(tx: &DatabaseTransaction, id: GroupId) -> Result<group::Model> {
+/// Gets a group's row for a transaction that goes on to change the group or who is in it.
+pub(super) async fn of(tx: &DatabaseTransaction, id: GroupId) -> Result<group::Model> {
     find(tx, id).await?.ok_or_else(|| missing(id))
 }
 
@@ -84,10 +81,7 @@ pub(super) fn groups_of(id: UserId) -> SelectStatement {
 }
 
 async fn find(tx: &DatabaseTransaction, id: GroupId) -> Result<Option<group::Model>> {
-    Ok(group::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(tx)
-        .await?)
+    Ok(group::Entity::find_by_id(id).one(tx).await?)
 }
 
 fn refs(mut roles: Vec<role::Model>) -> Vec<RoleRef> {

@@ -8,10 +8,10 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, Query},
 };
 
-use super::{Write, group::lock};
+use super::{Write, group};
 use crate::{
     domain::{AssignUsers, Change, ChangeKind, GroupId, Name, UnassignUsers, UserId},
-    entity::{group, group_user, user},
+    entity::{self, group_user, user},
     error::{Error, Missing, Result},
 };
 
@@ -20,7 +20,7 @@ impl Write for AssignUsers {
     type Output = u64;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
-        let group = lock(tx, self.group_id).await?;
+        let group = group::of(tx, self.group_id).await?;
         let there = among(tx, group.id, &self.user_ids).await?;
         let new: Vec<_> = self
             .user_ids
@@ -56,7 +56,7 @@ impl Write for UnassignUsers {
     type Output = u64;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
-        let group = lock(tx, self.group_id).await?;
+        let group = group::of(tx, self.group_id).await?;
         let there = among(tx, group.id, &self.user_ids).await?;
         if there.is_empty() {
             return if self.allow_missing {
@@ -117,12 +117,10 @@ async fn insert(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> 
 }
 
 async fn count(tx: &DatabaseTransaction, group_id: GroupId, by: i64) -> Result<()> {
-    group::Entity::update_many()
-        .col_expr(
-            group::Column::UserCount,
-            Expr::col(group::Column::UserCount).add(by),
-        )
-        .filter(group::Column::Id.eq(group_id))
+    use entity::group::Column as C;
+    entity::group::Entity::update_many()
+        .col_expr(C::UserCount, Expr::col(C::UserCount).add(by))
+        .filter(C::Id.eq(group_id))
         .exec(tx)
         .await?;
     Ok(())

@@ -2,13 +2,16 @@
 
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value,
-    sea_query::{Expr, ExprTrait, Query},
+    sea_query::{Expr, ExprTrait, LikeExpr, Query},
 };
 
 use crate::{
     domain::{Cursor, CursorKey, Folded, Order, PageRequest, Revision, SortBy},
     entity::directory,
 };
+
+/// Takes the meaning from a wildcard.
+const ESCAPE: char = '!';
 
 /// A page of a list.
 #[derive(Debug)]
@@ -125,11 +128,16 @@ pub(super) fn cut<M>(
 
 /// Whether a column contains the query, both folded alike.
 pub(super) fn contains<C: ColumnTrait>(column: C, query: &Folded) -> Expr {
-    // Not LIKE: it has wildcards to escape and case rules of its own on every engine.
-    sea_orm::sea_query::Func::cust("instr")
-        .arg(Expr::col(column.as_column_ref()))
-        .arg(query.as_str())
-        .gt(0)
+    // SQLite's LIKE takes no notice of case in ASCII letters, of which the folded texts have but one.
+    let mut pattern = String::from("%");
+    for c in query.as_str().chars() {
+        if matches!(c, '%' | '_' | ESCAPE) {
+            pattern.push(ESCAPE);
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    Expr::col(column.as_column_ref()).like(LikeExpr::new(pattern).escape(ESCAPE))
 }
 
 /// The present revision, as a column beside others: read in the same statement.

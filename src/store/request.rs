@@ -1,14 +1,12 @@
 //! Requests that are sent again: the first answer is kept for a day, in the transaction that it answers.
 
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
-    sea_query::{Expr, ExprTrait, Query},
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
 };
 
 use super::{Db, write::Once, write::begin};
 use crate::{
-    domain::{FieldViolation, Timestamp},
+    domain::{FieldViolation, RequestId, Timestamp},
     entity::request,
     error::{Error, Result},
 };
@@ -65,19 +63,22 @@ pub(super) async fn keep(
 /// The database is unavailable.
 pub async fn forget(db: &Db) -> Result<bool> {
     let tx = begin(db).await?;
-    let old = Query::select()
+    let old: Vec<RequestId> = request::Entity::find()
+        .select_only()
         .column(request::Column::Id)
-        .from(request::Entity)
-        .and_where(request::Column::CreatedAt.lt(forgotten(Timestamp::now())))
+        .filter(request::Column::CreatedAt.lt(forgotten(Timestamp::now())))
         .limit(STEP)
-        .to_owned();
-    let delete = Query::delete()
-        .from_table(request::Entity)
-        .and_where(Expr::col(request::Column::Id).in_subquery(old))
-        .to_owned();
-    let forgotten = tx.execute(&delete).await?.rows_affected();
+        .into_tuple()
+        .all(&tx)
+        .await?;
+    if !old.is_empty() {
+        request::Entity::delete_many()
+            .filter(request::Column::Id.is_in(old.iter().copied()))
+            .exec(&tx)
+            .await?;
+    }
     tx.commit().await?;
-    Ok(forgotten == STEP)
+    Ok(old.len() as u64 == STEP)
 }
 
 fn forgotten(now: Timestamp) -> Timestamp {

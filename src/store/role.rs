@@ -6,17 +6,23 @@ mod write;
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect,
+    sea_query::IntoCondition,
+};
 
-use super::page::{Keyset, Page, cut};
+use super::{
+    View,
+    page::{Keyset, Page, cut},
+};
 use crate::{
-    domain::{Cursor, CursorKey, PageRequest, RoleId, Rule, SortBy},
-    entity::{role, role_rule},
+    domain::{Cursor, CursorKey, PageRequest, Revision, RoleId, Rule, SortBy},
+    entity::{directory, role, role_rule},
     error::{Error, Missing, Result},
 };
 
 pub(super) use count::{add_group, remove_group};
-pub use read::{RoleOfUser, get, list, list_in_group, list_of_user};
+pub use read::RoleOfUser;
 
 /// A page is cut where its roles have more rules than this: they are read in one go.
 const MAX_RULES: i64 = 20_000;
@@ -36,12 +42,28 @@ pub struct Role {
     pub rules: Vec<Rule>,
 }
 
+impl Role {
+    fn new(row: role::Model, rules: &mut HashMap<RoleId, Vec<Rule>>) -> Self {
+        Self {
+            rules: rules.remove(&row.id).unwrap_or_default(),
+            row,
+        }
+    }
+}
+
 /// Makes a page of roles from rows, one of them too many, and reads their rules in one statement.
 async fn with_rules(
     db: &impl ConnectionTrait,
     models: Vec<role::Model>,
     request: &PageRequest,
 ) -> Result<Page<Role>> {
+    let page = cut_by_rules(models, request);
+    let mut rules = rules_of(db, page.rows.iter().map(|(row, _)| row.id)).await?;
+    Ok(page.map(|row| Role::new(row, &mut rules)))
+}
+
+/// Makes a page of roles from rows, one of them too many.
+fn cut_by_rules(models: Vec<role::Model>, request: &PageRequest) -> Page<role::Model> {
     let mut page = cut(models, request, cursor);
     let mut rules = 0;
     let fit = page.rows.iter().take_while(|(row, _)| {
@@ -51,13 +73,7 @@ async fn with_rules(
     let fit = fit.count().max(1);
     page.more |= page.rows.len() > fit;
     page.rows.truncate(fit);
-
-    let mut rules = rules_of(db, page.rows.iter().map(|(row, _)| row.id)).await?;
-    let with_rules = |row: role::Model| Role {
-        rules: rules.remove(&row.id).unwrap_or_default(),
-        row,
-    };
-    Ok(page.map(with_rules))
+    page
 }
 
 /// The rules of these roles, in order, in one statement.
@@ -69,12 +85,40 @@ async fn rules_of(
         .filter(role_rule::Column::RoleId.is_in(ids))
         .all(db)
         .await?;
+    Ok(by_role(rows))
+}
+
+/// The rules for which this holds, in order, in one statement that tells the revision that it saw.
+pub(super) async fn rules_told(
+    view: &View<'_>,
+    wanted: impl IntoCondition,
+) -> Result<HashMap<RoleId, Vec<Rule>>> {
+    // The directory has a row: joined from there, it tells where there are no rules, too.
+    let mut select = directory::Entity::find()
+        .select_only()
+        .column_as(directory::Column::Revision, "revision")
+        .columns(role_rule::Column::iter());
+    QuerySelect::query(&mut select).left_join(role_rule::Entity, wanted.into_condition());
+    let rows = select.into_model::<RuleAt>().all(view.db()).await?;
+    rows.iter().for_each(|row| view.saw(row.revision));
+    Ok(by_role(rows.into_iter().filter_map(|row| row.rule)))
+}
+
+/// A rule, if there is one, beside the revision that it was read at.
+#[derive(FromQueryResult)]
+struct RuleAt {
+    revision: Revision,
+    #[sea_orm(nested)]
+    rule: Option<role_rule::Model>,
+}
+
+fn by_role(rows: impl IntoIterator<Item = role_rule::Model>) -> HashMap<RoleId, Vec<Rule>> {
     let mut rules: HashMap<_, Vec<Rule>> = HashMap::new();
     for row in rows {
         rules.entry(row.role_id).or_default().push(row.into());
     }
     rules.values_mut().for_each(|rules| rules.sort_unstable());
-    Ok(rules)
+    rules
 }
 
 fn cursor(role: &role::Model, by: SortBy) -> Cursor {

@@ -12,8 +12,6 @@ use crate::{
     error::{Error, Missing, Result},
 };
 
-pub use read::{get, list, list_in_group};
-
 pub(super) const KEYSET: Keyset<user::Column> = Keyset {
     name: user::Column::UsernameSort,
     created_at: user::Column::CreatedAt,

@@ -1,11 +1,18 @@
 //! The write path: every change to the directory goes through [`write()`].
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
-use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{
+    DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    prelude::Uuid,
+};
 use tracing::Instrument;
 
-use super::{Db, change, request};
+use super::{Db, change, engine, request};
 use crate::{
     domain::{Actor, Change, RequestId, Revision, Timestamp},
     error::{Error, Result},
@@ -74,9 +81,7 @@ pub async fn write<W: Write, R: Reply>(
         let span = tracing::info_span!("transaction", otel.kind = "internal");
         let work = async move {
             let result = transact(&db, &command, &origin, reply).await;
-            if let Err(Error::Unavailable(_)) = &result {
-                db.fault.send_replace(true);
-            }
+            db.health.note(&result);
             result
         };
         tokio::spawn(work.instrument(span))
@@ -85,6 +90,11 @@ pub async fn write<W: Write, R: Reply>(
         .unwrap_or_else(|panic| Err(Error::Internal(panic.into())))
 }
 
+/// A transaction that others are in the way of is tried again for as long.
+const RETRY_TIME: Duration = Duration::from_secs(4);
+/// How long it waits at most before it is tried again.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
 async fn transact<W: Write, R: Reply>(
     db: &Db,
     command: &W,
@@ -92,18 +102,46 @@ async fn transact<W: Write, R: Reply>(
     reply: fn(W::Output, Revision) -> R,
 ) -> Result<R> {
     let _under_way = db.writes.begin();
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match attempt(db, command, origin, reply).await {
+            // SQLite has waited for other processes already.
+            Err(Error::Conflict(cause))
+                if db.writer.get_database_backend() != DbBackend::Sqlite
+                    && begun.elapsed() < RETRY_TIME =>
+            {
+                db.retries.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(error = %cause, "others were in the way: the transaction is tried again");
+                tokio::time::sleep(jitter(pause)).await;
+                pause = MAX_PAUSE.min(pause * 2);
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn attempt<W: Write, R: Reply>(
+    db: &Db,
+    command: &W,
+    origin: &Origin,
+    reply: fn(W::Output, Revision) -> R,
+) -> Result<R> {
     let tx = begin(db).await?;
-    match within(&tx, command, origin, reply).await {
-        Ok((reply, revision)) => {
-            tx.commit().await?;
+    let work = within(&tx, command, origin, reply);
+    match db.health.while_there(work).await {
+        Ok((reply, Some(revision))) => {
+            commit(db, tx).await?;
             db.reach(revision);
             Ok(reply)
         }
+        // Nothing is written: not even the revision that was taken.
+        Ok((reply, None)) => {
+            end(tx).await;
+            Ok(reply)
+        }
         Err(error) => {
-            if let Err(failed) = tx.rollback().await {
-                // SQLite has rolled back by itself after some errors, a full disk among them.
-                tracing::debug!(error = %failed, "nothing left to roll back");
-            }
+            end(tx).await;
             Err(error)
         }
     }
@@ -111,34 +149,78 @@ async fn transact<W: Write, R: Reply>(
 
 /// Begins a transaction that may write.
 pub(super) async fn begin(db: &Db) -> Result<DatabaseTransaction> {
-    // IMMEDIATE: a transaction that begins by reading can't be refused later when it comes to write.
+    let sqlite = db.writer.get_database_backend() == DbBackend::Sqlite;
     let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        // A transaction that begins by reading can't be refused later when it comes to write.
+        sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    Ok(db.writer.begin_with_options(options).await?)
+    let begin = async { Ok(db.writer.begin_with_options(options).await?) };
+    db.health.while_there(begin).await
 }
 
+async fn commit(db: &Db, tx: DatabaseTransaction) -> Result<()> {
+    let commit = async { Ok(tx.commit().await?) };
+    match db.health.while_there(commit).await {
+        // The server may have gone away before the commit or behind it. A file tells which.
+        Err(Error::Unavailable(cause) | Error::Internal(cause))
+            if db.writer.get_database_backend() != DbBackend::Sqlite =>
+        {
+            Err(Error::Uncertain(cause))
+        }
+        result => result,
+    }
+}
+
+async fn end(tx: DatabaseTransaction) {
+    if let Err(failed) = tx.rollback().await {
+        // SQLite has rolled back by itself after some errors, a full disk among them; and the connection
+        // may be lost.
+        tracing::debug!(error = %failed, "nothing left to roll back");
+    }
+}
+
+/// Carries the command out; the revision is none if there is nothing to commit.
 async fn within<W: Write, R: Reply>(
     tx: &DatabaseTransaction,
     command: &W,
     origin: &Origin,
     reply: fn(W::Output, Revision) -> R,
-) -> Result<(R, Revision)> {
+) -> Result<(R, Option<Revision>)> {
+    let revision = engine::take_revision(tx).await?;
     let now = Timestamp::now();
     if let Some(once) = &origin.once
         && let Some(bytes) = request::answered(tx, once, now).await?
     {
         let reply = R::from_bytes(&bytes);
         let reply = reply.ok_or_else(|| Error::Internal("a kept reply can't be read".into()))?;
-        return Ok((reply, Revision::NONE));
+        return Ok((reply, None));
     }
     let mut changes = Vec::new();
     let output = command.apply(tx, &mut changes).await?;
-    let revision = change::record(tx, changes, origin, now).await?;
+    let changed = !changes.is_empty();
+    let revision = if changed {
+        change::record(tx, changes, revision, origin, now).await?;
+        revision
+    } else {
+        revision.previous()
+    };
     let reply = reply(output, revision);
     if let Some(once) = &origin.once {
+        if !changed {
+            // There is an answer to keep, but no revision to give.
+            change::give_back(tx, revision).await?;
+        }
         request::keep(tx, once, reply.to_bytes(), now).await?;
     }
-    Ok((reply, revision))
+    Ok((
+        reply,
+        (changed || origin.once.is_some()).then_some(revision),
+    ))
+}
+
+/// Some part of `pause`, so that those who got in each other's way don't meet again.
+fn jitter(pause: Duration) -> Duration {
+    let [.., random] = *Uuid::now_v7().as_bytes();
+    pause * (u32::from(random) + 1) / 256
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    sea_query::{Expr, ExprTrait, Query},
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 
 use super::{change, directory};
 use crate::{
-    domain::Timestamp,
+    domain::{Revision, Timestamp},
     error::Result,
     store::{Db, write::begin},
 };
@@ -40,24 +39,31 @@ pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
     if oldest > directory.oldest_revision {
         directory::Entity::update_many()
             .col_expr(directory::Column::OldestRevision, Expr::val(oldest))
+            // Another instance may have moved it further meanwhile.
+            .filter(directory::Column::OldestRevision.lt(oldest))
             .exec(&tx)
             .await?;
     }
-    let gone = Query::select()
+    let gone: Vec<(Revision, i32)> = change::Entity::find()
+        .select_only()
         .columns([change::Column::Revision, change::Column::Ordinal])
-        .from(change::Entity)
-        .and_where(change::Column::Revision.lt(oldest))
+        .filter(change::Column::Revision.lt(oldest))
+        .order_by_asc(change::Column::Revision)
+        .order_by_asc(change::Column::Ordinal)
         .limit(STEP)
-        .to_owned();
-    let key = Expr::tuple([
-        Expr::col(change::Column::Revision),
-        Expr::col(change::Column::Ordinal),
-    ]);
-    let delete = Query::delete()
-        .from_table(change::Entity)
-        .and_where(key.in_subquery(gone))
-        .to_owned();
-    let gone = tx.execute(&delete).await?.rows_affected();
+        .into_tuple()
+        .all(&tx)
+        .await?;
+    if let Some((revision, index)) = gone.last() {
+        let up_to = Condition::any()
+            .add(change::Column::Revision.lt(*revision))
+            .add(change::Column::Ordinal.lte(*index));
+        change::Entity::delete_many()
+            .filter(change::Column::Revision.lte(*revision))
+            .filter(up_to)
+            .exec(&tx)
+            .await?;
+    }
     tx.commit().await?;
-    Ok(gone == STEP)
+    Ok(gone.len() as u64 == STEP)
 }

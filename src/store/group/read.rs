@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, JoinType, PaginatorTrait,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, RelationTrait,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     entity::{group, group_role, role},
     error::Result,
     store::{
-        At, Db, Page,
+        At, Page, Read, View,
         page::{Keyset, contains, cut, revision},
     },
 };
@@ -41,14 +41,23 @@ struct GroupAndRole {
     revision: Revision,
 }
 
+impl Read for Get<GroupId> {
+    type Output = At<Group>;
+
+    const TELLS: bool = true;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<At<Group>> {
+        get(view, self.id).await
+    }
+}
+
 /// Gets a group, in one statement: a group always has a role to stand beside.
-///
-/// # Errors
-/// Not found, or the database is unavailable.
-pub async fn get(db: &Db, get: Get<GroupId>) -> Result<At<Group>> {
+async fn get(view: &View<'_>, id: GroupId) -> Result<At<Group>> {
     use group::Column as C;
-    let Get { id, min_revision } = get;
-    db.reached(min_revision).await?;
     let rows: Vec<GroupAndRole> = group::Entity::find()
         .select_only()
         .columns([
@@ -68,10 +77,11 @@ pub async fn get(db: &Db, get: Get<GroupId>) -> Result<At<Group>> {
         .order_by_asc(role::Column::NameSort)
         .order_by_asc(role::Column::Id)
         .into_model()
-        .all(&db.reader)
+        .all(view.db())
         .await?;
     let mut rows = rows.into_iter();
     let first = rows.next().ok_or_else(|| missing(id))?;
+    view.saw(first.revision);
     let mut roles = vec![RoleRef {
         id: first.role_id,
         name: first.role_name,
@@ -95,18 +105,26 @@ pub async fn get(db: &Db, get: Get<GroupId>) -> Result<At<Group>> {
     })
 }
 
-/// Lists groups.
-///
-/// # Errors
-/// The database is unavailable.
-pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
+impl Read for ListGroups {
+    type Output = Page<Group>;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Page<Group>> {
+        list(view, self).await
+    }
+}
+
+async fn list(view: &View<'_>, list: &ListGroups) -> Result<Page<Group>> {
     let ListGroups {
         page,
         query,
         role_id,
         user_id,
         with_total_size,
-        min_revision,
+        min_revision: _,
     } = list;
     let mut select = group::Entity::find();
     if let Some(query) = query {
@@ -118,15 +136,14 @@ pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
     if let Some(user_id) = user_id {
         select = select.filter(group::Column::Id.in_subquery(groups_of(*user_id)));
     }
-    let (snapshot, revision) = db.seen(*min_revision).await?;
     let total_size = if *with_total_size {
-        Some(select.clone().count(&snapshot).await?)
+        Some(select.clone().count(view.db()).await?)
     } else {
         None
     };
-    let models = KEYSET.select(select, page).all(&snapshot).await?;
+    let models = KEYSET.select(select, page).all(view.db()).await?;
     let Page { rows, more, .. } = cut(models, page, cursor);
-    let mut roles = roles_of(&snapshot, rows.iter().map(|(row, _)| row.id)).await?;
+    let mut roles = roles_of(view.db(), rows.iter().map(|(row, _)| row.id)).await?;
     let rows = rows
         .into_iter()
         .map(|(row, cursor)| {
@@ -137,14 +154,14 @@ pub async fn list(db: &Db, list: &ListGroups) -> Result<Page<Group>> {
     Ok(Page {
         rows,
         more,
-        revision,
+        revision: view.revision(),
         total_size,
     })
 }
 
 /// Every role of these groups, by name, in one statement.
 async fn roles_of(
-    tx: &DatabaseTransaction,
+    db: &impl ConnectionTrait,
     groups: impl Iterator<Item = GroupId>,
 ) -> Result<HashMap<GroupId, Vec<RoleRef>>> {
     let rows: Vec<(GroupId, RoleId, Name)> = group_role::Entity::find()
@@ -156,7 +173,7 @@ async fn roles_of(
         .order_by_asc(role::Column::NameSort)
         .order_by_asc(role::Column::Id)
         .into_tuple()
-        .all(tx)
+        .all(db)
         .await?;
     let mut roles: HashMap<_, Vec<_>> = HashMap::new();
     for (group, id, name) in rows {

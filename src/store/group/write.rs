@@ -1,15 +1,11 @@
 //! Writing groups.
-//!
-//! Whatever changes a group's title or roles writes the group's own row, and whatever gives a role to a
-//! group or takes it away writes the role's own row: there, two transactions that must not both succeed
-//! meet on every engine.
 
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ActiveValue::Unchanged, ColumnTrait, DatabaseTransaction,
-    EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationTrait,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, JoinType,
+    QueryFilter, QueryOrder, QuerySelect, RelationTrait,
 };
 
-use super::{Group, find, lock, missing, refs};
+use super::{Group, find, missing, refs};
 use crate::{
     domain::{
         Change, ChangeKind, CreateGroup, DeleteGroup, Folded, GroupId, Name, RoleId, RoleRef,
@@ -20,6 +16,7 @@ use crate::{
     store::{
         Write,
         role::{add_group, remove_group},
+        row::{insert, update},
     },
 };
 
@@ -28,17 +25,18 @@ impl Write for CreateGroup {
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Group> {
         let now = Timestamp::now();
-        let row = group::ActiveModel {
+        let mut row = group::ActiveModel {
             id: Set(GroupId::generate()),
             role_count: Set(count(&self.role_ids)),
             user_count: Set(0),
             version: Set(Version::FIRST),
             created_at: Set(now),
             updated_at: Set(now),
-            ..titled(&self.title)
+            ..Default::default()
         };
-        let group = row.insert(tx).await?;
-        let roles = assign(tx, group.id, &self.role_ids).await?;
+        retitle(&mut row, &self.title);
+        let group = insert(tx, row).await?;
+        let roles = add_group(tx, group.id, &self.role_ids).await?;
         let roles = refs(roles);
         let created = Change::of_group(ChangeKind::GroupCreated, group.id, &group.title);
         changes.push(created.to(Value::Name(group.title.clone())));
@@ -51,7 +49,7 @@ impl Write for UpdateGroup {
     type Output = Group;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Group> {
-        let group = lock(tx, self.id).await?;
+        let group = find(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
         if !group.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
@@ -66,7 +64,7 @@ impl Write for UpdateGroup {
 
         let mut new = Vec::new();
         if !add.is_empty() {
-            new = assign(tx, group.id, &add).await?;
+            new = add_group(tx, group.id, &add).await?;
             roles.extend(new.iter().cloned());
         }
         if !remove.is_empty() {
@@ -75,15 +73,15 @@ impl Write for UpdateGroup {
         let (gone, roles): (Vec<_>, Vec<_>) = roles
             .into_iter()
             .partition(|role| remove.contains(&role.id));
-        let row = group::ActiveModel {
-            id: Unchanged(group.id),
-            // The CHECK on this column refuses a group without roles.
-            role_count: Set(count(&roles)),
-            version: Set(group.version.next()),
-            updated_at: Set(Timestamp::now()),
-            ..title.map(titled).unwrap_or_default()
-        };
-        let after = row.update(tx).await?;
+        let mut row = group.clone().into_active_model();
+        if let Some(title) = title {
+            retitle(&mut row, title);
+        }
+        // The CHECK on this column refuses a group without roles.
+        row.role_count = Set(count(&roles));
+        row.version = Set(group.version.next());
+        row.updated_at = Set(Timestamp::now());
+        let after = update(tx, row, group::Column::Id.eq(group.id)).await?;
 
         if title.is_some() {
             let renamed = Change::of_group(ChangeKind::GroupRenamed, after.id, &after.title);
@@ -149,22 +147,6 @@ async fn roles_of(tx: &DatabaseTransaction, id: GroupId) -> Result<Vec<role::Mod
     Ok(roles)
 }
 
-async fn assign(
-    tx: &DatabaseTransaction,
-    group_id: GroupId,
-    ids: &[RoleId],
-) -> Result<Vec<role::Model>> {
-    let roles = add_group(tx, ids).await?;
-    let rows = ids.iter().map(|id| group_role::ActiveModel {
-        group_id: Set(group_id),
-        role_id: Set(*id),
-    });
-    group_role::Entity::insert_many(rows)
-        .exec_without_returning(tx)
-        .await?;
-    Ok(roles)
-}
-
 async fn unassign(tx: &DatabaseTransaction, group_id: GroupId, ids: &[RoleId]) -> Result<()> {
     remove_group(tx, ids.iter().copied()).await?;
     group_role::Entity::delete_many()
@@ -184,14 +166,11 @@ fn removed(group: &group::Model, role: &RoleRef) -> Change {
     Change::of_group(ChangeKind::RoleRemoved, group.id, &group.title).with_role(role.id, &role.name)
 }
 
-fn titled(title: &Name) -> group::ActiveModel {
-    group::ActiveModel {
-        title: Set(title.clone()),
-        title_key: Set(title.unique_key()),
-        title_sort: Set(title.sort_key()),
-        search_text: Set(Folded::name(title)),
-        ..Default::default()
-    }
+fn retitle(row: &mut group::ActiveModel, title: &Name) {
+    row.title = Set(title.clone());
+    row.title_key = Set(title.unique_key());
+    row.title_sort = Set(title.sort_key());
+    row.search_text = Set(Folded::name(title));
 }
 
 fn count<T>(items: &[T]) -> i64 {

@@ -1,4 +1,4 @@
-//! How many groups have a role: written in the role's own row, where giving a role away and deleting it meet.
+//! Which groups have a role, and how many: the number stands in the role's own row.
 
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
@@ -6,27 +6,22 @@ use sea_orm::{
 };
 
 use crate::{
-    domain::RoleId,
+    domain::{GroupId, RoleId},
     entity::role,
     error::{Error, Missing, Result},
+    store::engine::give_roles,
 };
 
-/// Counts one group more for each of these roles, and answers with them.
+/// Gives these roles to a group, counts one group more for each, and answers with them.
 ///
 /// # Errors
 /// Names every role that isn't there.
 pub(in crate::store) async fn add_group(
     tx: &DatabaseTransaction,
+    group_id: GroupId,
     ids: &[RoleId],
 ) -> Result<Vec<role::Model>> {
-    let roles = role::Entity::update_many()
-        .col_expr(
-            role::Column::GroupCount,
-            Expr::col(role::Column::GroupCount).add(1),
-        )
-        .filter(role::Column::Id.is_in(ids.iter().copied()))
-        .exec_with_returning(tx)
-        .await?;
+    let roles = give_roles(tx, group_id, ids).await?;
     let absent: Vec<_> = ids
         .iter()
         .filter(|id| roles.iter().all(|role| role.id != **id))

@@ -1,22 +1,22 @@
 //! Reading roles.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait, RelationTrait,
 };
 
-use super::{KEYSET, Role, missing, rules_of, with_rules};
+use super::{KEYSET, Role, cut_by_rules, missing, rules_of, rules_told, with_rules};
 use crate::{
     domain::{
-        Get, GroupId, GroupRef, ListRoles, ListRolesInGroup, ListRolesOfUser, Name, Revision,
-        RoleId,
+        Get, GroupId, GroupRef, ListRoles, ListRolesInGroup, ListRolesOfUser, Name, PageRequest,
+        Revision, RoleId, UserId,
     },
-    entity::{group, group_role, group_user, role},
+    entity::{group, group_role, group_user, role, role_rule},
     error::Result,
     store::{
-        At, Db, Page,
+        At, Page, Read, View,
         page::{contains, revision},
     },
 };
@@ -38,100 +38,128 @@ struct RoleAt {
     revision: Revision,
 }
 
-/// Gets a role.
-///
-/// # Errors
-/// Not found, or the database is unavailable.
-pub async fn get(db: &Db, get: Get<RoleId>) -> Result<At<Role>> {
-    let Get { id, min_revision } = get;
-    let (snapshot, revision) = db.seen(min_revision).await?;
-    let found = role::Entity::find_by_id(id).one(&snapshot).await?;
-    let row = found.ok_or_else(|| missing(id))?;
-    let rules = rules_of(&snapshot, std::iter::once(id)).await?.remove(&id);
-    let value = Role {
-        row,
-        rules: rules.unwrap_or_default(),
-    };
-    Ok(At { value, revision })
-}
+impl Read for Get<RoleId> {
+    type Output = At<Role>;
 
-/// Lists roles.
-///
-/// # Errors
-/// The database is unavailable.
-pub async fn list(db: &Db, list: &ListRoles) -> Result<Page<Role>> {
-    let ListRoles {
-        page,
-        query,
-        min_revision,
-    } = list;
-    let mut select = role::Entity::find();
-    if let Some(query) = query {
-        select = select.filter(contains(role::Column::SearchText, query));
+    fn min_revision(&self) -> Revision {
+        self.min_revision
     }
-    let (snapshot, revision) = db.seen(*min_revision).await?;
-    let models = KEYSET.select(select, page).all(&snapshot).await?;
-    let page = with_rules(&snapshot, models, page).await?;
-    Ok(Page { revision, ..page })
+
+    async fn read(&self, view: &View<'_>) -> Result<At<Role>> {
+        let id = self.id;
+        let found = role::Entity::find_by_id(id).one(view.db()).await?;
+        let row = found.ok_or_else(|| missing(id))?;
+        let rules = rules_of(view.db(), std::iter::once(id)).await?.remove(&id);
+        let value = Role {
+            row,
+            rules: rules.unwrap_or_default(),
+        };
+        Ok(At {
+            value,
+            revision: view.revision(),
+        })
+    }
 }
 
-/// Lists the roles of a group, in two statements: the roles beside the revision, and their rules.
-///
-/// # Errors
-/// The group isn't there, or the database is unavailable.
-pub async fn list_in_group(db: &Db, list: &ListRolesInGroup) -> Result<Page<Role>> {
-    let ListRolesInGroup {
-        group_id,
-        page,
-        min_revision,
-    } = list;
+impl Read for ListRoles {
+    type Output = Page<Role>;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Page<Role>> {
+        let mut select = role::Entity::find();
+        if let Some(query) = &self.query {
+            select = select.filter(contains(role::Column::SearchText, query));
+        }
+        let models = KEYSET.select(select, &self.page).all(view.db()).await?;
+        let page = with_rules(view.db(), models, &self.page).await?;
+        Ok(Page {
+            revision: view.revision(),
+            ..page
+        })
+    }
+}
+
+impl Read for ListRolesInGroup {
+    type Output = Page<Role>;
+
+    const TELLS: bool = true;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Page<Role>> {
+        list_in_group(view, self.group_id, &self.page).await
+    }
+}
+
+/// Lists the roles of a group, in two statements: the roles, and their rules, each beside the revision.
+async fn list_in_group(
+    view: &View<'_>,
+    group_id: GroupId,
+    page: &PageRequest,
+) -> Result<Page<Role>> {
     let select = role::Entity::find()
         .expr_as(revision(), "revision")
         .join_rev(JoinType::InnerJoin, group_role::Relation::Role.def())
-        .filter(group_role::Column::GroupId.eq(*group_id));
-    db.reached(*min_revision).await?;
-    let snapshot = db.snapshot().await?;
+        .filter(group_role::Column::GroupId.eq(group_id));
     let rows: Vec<RoleAt> = KEYSET
         .select(select, page)
         .into_model()
-        .all(&snapshot)
+        .all(view.db())
         .await?;
-    let revision = match rows.first() {
-        Some(row) => row.revision,
+    match rows.first() {
+        Some(row) => view.saw(row.revision),
         None => {
+            view.tear();
             // A group always has a role: only an empty page leaves open whether the group is there.
-            crate::store::group::must_exist(&snapshot, *group_id).await?;
-            crate::store::change::directory(&snapshot).await?.revision
+            crate::store::group::must_exist(view.db(), group_id).await?;
         }
-    };
+    }
     let models = rows.into_iter().map(|row| row.role).collect();
-    let page = with_rules(&snapshot, models, page).await?;
-    Ok(Page { revision, ..page })
+    let mut page = cut_by_rules(models, page);
+    let ids: BTreeSet<_> = page.rows.iter().map(|(row, _)| row.id).collect();
+    let mut rules = HashMap::new();
+    if !ids.is_empty() {
+        rules = rules_told(view, role_rule::Column::RoleId.is_in(ids)).await?;
+    }
+    page.revision = view.revision();
+    Ok(page.map(|row| Role::new(row, &mut rules)))
+}
+
+impl Read for ListRolesOfUser {
+    type Output = Page<RoleOfUser>;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Page<RoleOfUser>> {
+        list_of_user(view, self.user_id, &self.page).await
+    }
 }
 
 /// Lists the roles of a user, every role once.
-///
-/// # Errors
-/// The user isn't there, or the database is unavailable.
-pub async fn list_of_user(db: &Db, list: &ListRolesOfUser) -> Result<Page<RoleOfUser>> {
-    let ListRolesOfUser {
-        user_id,
-        page,
-        min_revision,
-    } = list;
-    let (snapshot, revision) = db.seen(*min_revision).await?;
+async fn list_of_user(
+    view: &View<'_>,
+    user_id: UserId,
+    page: &PageRequest,
+) -> Result<Page<RoleOfUser>> {
     let given = group_role::Entity::find()
         .select_only()
         .column(group_role::Column::RoleId)
         .join(JoinType::InnerJoin, group_role::Relation::GroupUser.def())
-        .filter(group_user::Column::UserId.eq(*user_id))
+        .filter(group_user::Column::UserId.eq(user_id))
         .into_query();
     let select = role::Entity::find().filter(role::Column::Id.in_subquery(given));
-    let models = KEYSET.select(select, page).all(&snapshot).await?;
+    let models = KEYSET.select(select, page).all(view.db()).await?;
     if models.is_empty() {
-        crate::store::user::must_exist(&snapshot, *user_id).await?;
+        crate::store::user::must_exist(view.db(), user_id).await?;
     }
-    let page = with_rules(&snapshot, models, page).await?;
+    let page = with_rules(view.db(), models, page).await?;
 
     let rows: Vec<(RoleId, GroupId, Name)> = group_role::Entity::find()
         .select_only()
@@ -139,12 +167,12 @@ pub async fn list_of_user(db: &Db, list: &ListRolesOfUser) -> Result<Page<RoleOf
         .columns([group::Column::Id, group::Column::Title])
         .join(JoinType::InnerJoin, group_role::Relation::Group.def())
         .join(JoinType::InnerJoin, group_role::Relation::GroupUser.def())
-        .filter(group_user::Column::UserId.eq(*user_id))
+        .filter(group_user::Column::UserId.eq(user_id))
         .filter(group_role::Column::RoleId.is_in(page.rows.iter().map(|(role, _)| role.row.id)))
         .order_by_asc(group::Column::TitleSort)
         .order_by_asc(group::Column::Id)
         .into_tuple()
-        .all(&snapshot)
+        .all(view.db())
         .await?;
     let mut groups: HashMap<_, Vec<_>> = HashMap::new();
     for (role, id, title) in rows {
@@ -154,5 +182,8 @@ pub async fn list_of_user(db: &Db, list: &ListRolesOfUser) -> Result<Page<RoleOf
         groups: groups.remove(&role.row.id).unwrap_or_default(),
         role,
     });
-    Ok(Page { revision, ..page })
+    Ok(Page {
+        revision: view.revision(),
+        ..page
+    })
 }

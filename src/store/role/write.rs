@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use sea_orm::{
-    ActiveModelTrait,
     ActiveValue::Set,
-    ActiveValue::Unchanged,
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -18,7 +17,10 @@ use crate::{
     },
     entity::{group, role, role_rule},
     error::{Error, Result},
-    store::Write,
+    store::{
+        Write,
+        row::{insert, update},
+    },
 };
 
 /// How many of the groups that have a role are named when it can't be deleted.
@@ -29,7 +31,7 @@ impl Write for CreateRole {
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Role> {
         let now = Timestamp::now();
-        let row = role::ActiveModel {
+        let mut row = role::ActiveModel {
             id: Set(RoleId::generate()),
             description: Set(self.description.clone()),
             group_count: Set(0),
@@ -37,9 +39,10 @@ impl Write for CreateRole {
             version: Set(Version::FIRST),
             created_at: Set(now),
             updated_at: Set(now),
-            ..named(&self.name)
+            ..Default::default()
         };
-        let role = row.insert(tx).await?;
+        rename(&mut row, &self.name);
+        let role = insert(tx, row).await?;
         let rules: BTreeSet<_> = self.rules.iter().cloned().collect();
         add_rules(tx, role.id, &rules).await?;
 
@@ -61,7 +64,7 @@ impl Write for UpdateRole {
     type Output = Role;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Role> {
-        let before = lock(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
+        let before = find(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
         if !before.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
@@ -95,16 +98,18 @@ impl Write for UpdateRole {
 
         rules.extend(add.iter().cloned());
         rules.retain(|rule| !remove.contains(rule));
-        let mut row = name.map(named).unwrap_or_default();
+        let mut row = before.clone().into_active_model();
+        if let Some(name) = name {
+            rename(&mut row, name);
+        }
         if let Some(description) = description {
             row.description = Set(description.clone());
         }
-        row.id = Unchanged(before.id);
         // The CHECK on this column is the limit.
         row.rule_count = Set(count(&rules));
         row.version = Set(before.version.next());
         row.updated_at = Set(Timestamp::now());
-        let after = row.update(tx).await?;
+        let after = update(tx, row, role::Column::Id.eq(before.id)).await?;
         remove_rules(tx, after.id, &remove).await?;
         add_rules(tx, after.id, &add).await?;
 
@@ -131,7 +136,7 @@ impl Write for DeleteRole {
     type Output = ();
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
-        let Some(role) = lock(tx, self.id).await? else {
+        let Some(role) = find(tx, self.id).await? else {
             return if self.allow_missing {
                 Ok(())
             } else {
@@ -141,7 +146,6 @@ impl Write for DeleteRole {
         if !role.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
-        // Giving a role to a group writes the role's row, too: the count is true while we hold the row.
         if role.group_count > 0 {
             return Err(Error::RoleInUse {
                 role: role.id,
@@ -162,11 +166,8 @@ impl Write for DeleteRole {
     }
 }
 
-async fn lock(tx: &DatabaseTransaction, id: RoleId) -> Result<Option<role::Model>> {
-    Ok(role::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(tx)
-        .await?)
+async fn find(tx: &DatabaseTransaction, id: RoleId) -> Result<Option<role::Model>> {
+    Ok(role::Entity::find_by_id(id).one(tx).await?)
 }
 
 async fn add_rules(tx: &DatabaseTransaction, id: RoleId, rules: &BTreeSet<Rule>) -> Result<()> {
@@ -219,14 +220,11 @@ async fn first_groups(tx: &DatabaseTransaction, id: RoleId) -> Result<Vec<(Group
     Ok(groups)
 }
 
-fn named(name: &Name) -> role::ActiveModel {
-    role::ActiveModel {
-        name: Set(name.clone()),
-        name_key: Set(name.unique_key()),
-        name_sort: Set(name.sort_key()),
-        search_text: Set(Folded::name(name)),
-        ..Default::default()
-    }
+fn rename(row: &mut role::ActiveModel, name: &Name) {
+    row.name = Set(name.clone());
+    row.name_key = Set(name.unique_key());
+    row.name_sort = Set(name.sort_key());
+    row.search_text = Set(Folded::name(name));
 }
 
 fn added(role: &role::Model, rule: &Rule) -> Change {

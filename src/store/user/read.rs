@@ -6,37 +6,49 @@ use sea_orm::{
 
 use super::{KEYSET, cursor, missing};
 use crate::{
-    domain::{Get, ListUsers, ListUsersInGroup, UserId},
+    domain::{Get, ListUsers, ListUsersInGroup, Revision, UserId},
     entity::{group_user, user},
     error::Result,
     store::{
-        At, Db, Page,
+        At, Page, Read, View,
         page::{contains, cut},
     },
 };
 
-/// Gets a user.
-///
-/// # Errors
-/// Not found, or the database is unavailable.
-pub async fn get(db: &Db, get: Get<UserId>) -> Result<At<user::Model>> {
-    let Get { id, min_revision } = get;
-    let (snapshot, revision) = db.seen(min_revision).await?;
-    let found = user::Entity::find_by_id(id).one(&snapshot).await?;
-    let value = found.ok_or_else(|| missing(id))?;
-    Ok(At { value, revision })
+impl Read for Get<UserId> {
+    type Output = At<user::Model>;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<At<user::Model>> {
+        let found = user::Entity::find_by_id(self.id).one(view.db()).await?;
+        Ok(At {
+            value: found.ok_or_else(|| missing(self.id))?,
+            revision: view.revision(),
+        })
+    }
 }
 
-/// Lists users.
-///
-/// # Errors
-/// The database is unavailable.
-pub async fn list(db: &Db, list: &ListUsers) -> Result<Page<user::Model>> {
+impl Read for ListUsers {
+    type Output = Page<user::Model>;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Page<user::Model>> {
+        list(view, self).await
+    }
+}
+
+async fn list(view: &View<'_>, list: &ListUsers) -> Result<Page<user::Model>> {
     let ListUsers {
         page,
         query,
         status,
-        min_revision,
+        min_revision: _,
     } = list;
     let mut select = user::Entity::find();
     if let Some(query) = query {
@@ -45,25 +57,32 @@ pub async fn list(db: &Db, list: &ListUsers) -> Result<Page<user::Model>> {
     if let Some(status) = status {
         select = select.filter(user::Column::Status.eq(*status));
     }
-    let (snapshot, revision) = db.seen(*min_revision).await?;
-    let models = KEYSET.select(select, page).all(&snapshot).await?;
+    let models = KEYSET.select(select, page).all(view.db()).await?;
     Ok(Page {
-        revision,
+        revision: view.revision(),
         ..cut(models, page, cursor)
     })
 }
 
-/// Lists the users in a group.
-///
-/// # Errors
-/// The group isn't there, or the database is unavailable.
-pub async fn list_in_group(db: &Db, list: &ListUsersInGroup) -> Result<Page<user::Model>> {
+impl Read for ListUsersInGroup {
+    type Output = Page<user::Model>;
+
+    fn min_revision(&self) -> Revision {
+        self.min_revision
+    }
+
+    async fn read(&self, view: &View<'_>) -> Result<Page<user::Model>> {
+        list_in_group(view, self).await
+    }
+}
+
+async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<user::Model>> {
     let ListUsersInGroup {
         group_id,
         page,
         query,
         with_total_size,
-        min_revision,
+        min_revision: _,
     } = list;
     let mut select = user::Entity::find()
         .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
@@ -71,18 +90,17 @@ pub async fn list_in_group(db: &Db, list: &ListUsersInGroup) -> Result<Page<user
     if let Some(query) = query {
         select = select.filter(contains(user::Column::SearchText, query));
     }
-    let (snapshot, revision) = db.seen(*min_revision).await?;
     let total_size = if *with_total_size {
-        Some(select.clone().count(&snapshot).await?)
+        Some(select.clone().count(view.db()).await?)
     } else {
         None
     };
-    let models = KEYSET.select(select, page).all(&snapshot).await?;
+    let models = KEYSET.select(select, page).all(view.db()).await?;
     if models.is_empty() {
-        crate::store::group::must_exist(&snapshot, *group_id).await?;
+        crate::store::group::must_exist(view.db(), *group_id).await?;
     }
     Ok(Page {
-        revision,
+        revision: view.revision(),
         total_size,
         ..cut(models, page, cursor)
     })

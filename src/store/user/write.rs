@@ -1,11 +1,9 @@
 //! Writing users.
 
 use sea_orm::{
-    ActiveModelTrait,
     ActiveValue::Set,
-    ActiveValue::Unchanged,
-    ColumnTrait, DatabaseTransaction, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect,
-    RelationTrait,
+    ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, JoinType, QueryFilter,
+    QueryOrder, QuerySelect, RelationTrait,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -17,7 +15,10 @@ use crate::{
     },
     entity::{group, group_user, user},
     error::{Error, Result},
-    store::Write,
+    store::{
+        Write,
+        row::{insert, update},
+    },
 };
 
 impl Write for CreateUser {
@@ -29,15 +30,16 @@ impl Write for CreateUser {
         changes: &mut Vec<Change>,
     ) -> Result<user::Model> {
         let now = Timestamp::now();
-        let row = user::ActiveModel {
+        let mut row = user::ActiveModel {
             id: Set(UserId::generate()),
             status: Set(UserStatus::Active),
             version: Set(Version::FIRST),
             created_at: Set(now),
             updated_at: Set(now),
-            ..named(&self.username, &self.first_name, &self.last_name)
+            ..Default::default()
         };
-        let user = row.insert(tx).await?;
+        rename(&mut row, &self.username, &self.first_name, &self.last_name);
+        let user = insert(tx, row).await?;
 
         let of_user = |kind| Change::of_user(kind, user.id, &user.username);
         changes.push(of_user(ChangeKind::UserCreated).to(Value::Name(user.username.clone())));
@@ -57,7 +59,7 @@ impl Write for UpdateUser {
         tx: &DatabaseTransaction,
         changes: &mut Vec<Change>,
     ) -> Result<user::Model> {
-        let before = lock(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
+        let before = find(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
         if !before.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
@@ -74,14 +76,12 @@ impl Write for UpdateUser {
         if now == (username, first_name, last_name, status) {
             return Ok(before);
         }
-        let row = user::ActiveModel {
-            id: Unchanged(before.id),
-            status: Set(status),
-            version: Set(before.version.next()),
-            updated_at: Set(Timestamp::now()),
-            ..named(username, first_name, last_name)
-        };
-        let after = row.update(tx).await?;
+        let mut row = before.clone().into_active_model();
+        rename(&mut row, username, first_name, last_name);
+        row.status = Set(status);
+        row.version = Set(before.version.next());
+        row.updated_at = Set(Timestamp::now());
+        let after = update(tx, row, user::Column::Id.eq(before.id)).await?;
 
         let of_user = |kind| Change::of_user(kind, after.id, &after.username);
         if before.username != after.username {
@@ -107,7 +107,7 @@ impl Write for DeleteUser {
     type Output = ();
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
-        let Some(user) = lock(tx, self.id).await? else {
+        let Some(user) = find(tx, self.id).await? else {
             return if self.allow_missing {
                 Ok(())
             } else {
@@ -139,11 +139,8 @@ impl Write for DeleteUser {
     }
 }
 
-async fn lock(tx: &DatabaseTransaction, id: UserId) -> Result<Option<user::Model>> {
-    Ok(user::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(tx)
-        .await?)
+async fn find(tx: &DatabaseTransaction, id: UserId) -> Result<Option<user::Model>> {
+    Ok(user::Entity::find_by_id(id).one(tx).await?)
 }
 
 async fn groups_of(tx: &DatabaseTransaction, id: UserId) -> Result<Vec<(GroupId, Name)>> {
@@ -163,14 +160,11 @@ fn names(user: &user::Model) -> Value {
     Value::PersonName(user.first_name.clone(), user.last_name.clone())
 }
 
-fn named(username: &Name, first_name: &Words, last_name: &Words) -> user::ActiveModel {
-    user::ActiveModel {
-        username: Set(username.clone()),
-        username_key: Set(username.unique_key()),
-        username_sort: Set(username.sort_key()),
-        search_text: Set(Folded::user(username, first_name, last_name)),
-        first_name: Set(first_name.clone()),
-        last_name: Set(last_name.clone()),
-        ..Default::default()
-    }
+fn rename(row: &mut user::ActiveModel, username: &Name, first_name: &Words, last_name: &Words) {
+    row.username = Set(username.clone());
+    row.username_key = Set(username.unique_key());
+    row.username_sort = Set(username.sort_key());
+    row.search_text = Set(Folded::user(username, first_name, last_name));
+    row.first_name = Set(first_name.clone());
+    row.last_name = Set(last_name.clone());
 }

@@ -1,0 +1,229 @@
+//! What differs between the database engines, a module each: how they are connected to and looked at, how
+//! the write lock is taken, and what their errors mean.
+
+pub(super) mod mysql;
+pub(super) mod postgres;
+pub(super) mod sqlite;
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    EntityTrait, QueryFilter, Statement,
+    sea_query::{Expr, ExprTrait},
+};
+use sqlx::{Connection, Executor, Pool, pool::PoolOptions};
+
+use super::{location::Location, outage::Outage};
+use crate::{
+    domain::{GroupId, Revision, RoleId},
+    entity::{directory, group_role, role},
+    error::{Error, Result},
+};
+
+/// How long a call waits for a connection before it is told that there are too many.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take when the database's health is looked at.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection may take to answer when it is given back.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that was idle for as long is tested before it is used: something between may have dropped it.
+const STALE: Duration = Duration::from_secs(10);
+/// Idle connections are closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What connections are for; each use has its own settings of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Transactions that change the directory.
+    Write,
+    /// Reads, each in a snapshot.
+    Read,
+    /// Finding out whether the database is there.
+    Look,
+    /// Changing the schema.
+    Migrate,
+}
+
+/// What was found at a server.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Why this server can never be used.
+    pub(super) refused: Option<String>,
+    /// Why it can't be written now: it follows another one, or isn't ready.
+    pub(super) not_now: Option<String>,
+    /// Whether it is one of a cluster that has the same data everywhere.
+    pub(super) clustered: bool,
+    /// What its operator should know.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Connections to one of the servers of `location`, opened when they are needed.
+pub(super) fn connect(
+    location: &Location,
+    server: usize,
+    purpose: Use,
+    connections: u32,
+    outage: &Arc<Outage>,
+) -> DatabaseConnection {
+    match location {
+        Location::Sqlite(path) => sqlite::connect(path, purpose, connections),
+        Location::Postgres(servers) => {
+            postgres::connect(&servers.options[server], purpose, connections, outage)
+        }
+        Location::MySql(servers) => {
+            mysql::connect(&servers.options[server], purpose, connections, outage)
+        }
+    }
+}
+
+/// From now on `db` connects to another of the servers.
+pub(super) fn redirect(db: &DatabaseConnection, location: &Location, server: usize) {
+    match location {
+        Location::Sqlite(_) => {}
+        Location::Postgres(servers) => db
+            .get_postgres_connection_pool()
+            .set_connect_options(servers.options[server].clone()),
+        Location::MySql(servers) => db
+            .get_mysql_connection_pool()
+            .set_connect_options(servers.options[server].clone()),
+    }
+}
+
+/// Looks at a server: whether it is one to work with.
+pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
+    match db.get_database_backend() {
+        DbBackend::Postgres => postgres::look(db).await,
+        DbBackend::MySql => mysql::look(db).await,
+        _ => Ok(Found::default()),
+    }
+}
+
+/// Whether an error at connecting can't get better by itself: a wrong password, an unknown database.
+pub(super) fn is_final(error: &DbErr) -> bool {
+    let Some(error) = server_error(error) else {
+        return false;
+    };
+    error.try_downcast_ref().is_some_and(postgres::is_final)
+        || error.try_downcast_ref().is_some_and(mysql::is_final)
+}
+
+/// Takes the next revision, and with it the directory: other writers wait until this transaction has ended,
+/// on every engine, and whatever is read in it from now on is the last that was committed.
+pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> {
+    if tx.get_database_backend() == DbBackend::MySql {
+        return mysql::take_revision(tx).await;
+    }
+    let taken = directory::Entity::update_many()
+        .col_expr(
+            directory::Column::Revision,
+            Expr::col(directory::Column::Revision).add(1),
+        )
+        .exec_with_returning(tx)
+        .await?;
+    let revision = taken.first().map(|row| row.revision);
+    revision.ok_or_else(|| Error::Internal("the directory has no row".into()))
+}
+
+/// Gives roles to a group, counts it in each, and answers with those that are there.
+pub(super) async fn give_roles(
+    tx: &DatabaseTransaction,
+    group_id: GroupId,
+    ids: &[RoleId],
+) -> Result<Vec<role::Model>> {
+    if tx.get_database_backend() == DbBackend::Postgres {
+        return postgres::give_roles(tx, group_id, ids).await;
+    }
+    let of_ids = || role::Column::Id.is_in(ids.iter().copied());
+    let roles = role::Entity::find().filter(of_ids()).all(tx).await?;
+    if roles.is_empty() {
+        return Ok(roles);
+    }
+    role::Entity::update_many()
+        .col_expr(
+            role::Column::GroupCount,
+            Expr::col(role::Column::GroupCount).add(1),
+        )
+        .filter(of_ids())
+        .exec(tx)
+        .await?;
+    let rows = roles.iter().map(|role| group_role::ActiveModel {
+        group_id: sea_orm::ActiveValue::Set(group_id),
+        role_id: sea_orm::ActiveValue::Set(role.id),
+    });
+    group_role::Entity::insert_many(rows)
+        .exec_without_returning(tx)
+        .await?;
+    Ok(roles)
+}
+
+/// What the server itself said, if that is what the error is.
+pub(super) fn server_error(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
+    use sea_orm::RuntimeErr::SqlxError;
+    match error {
+        DbErr::Conn(SqlxError(cause))
+        | DbErr::Exec(SqlxError(cause))
+        | DbErr::Query(SqlxError(cause)) => cause.as_database_error(),
+        _ => None,
+    }
+}
+
+/// The settings of a pool of connections to a server, each of which begins with the statements of `session`.
+fn pool<DB>(
+    options: <DB::Connection as Connection>::Options,
+    session: &'static str,
+    purpose: Use,
+    connections: u32,
+    outage: &Arc<Outage>,
+) -> Pool<DB>
+where
+    DB: sqlx::Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let (opened, released) = (outage.clone(), outage.clone());
+    let timeout = if purpose == Use::Look {
+        LOOK_TIMEOUT
+    } else {
+        ACQUIRE_TIMEOUT
+    };
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .idle_timeout(IDLE_TIMEOUT)
+        .test_before_acquire(false)
+        .after_connect(move |connection: &mut DB::Connection, _| {
+            Box::pin(async move { connection.execute(session).await.map(drop) })
+        })
+        .before_acquire(move |connection: &mut DB::Connection, metadata| {
+            let outlived = opened.spoils(metadata.age);
+            Box::pin(async move {
+                if !outlived && metadata.idle_for > STALE {
+                    connection.ping().await?;
+                }
+                Ok(!outlived)
+            })
+        })
+        .after_release(move |connection: &mut DB::Connection, metadata| {
+            let outlived = released.spoils(metadata.age);
+            Box::pin(async move {
+                // Whoever gave up waiting for an answer leaves the wait to the pool, which has patience: it must not
+                // be spent on a server that has gone silent. Reads are cut short by the server or the outage.
+                if !outlived && purpose != Use::Read {
+                    let ping = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                    ping.map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+                }
+                Ok(!outlived)
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// The values of the first row of a statement's answer, as text.
+async fn texts(db: &impl ConnectionTrait, sql: &str, columns: usize) -> Result<Vec<String>, DbErr> {
+    let statement = Statement::from_string(db.get_database_backend(), sql);
+    let row = db.query_one_raw(statement).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound(sql.to_owned()))?;
+    (0..columns)
+        .map(|index| row.try_get_by_index(index))
+        .collect()
+}

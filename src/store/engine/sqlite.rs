@@ -1,0 +1,201 @@
+//! SQLite: how a file is opened, and how its health is found out.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, SqlxSqliteConnector};
+use sqlx::{
+    ConnectOptions, Connection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{ACQUIRE_TIMEOUT, Use};
+use crate::store::classify::Meaning;
+
+/// How long a write waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+const STATEMENT_CACHE: usize = 256;
+
+/// The tables that are there.
+pub(in crate::store) const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+
+/// Waits until no other server opens a database in the same directory, and keeps it so: two that start at once
+/// on one file must not both migrate it. Where the file system has no locks there is nothing to wait for.
+pub(in crate::store) async fn alone(path: &Path) -> Option<File> {
+    let directory = File::open(path.parent()?).ok()?;
+    let locked = tokio::task::spawn_blocking(move || directory.lock().map(|()| directory));
+    locked.await.ok()?.ok()
+}
+
+/// A connection to look at what is in the file, if there is anything, before anything is changed in it.
+pub(in crate::store) fn peek(path: &Path) -> Result<Option<DatabaseConnection>, String> {
+    if !has_data(path)? {
+        return Ok(None);
+    }
+    // Without a log beside it nobody has it open: then it is read as it is, and nothing is put beside it.
+    let alone = !log(path).exists();
+    let look = move |options: SqliteConnectOptions| options.read_only(true).immutable(alone);
+    Ok(Some(open(path, 1, look)))
+}
+
+/// Creates the file if it isn't there: now, and never again while we run.
+pub(in crate::store) fn create(path: &Path) -> Result<(), String> {
+    let created = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    created
+        .map(drop)
+        .map_err(|error| format!("it can't be created ({error})"))
+}
+
+pub(super) fn connect(path: &Path, purpose: Use, connections: u32) -> DatabaseConnection {
+    match purpose {
+        Use::Write | Use::Migrate => open(path, 1, |options| {
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                // NORMAL can lose the last commits when the power goes.
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                // After a burst the log shrinks again.
+                .pragma("journal_size_limit", "67108864")
+        }),
+        Use::Read | Use::Look => open(path, connections, |options| options.read_only(true)),
+    }
+}
+
+/// Reads a page of the file.
+pub(in crate::store) async fn probe_read(prober: &DatabaseConnection) -> Result<(), DbErr> {
+    prober
+        .execute_unprepared("SELECT count(*) FROM seaql_migrations")
+        .await?;
+    Ok(())
+}
+
+/// Commits a page to the file: setting the user version, which we leave at 0, writes it all the same.
+pub(in crate::store) async fn probe_write(writer: &DatabaseConnection) -> Result<(), DbErr> {
+    writer.execute_unprepared("PRAGMA user_version = 0").await?;
+    Ok(())
+}
+
+fn open(
+    path: &Path,
+    connections: u32,
+    with: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions,
+) -> DatabaseConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        // Sorting must not need room on a disk that may be full.
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging();
+    let pool = SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A connection to a file doesn't go stale: it is neither tested nor renewed.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // After some errors SQLite rolls back by itself, and sqlx goes on to think of the connection as being in
+        // a transaction: such a one is closed rather than used again. The ping is behind the rollback that a
+        // dropped transaction has left in the connection's queue.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
+        .connect_lazy_with(with(options));
+    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
+}
+
+/// The write-ahead log, which is there while the database is open, or after a crash.
+fn log(path: &Path) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push("-wal");
+    name.into()
+}
+
+/// Whether there is a database at `path` to look at; complains about what can't be one.
+fn has_data(path: &Path) -> Result<bool, String> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            return match parent {
+                Some(parent) if !parent.is_dir() => {
+                    Err(format!("there is no directory {}", parent.display()))
+                }
+                _ => Ok(false),
+            };
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    if metadata.is_dir() {
+        return Err("it is a directory".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    if let Err(error) = OpenOptions::new().write(true).open(path) {
+        return Err(format!("it can't be written ({error})"));
+    }
+    if metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut header = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || &header != b"SQLite format 3\0" {
+        return Err("it is not a SQLite database".to_owned());
+    }
+    Ok(true)
+}
+
+/// What an error means, by its primary result code: <https://sqlite.org/rescode.html>.
+pub(in crate::store) fn meaning(error: &dyn sqlx::error::DatabaseError) -> Meaning<'_> {
+    let extended: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+    match extended & 0xff {
+        // Which constraint stands in the message only: `CHECK constraint failed: NAME`.
+        code::CONSTRAINT => {
+            let broken = error.message().rsplit_once(": ");
+            Meaning::Broken(broken.map_or("", |(_, broken)| broken))
+        }
+        // Another process has held the file for longer than the busy timeout.
+        code::BUSY | code::LOCKED | code::PROTOCOL => Meaning::Conflict,
+        code::PERM
+        | code::NOMEM
+        | code::READONLY
+        | code::INTERRUPT
+        | code::IOERR
+        | code::CORRUPT
+        | code::FULL
+        | code::CANTOPEN
+        | code::NOTADB => Meaning::Unavailable,
+        _ => Meaning::Other,
+    }
+}
+
+/// SQLite's primary result codes.
+mod code {
+    pub(super) const PERM: u32 = 3;
+    pub(super) const BUSY: u32 = 5;
+    pub(super) const LOCKED: u32 = 6;
+    pub(super) const NOMEM: u32 = 7;
+    pub(super) const READONLY: u32 = 8;
+    pub(super) const INTERRUPT: u32 = 9;
+    pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
+    pub(super) const FULL: u32 = 13;
+    pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const PROTOCOL: u32 = 15;
+    pub(super) const CONSTRAINT: u32 = 19;
+    pub(super) const NOTADB: u32 = 26;
+}

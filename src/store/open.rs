@@ -1,0 +1,285 @@
+//! Opening the database: waiting for it, looking at it, and bringing it to this version's schema.
+
+use std::{error::Error as StdError, fs::File, path::Path, sync::Arc, time::Duration};
+
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
+use sqlx::ConnectOptions;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Db, UnderWay, change,
+    engine::{self, Found, Use, sqlite},
+    health::Health,
+    location::Location,
+    outage::Outage,
+    replica::Replica,
+    schema::{self, Migration},
+};
+
+/// How often it is tried again to reach a database that isn't there yet.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is said what is waited for.
+const SAY_INTERVAL: Duration = Duration::from_secs(5);
+/// How long connecting may take at each try.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How the database is used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the data is.
+    pub location: Location,
+    /// Where it can be read, too.
+    pub replica: Option<Location>,
+    /// How many connections there are for calls, at least two.
+    pub connections: u32,
+    /// How long a database is waited for that isn't there yet.
+    pub connect_timeout: Duration,
+}
+
+impl Settings {
+    /// The usual settings for data at `location`.
+    #[must_use]
+    pub fn new(location: Location) -> Self {
+        Self {
+            location,
+            replica: None,
+            connections: 10,
+            connect_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Those who write come one after the other, so that few connections do for them.
+    fn writers(&self) -> u32 {
+        (self.connections / 4).clamp(1, 4)
+    }
+}
+
+/// Why the database can't be opened: one sentence for the operator.
+#[derive(Debug)]
+pub struct OpenError(String);
+
+impl OpenError {
+    fn new(location: &Location, reason: &str) -> Self {
+        Self(format!("can't open the database {location}: {reason}"))
+    }
+
+    fn of(location: &Location, error: &(dyn StdError + 'static)) -> Self {
+        Self::new(location, &innermost(error))
+    }
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for OpenError {}
+
+impl Db {
+    /// Opens the database, creating a file if it isn't there, and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// One sentence for the operator on what is wrong with the place or the data there.
+    pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let Settings {
+            location,
+            replica,
+            connections,
+            ..
+        } = settings;
+        let outage = Arc::new(Outage::default());
+        let server = migrate(settings, Direction::Up).await?;
+        let connect =
+            |purpose, connections| engine::connect(location, server, purpose, connections, &outage);
+        let writers = settings.writers();
+        let writer = connect(Use::Write, writers);
+        // SQLite's readers need one who writes: they may not make the log that they read.
+        writer
+            .ping()
+            .await
+            .map_err(|error| OpenError::of(location, &error))?;
+        let reader = connect(Use::Read, connections.saturating_sub(writers).max(1));
+        let directory = change::directory(&reader).await;
+        let directory = directory.map_err(|error| OpenError::of(location, &error))?;
+        Ok(Self {
+            writer,
+            prober: connect(Use::Look, 1),
+            reader,
+            replica: replica.as_ref().map(|location| {
+                Arc::new(Replica::new(location, *connections, directory.history_id))
+            }),
+            health: Arc::new(Health::new(location.clone(), server, outage.clone())),
+            revision: Arc::new(watch::Sender::new(directory.revision)),
+            writes: UnderWay::default(),
+            losses: Arc::default(),
+            retries: Arc::default(),
+        })
+    }
+}
+
+/// Which way to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To this version's schema.
+    Up,
+    /// One migration back.
+    Down,
+}
+
+/// Changes the schema; which server of the database did it.
+///
+/// # Errors
+/// One sentence for the operator on what is wrong with the place or the data there.
+pub async fn migrate(settings: &Settings, direction: Direction) -> Result<usize, OpenError> {
+    let location = &settings.location;
+    let fail = |reason: String| OpenError::new(location, &reason);
+    let driver = |error: DbErr| OpenError::of(location, &error);
+    let (_alone, server) = reach(settings).await?;
+    if let Location::Sqlite(path) = location {
+        look_at_file(location, path).await?;
+        sqlite::create(path).map_err(fail)?;
+    }
+    let db = engine::connect(location, server, Use::Migrate, 1, &Arc::default());
+    let done = match direction {
+        Direction::Up => schema::up(&db).await,
+        Direction::Down => schema::down(&db).await,
+    };
+    close(db).await;
+    done.map_err(driver)?.map_err(fail)?;
+    Ok(server)
+}
+
+/// Tells what the schema has and lacks, and changes nothing.
+///
+/// # Errors
+/// One sentence for the operator on what is wrong with the place or the data there.
+pub async fn migrations(settings: &Settings) -> Result<Vec<Migration>, OpenError> {
+    let location = &settings.location;
+    let (_alone, server) = reach(settings).await?;
+    let db = match location {
+        Location::Sqlite(path) => sqlite::peek(path)
+            .map_err(|reason| OpenError::new(location, &reason))?
+            .ok_or_else(|| OpenError::new(location, "there is nothing there yet"))?,
+        _ => engine::connect(location, server, Use::Migrate, 1, &Arc::default()),
+    };
+    let status = schema::status(&db).await;
+    close(db).await;
+    status
+        .map_err(|error| OpenError::of(location, &error))?
+        .map_err(|reason| OpenError::new(location, &reason))
+}
+
+/// Complains about a file that isn't ours, before anything is changed in it.
+async fn look_at_file(location: &Location, path: &Path) -> Result<(), OpenError> {
+    let fail = |reason: String| OpenError::new(location, &reason);
+    if let Some(db) = sqlite::peek(path).map_err(fail)? {
+        let ours = schema::status(&db).await;
+        close(db).await;
+        ours.map_err(|error| OpenError::of(location, &error))?
+            .map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Waits for a server of the database that can be written; for a file there is nothing to wait for, but others
+/// who open it.
+async fn reach(settings: &Settings) -> Result<(Option<File>, usize), OpenError> {
+    let location = &settings.location;
+    if let Location::Sqlite(path) = location {
+        return Ok((sqlite::alone(path).await, 0));
+    }
+    let begun = Instant::now();
+    let mut said = None;
+    loop {
+        let mut why = String::new();
+        for server in 0..location.servers() {
+            match try_server(location, server).await {
+                Ok(()) => return Ok((None, server)),
+                Err(Absence::Final(reason)) => return Err(OpenError::new(location, &reason)),
+                Err(Absence::NotYet(reason)) => why = reason,
+            }
+        }
+        let waited = begun.elapsed();
+        if waited >= settings.connect_timeout {
+            let reason = format!("{why} (waited {} s for it)", waited.as_secs());
+            return Err(OpenError::new(location, &reason));
+        }
+        if said.is_none_or(|said: Instant| said.elapsed() >= SAY_INTERVAL) {
+            said = Some(Instant::now());
+            let left = settings.connect_timeout.saturating_sub(waited).as_secs();
+            tracing::warn!(database = %location, reason = why, "waiting for the database, for {left} s more");
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Why a server can't be used.
+enum Absence {
+    /// That won't get better by itself.
+    Final(String),
+    /// It may yet come up.
+    NotYet(String),
+}
+
+async fn try_server(location: &Location, server: usize) -> Result<(), Absence> {
+    // Not through a pool, which would go on trying and hide the reason.
+    let connected = async {
+        match location {
+            Location::Sqlite(_) => Ok(()),
+            Location::Postgres(servers) => servers.options[server].connect().await.map(drop),
+            Location::MySql(servers) => servers.options[server].connect().await.map(drop),
+        }
+    };
+    match timeout(CONNECT_TIMEOUT, connected).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let error = DbErr::Conn(RuntimeErr::SqlxError(error.into()));
+            let reason = innermost(&error);
+            return Err(if engine::is_final(&error) {
+                Absence::Final(reason)
+            } else {
+                Absence::NotYet(reason)
+            });
+        }
+        Err(_) => return Err(Absence::NotYet("it doesn't answer".to_owned())),
+    }
+    let db = engine::connect(location, server, Use::Look, 1, &Arc::default());
+    let found = timeout(CONNECT_TIMEOUT, engine::look(&db)).await;
+    close(db).await;
+    let found = found.map_err(|_| Absence::NotYet("it doesn't answer".to_owned()))?;
+    let Found {
+        refused,
+        not_now,
+        clustered: _,
+        warnings,
+    } = found.map_err(|error| Absence::NotYet(innermost(&error)))?;
+    for warning in warnings {
+        tracing::warn!(database = %location, "{warning}");
+    }
+    match (refused, not_now) {
+        (Some(reason), _) => Err(Absence::Final(reason)),
+        (None, Some(reason)) => Err(Absence::NotYet(reason)),
+        (None, None) => Ok(()),
+    }
+}
+
+async fn close(db: DatabaseConnection) {
+    // What can't be closed is gone already.
+    let _ = timeout(CONNECT_TIMEOUT, db.close()).await;
+}
+
+/// The server's or the driver's own words, without the layers around them.
+fn innermost(mut error: &(dyn StdError + 'static)) -> String {
+    let server = error.downcast_ref().and_then(engine::server_error);
+    if let Some(server) = server {
+        return server.message().to_owned();
+    }
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,183 @@
+//! The read path: which state a read sees, and from which server.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
+
+use sea_orm::{DatabaseConnection, DatabaseExecutor, TransactionTrait};
+
+use tokio::time::timeout;
+
+use super::{At, Db, FRESHNESS_TIMEOUT, Page, change};
+use crate::{
+    domain::Revision,
+    error::{Error, Result},
+};
+
+/// How long a replica may take until the primary is asked.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a read is tried again that found less than it must.
+const BEHIND_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A command that reads the directory.
+pub trait Read: Sync {
+    /// What the command answers with.
+    type Output: Seen + Send;
+
+    /// Whether each of its statements tells the revision that it saw (`View::saw`). Then they need no
+    /// transaction as long as they saw the same one, which saves its beginning and its end.
+    const TELLS: bool = false;
+
+    /// What is read must be at least as fresh.
+    fn min_revision(&self) -> Revision;
+
+    /// Carries the command out on a state.
+    ///
+    /// # Errors
+    /// Whatever the command fails with.
+    fn read(&self, view: &View<'_>) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+/// What was read, and names the revision that it reflects.
+pub trait Seen {
+    /// The revision.
+    fn revision(&self) -> Revision;
+}
+
+impl<T> Seen for At<T> {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+impl<T> Seen for Page<T> {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+/// A state of the directory: a snapshot, or as long as nobody writes in between, just what is there.
+#[derive(Debug)]
+pub struct View<'a> {
+    db: DatabaseExecutor<'a>,
+    revision: AtomicI64,
+    torn: AtomicBool,
+}
+
+impl<'a> View<'a> {
+    fn of(db: impl Into<DatabaseExecutor<'a>>, revision: Revision) -> Self {
+        Self {
+            db: db.into(),
+            revision: AtomicI64::new(revision.number()),
+            torn: AtomicBool::new(false),
+        }
+    }
+
+    /// What statements are carried out on.
+    pub(super) fn db(&self) -> &DatabaseExecutor<'a> {
+        &self.db
+    }
+
+    /// Notes the revision that a statement saw.
+    pub(super) fn saw(&self, revision: Revision) {
+        let before = self.revision.swap(revision.number(), Ordering::Relaxed);
+        if before != 0 && before != revision.number() {
+            self.tear();
+        }
+    }
+
+    /// Notes that a statement couldn't tell what it saw. In a snapshot that doesn't matter.
+    pub(super) fn tear(&self) {
+        self.torn.store(true, Ordering::Relaxed);
+    }
+
+    /// The revision of this state.
+    pub(super) fn revision(&self) -> Revision {
+        Revision::parse(self.revision.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+}
+
+/// Carries out a read, on a state that is as fresh as it asks for: on the replica's if that has come so far, else
+/// on the primary's.
+///
+/// # Errors
+/// What the command fails with, that the directory has never given the revision, or that the database is
+/// unavailable.
+pub async fn read<R: Read>(db: &Db, command: &R) -> Result<R::Output> {
+    let wanted = command.min_revision();
+    if let Some(replica) = db
+        .replica
+        .as_deref()
+        .filter(|replica| replica.has_reached(wanted))
+    {
+        let read = timeout(REPLICA_TIMEOUT, attempt(&replica.db, command)).await;
+        let silent = |_| {
+            (
+                Err(Error::Unavailable("it is silent".into())),
+                Revision::NONE,
+            )
+        };
+        match read.unwrap_or_else(silent) {
+            (Ok(output), seen) if seen >= wanted => return Ok(output),
+            (Err(Error::Unavailable(_) | Error::Overloaded(_) | Error::Internal(_)), _) => {
+                replica.doubt();
+            }
+            // What a standby applies gets in the way of what is read there.
+            (Err(Error::Conflict(_)), _) => {}
+            (Err(error), seen) if seen >= wanted => return Err(error),
+            // Behind an address there may be several replicas, and this one hasn't come as far.
+            _ => {}
+        }
+    }
+    db.health.while_there(db.reached(wanted)).await?;
+    let begun = Instant::now();
+    loop {
+        let read = async { Ok(attempt(&db.reader, command).await) };
+        let (result, seen) = db.health.while_there(read).await?;
+        db.health.note(&result);
+        let fresh = seen >= wanted;
+        match result {
+            Ok(output) if fresh => {
+                db.reach(seen);
+                return Ok(output);
+            }
+            Err(error @ (Error::Unavailable(_) | Error::Overloaded(_) | Error::Internal(_))) => {
+                return Err(error);
+            }
+            Err(error) if fresh => return Err(error),
+            // It is committed, but not on this server yet.
+            _ if begun.elapsed() < FRESHNESS_TIMEOUT => tokio::time::sleep(BEHIND_INTERVAL).await,
+            _ => {
+                return Err(Error::Unavailable(
+                    "the server that is read from is behind".into(),
+                ));
+            }
+        }
+    }
+}
+
+/// Reads once, and tells the revision that was seen.
+async fn attempt<R: Read>(db: &DatabaseConnection, command: &R) -> (Result<R::Output>, Revision) {
+    if R::TELLS {
+        let view = View::of(db, Revision::NONE);
+        let result = command.read(&view).await;
+        let seen = view.revision();
+        let stale = result.is_err() && seen < command.min_revision();
+        let torn = view.torn.load(Ordering::Relaxed) || stale;
+        match &result {
+            Err(Error::Unavailable(_) | Error::Overloaded(_)) => return (result, seen),
+            _ if !torn => return (result, seen),
+            _ => {}
+        }
+    }
+    let mut seen = Revision::NONE;
+    let within = async {
+        let snapshot = db.begin().await?;
+        seen = change::directory(&snapshot).await?.revision;
+        command.read(&View::of(&snapshot, seen)).await
+    };
+    let result = within.await;
+    (result, seen)
+}

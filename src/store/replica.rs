@@ -1,0 +1,108 @@
+//! A copy of the database to read from, as far as it has come.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sea_orm::DatabaseConnection;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use super::{
+    Db, change,
+    engine::{self, Use},
+    location::Location,
+};
+use crate::domain::{HistoryId, Revision};
+
+/// How often it is looked how far it has come.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long looking may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// What hasn't caught up for as long isn't read from until it has.
+const MAX_LAG: Duration = Duration::from_secs(10);
+
+/// A copy of the database.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) db: DatabaseConnection,
+    prober: DatabaseConnection,
+    /// Of which history it must be a copy.
+    history: HistoryId,
+    /// How far it has come; nothing while it isn't to be read from.
+    reached: watch::Sender<Option<Revision>>,
+}
+
+impl Replica {
+    pub(super) fn new(location: &Location, connections: u32, history: HistoryId) -> Self {
+        let connect = |purpose, connections| {
+            engine::connect(location, 0, purpose, connections, &Arc::default())
+        };
+        Self {
+            db: connect(Use::Read, connections),
+            prober: connect(Use::Look, 1),
+            history,
+            reached: watch::Sender::new(None),
+        }
+    }
+
+    /// Whether it has come as far.
+    pub(super) fn has_reached(&self, wanted: Revision) -> bool {
+        self.reached
+            .borrow()
+            .is_some_and(|reached| reached >= wanted)
+    }
+
+    /// Doesn't read from it until it has been looked at again.
+    pub(super) fn doubt(&self) {
+        self.reached.send_replace(None);
+    }
+
+    pub(super) async fn close(&self) {
+        for db in [&self.db, &self.prober] {
+            // What can't be closed is gone already.
+            let _ = db.close_by_ref().await;
+        }
+    }
+}
+
+impl Db {
+    /// Goes on looking how far the replica has come, if there is one.
+    pub async fn follow_replica(&self) {
+        let Some(replica) = &self.replica else {
+            return std::future::pending().await;
+        };
+        let mut caught_up = Instant::now();
+        let mut told = true;
+        loop {
+            let present = self.revision();
+            let look = change::directory(&replica.prober).with_subscriber(NoSubscriber::default());
+            let found = match timeout(LOOK_TIMEOUT, look).await {
+                Ok(Ok(directory)) if directory.history_id == replica.history => {
+                    Some(directory.revision)
+                }
+                _ => None,
+            };
+            if found.is_some_and(|found| found >= present) {
+                caught_up = Instant::now();
+            }
+            let usable = found.filter(|_| caught_up.elapsed() < MAX_LAG);
+            replica.reached.send_replace(usable);
+            if usable.is_some() != told {
+                told = usable.is_some();
+                if told {
+                    tracing::info!("reads go to the replica again");
+                } else {
+                    tracing::warn!(
+                        "the replica is away or behind, or not one of this database: reads go to the primary"
+                    );
+                }
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+}

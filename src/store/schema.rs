@@ -1,0 +1,179 @@
+//! The schema: whether the tables that are there are ours, and bringing them to this version.
+
+use migrations::{Migrator, MigratorTrait, is_additive};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
+
+use super::engine::{mysql, postgres, sqlite};
+
+const MIGRATION_TABLE: &str = "seaql_migrations";
+/// Every table that this version makes.
+const TABLES: [&str; 10] = [
+    MIGRATION_TABLE,
+    "changes",
+    "directory",
+    "group_roles",
+    "group_users",
+    "groups",
+    "requests",
+    "role_rules",
+    "roles",
+    "users",
+];
+/// How often a change of the schema is tried that meets the same one on another node of a cluster.
+const ATTEMPTS: u32 = 10;
+
+/// A migration, and whether the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its name.
+    pub name: String,
+    /// Whether it is applied.
+    pub applied: bool,
+    /// Whether this version knows it.
+    pub known: bool,
+}
+
+/// Every migration that this version knows or the database has, in order; the inner error says why this
+/// version can't work with the database.
+pub(super) async fn status(
+    db: &DatabaseConnection,
+) -> Result<Result<Vec<Migration>, String>, DbErr> {
+    let tables = strings(
+        db,
+        statement(db, [sqlite::TABLES, postgres::TABLES, mysql::TABLES]),
+    )
+    .await?;
+    let known: Vec<_> = Migrator::migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    let there = tables.iter().any(|table| table == MIGRATION_TABLE);
+    if !tables.is_empty() && !there {
+        return Ok(Err("it holds the tables of another program".to_owned()));
+    }
+    let applied = if there {
+        strings(db, "SELECT version FROM seaql_migrations ORDER BY version").await?
+    } else {
+        Vec::new()
+    };
+    // A migration that was killed before it was recorded leaves no other tables than ours.
+    if applied.is_empty() && tables.iter().any(|table| !TABLES.contains(&&**table)) {
+        return Ok(Err("it holds the tables of another program".to_owned()));
+    }
+    if let Some(newer) = applied
+        .iter()
+        .find(|name| !known.contains(name) && !is_additive(name))
+    {
+        return Ok(Err(format!(
+            "it was written by a newer version of group-service (its schema has {newer})"
+        )));
+    }
+    let mut migrations: Vec<_> = known
+        .iter()
+        .chain(applied.iter().filter(|name| !known.contains(name)))
+        .map(|name| Migration {
+            name: name.clone(),
+            applied: applied.contains(name),
+            known: known.contains(name),
+        })
+        .collect();
+    migrations.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Ok(migrations))
+}
+
+/// Brings the schema to this version, unless it is there already, or beyond; the inner error says why not.
+/// `db` must have one connection: whoever changes the schema holds a lock of its session.
+pub(super) async fn up(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match locked(db, async || step_up(db).await).await {
+            // Galera has no locks that span nodes: there the same change on another node gets in the way.
+            Err(error) if attempt < ATTEMPTS && db.get_database_backend() == DbBackend::MySql => {
+                tracing::debug!(%error, attempt, "changing the schema is tried again");
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Takes the last change of the schema back, with all that it holds; the inner error says why not.
+pub(super) async fn down(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
+    locked(db, async || {
+        match status(db).await? {
+            Ok(migrations) => {
+                if let Some(newer) = migrations.iter().find(|migration| !migration.known) {
+                    return Ok(Err(format!(
+                        "only a newer version of group-service can take {} back",
+                        newer.name
+                    )));
+                }
+            }
+            Err(reason) => return Ok(Err(reason)),
+        }
+        Migrator::down(db, Some(1)).await.map(Ok)
+    })
+    .await
+}
+
+async fn step_up(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
+    let migrations = match status(db).await? {
+        Ok(migrations) => migrations,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if migrations.iter().all(|migration| migration.applied) {
+        return Ok(Ok(()));
+    }
+    if let Some(newer) = migrations.iter().find(|migration| !migration.known) {
+        return Ok(Err(format!(
+            "it was written by a newer version of group-service (its schema has {}), and not completely",
+            newer.name
+        )));
+    }
+    Migrator::up(db, None).await.map(Ok)
+}
+
+/// Does something while nobody else changes the schema.
+async fn locked<T>(
+    db: &DatabaseConnection,
+    work: impl AsyncFnOnce() -> Result<T, DbErr>,
+) -> Result<T, DbErr> {
+    let [lock, unlock] = match db.get_database_backend() {
+        DbBackend::Postgres => [postgres::LOCK_SCHEMA, postgres::UNLOCK_SCHEMA],
+        DbBackend::MySql => [mysql::LOCK_SCHEMA, mysql::UNLOCK_SCHEMA],
+        // Whoever opens a file is alone already.
+        _ => return work().await,
+    };
+    let locked = Statement::from_string(db.get_database_backend(), lock);
+    let locked = db.query_one_raw(locked).await?;
+    // PostgreSQL fails instead.
+    if db.get_database_backend() == DbBackend::MySql
+        && locked.and_then(|row| row.try_get_by_index(0).ok()) != Some(1_i64)
+    {
+        let reason = "another instance has been changing the schema for a minute";
+        return Err(DbErr::Custom(reason.to_owned()));
+    }
+    let result = work().await;
+    // When the connection is lost, so is the lock.
+    let _ = db.execute_unprepared(unlock).await;
+    result
+}
+
+fn statement(
+    db: &DatabaseConnection,
+    [sqlite, postgres, mysql]: [&'static str; 3],
+) -> &'static str {
+    match db.get_database_backend() {
+        DbBackend::Postgres => postgres,
+        DbBackend::MySql => mysql,
+        _ => sqlite,
+    }
+}
+
+async fn strings(db: &DatabaseConnection, sql: &str) -> Result<Vec<String>, DbErr> {
+    let rows = db
+        .query_all_raw(Statement::from_string(db.get_database_backend(), sql))
+        .await?;
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
