@@ -6,7 +6,7 @@ use crate::{
     access::allow,
     contract::{Failure, Success},
     group::{delete, update},
-    harness::{Process, World, id, told},
+    harness::{Database, Process, World, id, told},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -369,11 +369,11 @@ pub(crate) fn failures() -> Vec<Failure> {
 
 /// Keeps changes for a second, and asks for the first one until it isn't kept any more.
 async fn compacted(watch: bool) -> crate::harness::Told {
-    let dir = tempfile::tempdir().expect("a directory");
+    let database = Database::create().await;
     let mut command = crate::harness::binary();
     command
-        .current_dir(dir.path())
-        .args(["--listen", "127.0.0.1:0", "--changes-retention", "1s"]);
+        .args(["--listen", "127.0.0.1:0", "--changes-retention", "1s"])
+        .args(["--database-url", database.url()]);
     let server = Process::spawn(command).await;
     let channel = server.connect().await;
     let mut roles = pb::role_service_client::RoleServiceClient::new(channel.clone());

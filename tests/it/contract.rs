@@ -10,10 +10,11 @@ use std::{
 use group_service::pb;
 use opentelemetry::trace::SpanKind;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
+use sea_orm::DbBackend;
 
 use crate::{
     access, changes, group,
-    harness::{Told, Trace, World, raw::methods},
+    harness::{Told, Trace, World, engine, raw::methods},
     member, role, user,
 };
 
@@ -146,7 +147,12 @@ async fn spans_are_complete(method: &MethodDescriptor, trace: &Trace) {
     let parent = transaction.unwrap_or(server);
     for statement in statements {
         assert_eq!(statement.parent, parent.id, "{statement:?} of {rpc}");
-        assert_eq!(statement.attribute("db.system").as_deref(), Some("sqlite"));
+        let system = match engine() {
+            DbBackend::Postgres => "postgresql",
+            DbBackend::MySql => "mysql",
+            _ => "sqlite",
+        };
+        assert_eq!(statement.attribute("db.system").as_deref(), Some(system));
     }
     if let Some(transaction) = transaction {
         assert_eq!(transaction.parent, server.id);

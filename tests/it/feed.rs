@@ -20,14 +20,14 @@ use tonic::transport::Channel;
 use crate::{
     access::allow,
     group::{create, delete, update},
-    harness::{Process, World},
+    harness::{Database, Process, World},
     member::{assign_all, unassign_all, users_in},
 };
 
 /// A directory, as it is folded from its changes, and as it is listed: lines of text, so that it can be told
 /// where two differ.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Directory {
+pub(crate) struct Directory {
     groups: BTreeMap<String, (String, BTreeSet<String>, BTreeSet<String>)>,
     roles: BTreeMap<String, (String, String, BTreeSet<String>)>,
     users: BTreeMap<String, (String, String, bool)>,
@@ -121,7 +121,7 @@ impl Directory {
         assert!(fine, "{change:?} doesn't follow from what was before");
     }
 
-    async fn listed(channel: Channel) -> Self {
+    pub(crate) async fn listed(channel: Channel) -> Self {
         let mut directory = Self::default();
         let mut groups = GroupServiceClient::new(channel.clone());
         let mut token = String::new();
@@ -207,7 +207,11 @@ impl Directory {
 }
 
 /// Something at random, by numbers that repeat. What fails is as good: it must leave nothing.
-async fn something(channel: &Channel, ids: &Ids, mut random: u64) -> Result<(), tonic::Status> {
+pub(crate) async fn something(
+    channel: &Channel,
+    ids: &Ids,
+    mut random: u64,
+) -> Result<(), tonic::Status> {
     let mut draw = |most: usize| {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -326,10 +330,10 @@ async fn something(channel: &Channel, ids: &Ids, mut random: u64) -> Result<(), 
 }
 
 /// Ids of groups, roles and users that were there at some time.
-struct Ids([std::sync::Mutex<BTreeMap<usize, String>>; 3], String);
+pub(crate) struct Ids([std::sync::Mutex<BTreeMap<usize, String>>; 3], String);
 
 impl Ids {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(Default::default(), crate::harness::id()))
     }
 
@@ -344,6 +348,36 @@ impl Ids {
 
     fn put(&self, kind: usize, key: usize, id: String) {
         self.0[kind].lock().expect("no panic").insert(key, id);
+    }
+}
+
+/// Folds all changes, which have no gap, and gives them, too.
+pub(crate) async fn folded(channel: &Channel) -> (Directory, Vec<pb::Change>) {
+    let mut folded = Directory::default();
+    let mut all: Vec<pb::Change> = Vec::new();
+    let mut request = pb::ListChangesRequest {
+        page_size: 1000,
+        ..Default::default()
+    };
+    loop {
+        let page = ChangeServiceClient::new(channel.clone())
+            .list_changes(request.clone())
+            .await
+            .expect("listed")
+            .into_inner();
+        for change in page.changes {
+            let last = all.last().map_or(0, |change| change.revision);
+            let next = if change.index == 0 { last + 1 } else { last };
+            assert_eq!(change.revision, next, "no gap");
+            folded.apply(&change);
+            all.push(change);
+        }
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            let last = all.last().map_or(0, |change| change.revision);
+            assert_eq!(page.revision, last);
+            return (folded, all);
+        }
     }
 }
 
@@ -368,49 +402,20 @@ async fn the_changes_folded_are_the_directory() {
         });
     }
     writers.join_all().await;
-    let mut folded = Directory::default();
-    let mut revisions = 0;
-    let mut request = pb::ListChangesRequest {
-        page_size: 1000,
-        ..Default::default()
-    };
-    let last = loop {
-        let page = w
-            .changes
-            .clone()
-            .list_changes(request.clone())
-            .await
-            .expect("listed")
-            .into_inner();
-        for change in &page.changes {
-            let next = if change.index == 0 {
-                revisions + 1
-            } else {
-                revisions
-            };
-            assert_eq!(change.revision, next, "no gap");
-            revisions = next;
-            folded.apply(change);
-        }
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break page.revision;
-        }
-    };
-    assert_eq!(revisions, last);
+    let (folded, changes) = folded(&w.channel).await;
+    let last = changes.last().map_or(0, |change| change.revision);
     assert!(
         last > OPERATIONS as i64 / 8,
         "only {last} of the operations changed anything"
     );
     assert_eq!(folded, Directory::listed(w.channel.clone()).await);
-    crate::crash::assert_consistent(&w.path).await;
+    crate::crash::assert_consistent(&w.database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_breaks_off_and_servers_that_crash_lose_nothing() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("feed.db");
-    let mut server = Process::start(&path).await;
+    let database = Database::create().await;
+    let mut server = Process::start(database.url()).await;
     let (address, addresses) = watch::channel(server.address);
     let ids = Ids::new();
     let over = Arc::new(AtomicBool::new(false));
@@ -496,7 +501,7 @@ async fn a_follower_that_breaks_off_and_servers_that_crash_lose_nothing() {
             .unwrap_or_else(|_| panic!("stuck at {crash}"))
             .expect("follows");
         server.kill().await;
-        server = Process::start(&path).await;
+        server = Process::start(database.url()).await;
         address.send_replace(server.address);
     }
     let far = seen.wait_for(|(connections, _)| *connections >= 60);

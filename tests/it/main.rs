@@ -5,16 +5,21 @@
 )]
 
 mod access;
+mod alike;
 mod changes;
+mod clusters;
 mod contract;
 mod crash;
+mod engines;
 mod feed;
+mod file;
 mod fresh;
 mod fuzz;
 mod group;
 mod harness;
 mod house;
 mod input;
+mod instances;
 mod member;
 mod model;
 mod once;
@@ -23,6 +28,9 @@ mod pages;
 mod process;
 mod races;
 mod role;
+mod round_trips;
+mod schema;
+mod settings;
 mod spans;
 mod statements;
 mod text;

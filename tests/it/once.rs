@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     group::create,
-    harness::{Process, World, id, raw, told},
+    harness::{Database, Process, World, id, raw, told},
 };
 
 const CREATE: &str = "/groups.v1.GroupService/CreateGroup";
@@ -261,9 +261,8 @@ async fn a_failed_call_is_not_remembered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_in_the_middle_leaves_one_group_and_one_answer() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("once.db");
-    let mut server = Process::start(&path).await;
+    let database = Database::create().await;
+    let mut server = Process::start(database.url()).await;
     let (_, mut roles, _) = server.clients().await;
     let request = pb::CreateRoleRequest {
         name: "A".into(),
@@ -295,7 +294,7 @@ async fn a_crash_in_the_middle_leaves_one_group_and_one_answer() {
         let answers = callers.join_all().await.into_iter().filter_map(Result::ok);
         let mut answers: std::collections::BTreeSet<_> =
             answers.map(tonic::Response::into_inner).collect();
-        server = Process::start(&path).await;
+        server = Process::start(database.url()).await;
         for _ in 0..2 {
             let again = raw::call(&server.connect().await, CREATE, request.encode_to_vec()).await;
             answers.insert(again.expect("answered").into_inner());

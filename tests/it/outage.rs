@@ -11,7 +11,7 @@ use tonic_health::{
 };
 
 use crate::harness::{
-    Process, World, not_run,
+    Database, Process, World, not_run,
     raw::{self, methods, path, valid_request},
     told,
 };
@@ -70,8 +70,8 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
         );
         return;
     };
-    let database = disk.path().join("small.db");
-    let server = Process::start(&database).await;
+    let database = Database::at(&disk.path().join("small.db"));
+    let server = Process::start(database.url()).await;
     let channel = server.connect().await;
     let (_, mut roles, _) = server.clients().await;
     let mut health = HealthClient::new(channel);
@@ -161,7 +161,7 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
         "{log}"
     );
 
-    let server = Process::start(&database).await;
+    let server = Process::start(database.url()).await;
     let (_, mut roles, _) = server.clients().await;
     let list = pb::ListRolesRequest {
         order_by: "create_time".into(),

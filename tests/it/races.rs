@@ -189,7 +189,7 @@ where
 }
 
 async fn assert_clean(w: &World) {
-    crate::crash::assert_consistent(&w.path).await;
+    crate::crash::assert_consistent(&w.database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use opentelemetry::trace::Status;
 
 use crate::{
     group::create,
-    harness::{Process, Trace, World, id, raw},
+    harness::{Database, Process, Trace, World, id, raw},
 };
 
 #[tokio::test]
@@ -77,8 +77,8 @@ async fn calls_of_unknown_methods_are_counted_together() {
 
 #[tokio::test]
 async fn every_call_is_one_line_in_the_log() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let server = Process::start(&dir.path().join("log.db")).await;
+    let database = Database::create().await;
+    let server = Process::start(database.url()).await;
     let channel = server.connect().await;
     let trace = Trace::new();
     for (path, message) in [
@@ -131,8 +131,8 @@ async fn every_call_is_one_line_in_the_log() {
 #[tokio::test]
 async fn a_deadline_is_answered_as_such_and_the_write_is_carried_out() {
     let w = World::start().await;
-    // Another process holds the file: the write waits, longer than its caller does.
-    let other = crate::harness::hold(&w.path).await;
+    // Another process holds the database: the write waits, longer than its caller does.
+    let other = crate::harness::hold(&w.database).await;
     let trace = Trace::new();
     let message = pb::CreateRoleRequest {
         name: "Late".into(),

@@ -24,7 +24,7 @@ async fn the_tour_works_as_the_readme_says() {
         );
     }
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Process::start(&dir.path().join("tour.db")).await;
+    let server = Process::start(&format!("sqlite:{}", dir.path().join("tour.db").display())).await;
     let steps: Vec<_> = [
         "## Tour\n",
         "## Ask for access\n",

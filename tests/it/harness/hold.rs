@@ -1,27 +1,31 @@
-//! Another process that writes to the same file, and takes its time.
-
-use std::path::Path;
+//! Another process that writes to the same database, and takes its time.
 
 use sea_orm::{
-    Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
 };
 
-/// The file, held.
+use super::Database;
+
+/// The database, held.
 pub(crate) struct Hold {
     transaction: DatabaseTransaction,
     db: DatabaseConnection,
 }
 
 /// Begins to write, and goes on until released.
-pub(crate) async fn hold(path: &Path) -> Hold {
-    let url = format!("sqlite:{}", path.display());
-    let db = Database::connect(url).await.expect("opens");
+pub(crate) async fn hold(database: &Database) -> Hold {
+    let db = database.connect().await;
+    let sqlite = db.get_database_backend() == DbBackend::Sqlite;
     let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
     let transaction = db.begin_with_options(options).await.expect("begins");
+    if !sqlite {
+        let sql = "UPDATE directory SET oldest_revision = oldest_revision";
+        transaction.execute_unprepared(sql).await.expect("held");
+    }
     Hold { transaction, db }
 }
 

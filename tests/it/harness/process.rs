@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -43,12 +42,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the program on a database file and a free port.
-    pub(crate) async fn start(database: &Path) -> Self {
+    /// Starts the program on a database and a free port.
+    pub(crate) async fn start(database: &str) -> Self {
         let mut command = binary();
         command
             .args(["--listen", "127.0.0.1:0", "--log", "info", "--database-url"])
-            .arg(format!("sqlite:{}", database.display()));
+            .arg(database);
         Self::spawn(command).await
     }
 

@@ -7,9 +7,8 @@ use group_service::{
         role_service_client::RoleServiceClient, user_service_client::UserServiceClient,
     },
     server,
-    store::{Db, Location},
+    store::{Db, Location, Settings},
 };
-use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
     Request, Status,
@@ -17,7 +16,10 @@ use tonic::{
     transport::Channel,
 };
 
-use super::spans::{self, Trace};
+use super::{
+    Database,
+    spans::{self, Trace},
+};
 
 pub(crate) type Traced = InterceptedService<Channel, Inject>;
 pub(crate) type Groups = GroupServiceClient<Traced>;
@@ -50,19 +52,22 @@ pub(crate) struct World {
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) db: Db,
-    pub(crate) path: std::path::PathBuf,
+    pub(crate) database: std::sync::Arc<Database>,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
-    _dir: TempDir,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
+        let database = Database::create().await;
+        let location = Location::parse(database.url()).expect("a URL");
+        Self::with(database.into(), Settings::new(location)).await
+    }
+
+    /// One of several servers on a database.
+    pub(crate) async fn with(database: std::sync::Arc<Database>, settings: Settings) -> Self {
         spans::record();
-        let dir = tempfile::tempdir().expect("a directory for the database");
-        let path = dir.path().join("test.db");
-        let location = Location::parse(&format!("sqlite:{}", path.display())).expect("a URL");
-        let db = Db::open(&location).await.expect("the database opens");
+        let db = Db::open(&settings).await.expect("the database opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
@@ -91,10 +96,9 @@ impl World {
             channel,
             address,
             db,
-            path,
+            database,
             stop: Some(stop),
             serving: Some(serving),
-            _dir: dir,
         };
         world.trace(None);
         world

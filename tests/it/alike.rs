@@ -1,0 +1,85 @@
+//! The same texts collide, sort and match alike on every engine: as the keys say, which no engine makes.
+
+use std::collections::BTreeMap;
+
+use group_service::{
+    domain::{Folded, Name},
+    pb,
+};
+use tonic::Code;
+
+use crate::harness::World;
+
+/// Hard cases: of case and folding, compatibility forms, combining marks, numbers, spaces, wildcards, scripts,
+/// characters beyond the basic plane.
+const PARTS: [&str; 40] = [
+    "a", "A", "ä", "Ä", "a\u{308}", "ß", "SS", "ss", "ſ", "İ", "i", "I", "ı", "ǆ", "ǅ", "ﬁ", "fi",
+    "Ｏ", "O", "½", "1⁄2", "2", "10", "02", "%", "_", "\\", "'", "\"", "Ω", "ω", "Å", "é",
+    "e\u{301}", "日本", "ﷺ", "😀", "👍🏽", "א", "!",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_names_collide_sort_and_match_alike() {
+    let world = World::start().await;
+    let mut there: BTreeMap<Vec<u8>, (String, String)> = BTreeMap::new();
+    for first in PARTS {
+        for second in PARTS {
+            for between in [" ", "x"] {
+                let text = format!("{first}{between}{second}");
+                let name = Name::parse(&text).expect("a name");
+                let key: sea_orm::Value = name.unique_key().into();
+                let sea_orm::Value::Bytes(Some(key)) = key else {
+                    panic!("a key is bytes");
+                };
+                let request = pb::CreateRoleRequest {
+                    name: text.clone(),
+                    ..Default::default()
+                };
+                let created = world.roles.clone().create_role(request).await;
+                match (created, there.contains_key(&key)) {
+                    (Ok(created), false) => {
+                        let role = created.into_inner().role.expect("a role");
+                        there.insert(key, (role.name, role.id));
+                    }
+                    (Err(status), true) => assert_eq!(status.code(), Code::AlreadyExists),
+                    (created, known) => panic!("{text:?}: {created:?}, known: {known}"),
+                }
+            }
+        }
+    }
+    let mut expected: Vec<_> = there.into_values().collect();
+    expected.sort_by_key(|(name, id)| (Name::parse(name).expect("a name").sort_key(), id.clone()));
+    assert_eq!(listed(&world, "").await, expected);
+    for query in PARTS
+        .into_iter()
+        .chain(["a x", "% ", "_x", "\\x", "10 ", "fix", "sS"])
+    {
+        let Some(folded) = Folded::query(query).expect("a query") else {
+            panic!("{query:?} asks for nothing");
+        };
+        let matching = expected.iter().filter(|(name, _)| {
+            let name = Folded::name(&Name::parse(name).expect("a name"));
+            name.as_str().contains(folded.as_str())
+        });
+        let matching: Vec<_> = matching.cloned().collect();
+        assert_eq!(listed(&world, query).await, matching, "{query:?}");
+    }
+}
+
+async fn listed(world: &World, query: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut request = pb::ListRolesRequest {
+        page_size: 500,
+        query: query.into(),
+        ..Default::default()
+    };
+    loop {
+        let page = world.roles.clone().list_roles(request.clone()).await;
+        let page = page.expect("listed").into_inner();
+        all.extend(page.roles.into_iter().map(|role| (role.name, role.id)));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return all;
+        }
+    }
+}
