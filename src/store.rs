@@ -141,7 +141,9 @@ impl Db {
                 present: self.revision(),
             }),
             // A node may be behind its cluster, and a busy machine behind everything.
-            Err(_) => Err(Error::Unavailable("it isn't known which revision there is".into())),
+            Err(_) => Err(Error::Unavailable(
+                "it isn't known which revision there is".into(),
+            )),
         }
     }
 
