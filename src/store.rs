@@ -16,6 +16,7 @@ pub mod member;
 mod open;
 mod outage;
 mod page;
+mod probe;
 mod read;
 mod replica;
 pub mod request;

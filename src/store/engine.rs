@@ -23,8 +23,6 @@ use crate::{
 
 /// How long a call waits for a connection before it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long connecting may take when the database's health is looked at.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection may take to answer when it is given back.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was idle for as long is tested before it is used: something between may have dropped it.
@@ -181,14 +179,9 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let (opened, released) = (outage.clone(), outage.clone());
-    let timeout = if purpose == Use::Look {
-        LOOK_TIMEOUT
-    } else {
-        ACQUIRE_TIMEOUT
-    };
     PoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(timeout)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .test_before_acquire(false)
         .after_connect(move |connection: &mut DB::Connection, _| {

@@ -22,7 +22,7 @@ use crate::domain::{HistoryId, Revision};
 /// How often it is looked how far it has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long looking may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// What hasn't caught up for as long isn't read from until it has.
 const MAX_LAG: Duration = Duration::from_secs(10);
 

@@ -173,12 +173,14 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> 
 pub(in crate::store) fn meaning(error: &MySqlDatabaseError) -> Meaning<'_> {
     match error.number() {
         // A duplicate: `… for key 'NAME'`, which MySQL writes `TABLE.NAME`.
-        1062 => Meaning::Broken(
-            quoted(error.message(), '\'')
-                .rsplit('.')
-                .next()
-                .unwrap_or(""),
-        ),
+        1062 => match quoted(error.message(), '\'').rsplit('.').next() {
+            // Ids are new and revisions taken alone: on a Galera node, another node's write has overtaken this one,
+            // and its rows are seen before this one is told of a deadlock.
+            Some("PRIMARY") => Meaning::Conflict,
+            name => Meaning::Broken(name.unwrap_or("")),
+        },
+        // A reference: what was there a statement before is there no more, or the other way round. The same.
+        1451 | 1452 => Meaning::Conflict,
         // A broken CHECK: MariaDB has "CONSTRAINT `NAME` failed for …", MySQL "Check constraint 'NAME' is …".
         4025 => Meaning::Broken(error.message().split('`').nth(1).unwrap_or("")),
         3819 => Meaning::Broken(error.message().split('\'').nth(1).unwrap_or("")),

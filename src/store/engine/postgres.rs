@@ -23,9 +23,10 @@ use crate::{
 const OLDEST: i64 = 140_000;
 const STATEMENT_CACHE: usize = 256;
 
-// Nobody waits for a lock for longer than a server that stops waits for its calls. A commit is acknowledged when it is on the disk, whatever the server's default is. No `statement_timeout`
-// here: a commit that waits for a standby and is cut short would be acknowledged without it. A writer that has
-// gone silent is thrown out, so that others can go on.
+// Nobody waits for a lock for longer than a server that stops waits for its calls. A commit is acknowledged when
+// it is on the disk, whatever the server's default is. No `statement_timeout` here: a commit that waits for a
+// standby and is cut short would be acknowledged without it. A writer that has gone silent is thrown out, so that
+// others can go on.
 const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET lock_timeout = '1s'; \
      SET idle_in_transaction_session_timeout = '10s'; \
      SELECT set_config('synchronous_commit', 'on', false) \
@@ -33,7 +34,7 @@ const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET l
 const READ: &str = "SET default_transaction_isolation = 'repeatable read'; \
      SET default_transaction_read_only = on; SET statement_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '60s'";
-const LOOK: &str = "SET statement_timeout = '1s'";
+const LOOK: &str = "SET statement_timeout = '10s'";
 const MIGRATE: &str = "SET lock_timeout = '60s'";
 
 /// Waits until nobody else changes the schema.

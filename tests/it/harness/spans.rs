@@ -104,7 +104,9 @@ pub(crate) fn record() {
         let provider = SdkTracerProvider::builder()
             .with_span_processor(Recorder)
             .build();
-        let log = "off".parse().expect("a filter");
+        // Where a test fails that one can't see into.
+        let log = std::env::var("GROUP_SERVICE_TEST_LOG");
+        let log = log.as_deref().unwrap_or("off").parse().expect("a filter");
         tracing::subscriber::set_global_default(telemetry::subscriber(log, &provider))
             .expect("the first subscriber of this process");
     });

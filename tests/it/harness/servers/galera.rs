@@ -11,7 +11,7 @@ use super::{
 /// A node that is away is missed soon; one that is slow to agree on who is there isn't given up so soon: nodes
 /// that do that in turn never agree. The files are small.
 const PROVIDER: &str = "evs.keepalive_period=PT0.1S;evs.inactive_check_period=PT0.1S;\
-    evs.suspect_timeout=PT0.5S;evs.inactive_timeout=PT2S;evs.install_timeout=PT2S;\
+    evs.suspect_timeout=PT1S;evs.inactive_timeout=PT4S;evs.install_timeout=PT4S;\
     evs.join_retrans_period=PT0.2S;gcache.size=32M";
 
 /// A Galera cluster, thrown away at the end.
