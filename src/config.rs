@@ -70,6 +70,17 @@ pub struct Config {
     )]
     pub connect_timeout: Duration,
 
+    /// How much memory answers may be kept in, such as `64KiB`, `128MiB` or `2GiB`; `0` switches it off
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_CACHE_MEMORY",
+        default_value = "128MiB",
+        value_name = "SIZE",
+        value_parser = size
+    )]
+    pub cache_memory: u64,
+
     /// What to log: a level (error, warn, info, debug, trace), or a list such as
     /// `info,group_service=debug`
     #[arg(
@@ -152,4 +163,14 @@ fn duration(text: &str) -> Result<Duration, String> {
                 .to_owned(),
         ),
     }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let bytes = units.iter().find_map(|(unit, bits)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(u64::from(number) << bits)
+    });
+    let bytes = if text == "0" { Some(0) } else { bytes };
+    bytes.ok_or_else(|| "it must be 0, or a number of KiB, MiB or GiB, such as 128MiB".to_owned())
 }

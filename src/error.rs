@@ -80,6 +80,30 @@ pub enum Unique {
     Username,
 }
 
+impl Error {
+    /// The same for another whom it concerns, with its cause in words.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let words = |cause: &Cause| {
+            let mut words = cause.to_string();
+            let mut source = cause.source();
+            while let Some(error) = source {
+                words = format!("{words}: {error}");
+                source = error.source();
+            }
+            Cause::from(words)
+        };
+        match self {
+            Self::Conflict(cause) => Self::Conflict(words(cause)),
+            Self::Overloaded(cause) => Self::Overloaded(words(cause)),
+            Self::Unavailable(cause) => Self::Unavailable(words(cause)),
+            Self::Uncertain(cause) => Self::Uncertain(words(cause)),
+            Self::Stopping => Self::Stopping,
+            other => Self::Internal(other.to_string().into()),
+        }
+    }
+}
+
 impl From<Violations> for Error {
     fn from(violations: Violations) -> Self {
         Self::Invalid(violations.into_vec())

@@ -88,6 +88,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
         replica,
         connections: config.database_connections,
         connect_timeout: config.connect_timeout,
+        cache_bytes: config.cache_memory,
     })
 }
 

@@ -113,7 +113,7 @@ pub async fn run(
     });
     let listening = tokio::spawn({
         let db = db.clone();
-        async move { tokio::join!(db.listen(), db.follow_replica()) }
+        async move { tokio::join!(db.listen(), db.follow_replica(), db.follow_changes()) }
     });
 
     let result = tokio::select! {

@@ -5,6 +5,7 @@
 //! and commits. What differs between the database engines stands in `engine`.
 
 pub mod access;
+mod cache;
 pub mod change;
 mod classify;
 mod engine;
@@ -42,6 +43,7 @@ use crate::{
     error::{Error, Result},
 };
 
+pub use cache::{CacheCounts, Glance};
 pub use location::Location;
 pub use open::{Direction, OpenError, Settings, migrate, migrations};
 pub use page::{At, Page};
@@ -65,6 +67,8 @@ pub struct Db {
     writes: UnderWay,
     /// How often a transaction was tried again.
     retries: Arc<AtomicU64>,
+    cache: Arc<cache::Cache>,
+    queue: Arc<write::Queue>,
 }
 
 /// How long a read waits for the revision that it asks for.
@@ -95,6 +99,12 @@ impl Db {
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// What came of reads since the start, where something is kept in memory.
+    #[must_use]
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.cache.counts(self.revision())
     }
 
     /// Waits until no write is under way.

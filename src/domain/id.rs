@@ -31,6 +31,12 @@ macro_rules! ids {
             }
         }
 
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
         impl Id for $name {
             fn parse(text: &str) -> Option<Self> {
                 // The length rules out the braced, URN and unhyphenated forms.

@@ -104,6 +104,12 @@ impl Note {
 
     /// The text, normalized and trimmed.
     #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, normalized and trimmed.
+    #[must_use]
     pub fn into_string(self) -> String {
         self.0
     }
@@ -133,7 +139,8 @@ impl SortKey {
     }
 
     /// The bytes that compare as the texts do.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -5,12 +5,12 @@ use tonic::{Request, Response, Status};
 use super::{page::fit, rule::read_question};
 use crate::{
     domain::{
-        CheckAccess, Grant, ListUsersWithAccess, Order, PageRequest, Revision, Scope, UserId,
+        CheckAccess, Deciding, ListUsersWithAccess, Order, PageRequest, Revision, Scope, UserId,
         Verdict, Violations,
     },
     error::Error,
     pb::{self, access_service_server::AccessService},
-    store::{self, Db, access::Allowed},
+    store::{self, At, Db, access::Allowed},
 };
 
 /// How many questions one request may ask.
@@ -27,18 +27,18 @@ impl AccessService for Access {
         request: Request<pb::CheckAccessRequest>,
     ) -> Result<Response<pb::CheckAccessResponse>, Status> {
         let check = CheckAccess::try_from(request.into_inner())?;
-        let grants = store::read(&self.0, &check).await?;
-        let mut answers = answers(&check, &grants);
+        let At { value, revision } = store::read(&self.0, &check).await?;
+        let answer = value.into_iter().next().map(Into::into);
         let pb::Answer {
             decision,
             cause,
             grant,
-        } = answers.next().unwrap_or_default();
+        } = answer.unwrap_or_default();
         Ok(Response::new(pb::CheckAccessResponse {
             decision,
             cause,
             grant,
-            revision: grants.revision.number(),
+            revision: revision.number(),
         }))
     }
 
@@ -47,10 +47,10 @@ impl AccessService for Access {
         request: Request<pb::BatchCheckAccessRequest>,
     ) -> Result<Response<pb::BatchCheckAccessResponse>, Status> {
         let check = CheckAccess::try_from(request.into_inner())?;
-        let grants = store::read(&self.0, &check).await?;
+        let At { value, revision } = store::read(&self.0, &check).await?;
         Ok(Response::new(pb::BatchCheckAccessResponse {
-            answers: answers(&check, &grants).collect(),
-            revision: grants.revision.number(),
+            answers: value.into_iter().map(Into::into).collect(),
+            revision: revision.number(),
         }))
     }
 
@@ -75,14 +75,6 @@ impl AccessService for Access {
             revision,
         }))
     }
-}
-
-fn answers<'a>(
-    check: &'a CheckAccess,
-    grants: &'a store::access::Grants,
-) -> impl Iterator<Item = pb::Answer> + 'a {
-    let questions = check.questions.iter();
-    questions.map(|(user, question)| grants.decide(*user, question).into())
 }
 
 impl TryFrom<pb::CheckAccessRequest> for CheckAccess {
@@ -180,8 +172,8 @@ impl TryFrom<pb::ListUsersWithAccessRequest> for ListUsersWithAccess {
     }
 }
 
-impl From<Verdict<'_>> for pb::Answer {
-    fn from(verdict: Verdict<'_>) -> Self {
+impl From<Verdict> for pb::Answer {
+    fn from(verdict: Verdict) -> Self {
         let (decision, cause, grant) = match verdict {
             Verdict::Allowed(grant) => (pb::Decision::Allowed, pb::Cause::AllowRule, Some(grant)),
             Verdict::Denied(grant) => (pb::Decision::Denied, pb::Cause::DenyRule, Some(grant)),
@@ -197,12 +189,12 @@ impl From<Verdict<'_>> for pb::Answer {
     }
 }
 
-impl From<Grant<'_>> for pb::Grant {
-    fn from(Grant { rule, role, group }: Grant<'_>) -> Self {
+impl From<Deciding> for pb::Grant {
+    fn from(Deciding { rule, role, group }: Deciding) -> Self {
         Self {
-            rule: Some(rule.clone().into()),
-            role: Some(role.clone().into()),
-            group: Some(group.clone().into()),
+            rule: Some(rule.into()),
+            role: Some(role.into()),
+            group: Some(group.into()),
         }
     }
 }

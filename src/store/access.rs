@@ -1,5 +1,7 @@
 //! What access is decided from.
 
+mod recall;
+
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
@@ -8,7 +10,7 @@ use sea_orm::{
 };
 
 use super::{
-    Page, Read, Seen, View,
+    At, Glance, Page, Read, Seen, View,
     page::{cut, revision},
     role::rules_told,
     user::KEYSET,
@@ -35,7 +37,7 @@ pub struct Grants {
 impl Grants {
     /// Decides a question about one of these users, by one of these rules.
     #[must_use]
-    pub fn decide(&self, user: UserId, question: &Question) -> Verdict<'_> {
+    pub fn decide(&self, user: UserId, question: &Question) -> Verdict {
         let roles = self.roles.get(&user).into_iter().flatten();
         let grants = roles.flat_map(|(role, group)| {
             let rules = self.rules.get(&role.id).into_iter().flatten();
@@ -57,30 +59,33 @@ struct Row {
     role_name: Option<Name>,
 }
 
-impl Seen for Grants {
-    fn revision(&self) -> Revision {
-        self.revision
-    }
-}
-
 impl Read for CheckAccess {
-    type Output = Grants;
+    /// An answer to each question.
+    type Output = At<Vec<Verdict>>;
 
     const TELLS: bool = true;
+    const CACHED: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
+    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Self::Output>> {
+        recall::check(glance, &self.questions).await
+    }
+
     /// Reads what the questions are decided from, in two statements.
-    async fn read(&self, view: &View<'_>) -> Result<Grants> {
-        let users = self.questions.iter().map(|(user, _)| *user).collect();
-        let questions = self
-            .questions
-            .iter()
-            .map(|(_, question)| question)
-            .collect();
-        grants(view, &users, &questions).await
+    async fn read(&self, view: &View<'_>) -> Result<Self::Output> {
+        let questions = self.questions.iter();
+        let users = questions.clone().map(|(user, _)| *user).collect();
+        let asked = questions.clone().map(|(_, question)| question).collect();
+        let grants = grants(view, &users, &asked).await?;
+        Ok(At {
+            value: questions
+                .map(|(user, question)| grants.decide(*user, question))
+                .collect(),
+            revision: grants.revision,
+        })
     }
 }
 

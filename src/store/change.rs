@@ -48,10 +48,10 @@ pub(super) async fn record(
     Ok(())
 }
 
-/// Takes no revision after all: `present` stays the last one.
-pub(super) async fn give_back(tx: &DatabaseTransaction, present: Revision) -> Result<()> {
+/// Makes this the last revision: more than one was given, or none.
+pub(super) async fn set_revision(tx: &DatabaseTransaction, last: Revision) -> Result<()> {
     directory::Entity::update_many()
-        .col_expr(directory::Column::Revision, Expr::val(present))
+        .col_expr(directory::Column::Revision, Expr::val(last))
         .exec(tx)
         .await?;
     Ok(())

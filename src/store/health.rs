@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 /// [`MAX_PROBE_TIMEOUT`]: where connecting takes its time, it must not be begun anew for ever.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(1300);
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is in memory isn't trusted for longer without a look at the database.
+const MAX_AGE: Duration = Duration::from_secs(2);
 
 /// What is known of the database, by all that use it.
 #[derive(Debug)]
@@ -78,6 +80,11 @@ impl Health {
         }
     }
 
+    /// Whether the database is there, and what is known of it is no older than [`MAX_AGE`].
+    pub(super) fn is_fresh(&self) -> bool {
+        *self.reachable.borrow() && self.looked.borrow().elapsed() < MAX_AGE
+    }
+
     /// Does something that may wait for the database, but not longer than it is there, on the same server. A
     /// file doesn't go away: what is begun there is never cut off.
     pub(super) async fn while_there<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -102,10 +109,15 @@ impl Health {
     /// Has the database looked at if this is an error that may come from its being away.
     pub(super) fn note<T>(&self, result: &Result<T>) {
         match result {
-            Err(Error::Unavailable(_) | Error::Uncertain(_)) => drop(self.fault.send_replace(true)),
+            Err(Error::Unavailable(_) | Error::Uncertain(_)) => self.fault(),
             Err(Error::Overloaded(_)) => {}
             _ => drop(self.served.fetch_add(1, Ordering::Relaxed)),
         }
+    }
+
+    /// Has the database looked at.
+    pub(super) fn fault(&self) {
+        self.fault.send_replace(true);
     }
 
     /// Notes whether a probe got through.

@@ -10,7 +10,9 @@ use tokio::{
 };
 
 use super::{
-    Db, UnderWay, change,
+    Db, UnderWay,
+    cache::Cache,
+    change,
     engine::{self, Found, Use, sqlite},
     health::Health,
     location::Location,
@@ -37,6 +39,8 @@ pub struct Settings {
     pub connections: u32,
     /// How long a database is waited for that isn't there yet.
     pub connect_timeout: Duration,
+    /// How many bytes are kept in memory, about; none if it is 0.
+    pub cache_bytes: u64,
 }
 
 impl Settings {
@@ -48,6 +52,7 @@ impl Settings {
             replica: None,
             connections: 10,
             connect_timeout: Duration::from_secs(30),
+            cache_bytes: 128 << 20,
         }
     }
 
@@ -117,6 +122,8 @@ impl Db {
             writes: UnderWay::default(),
             losses: Arc::default(),
             retries: Arc::default(),
+            queue: Arc::default(),
+            cache: Arc::new(Cache::new(settings.cache_bytes, directory.revision)),
         })
     }
 }

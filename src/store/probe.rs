@@ -157,6 +157,7 @@ impl Db {
                     lost.up_to = known.number(),
                     "the database has lost revisions: it was restored, or another server took over without them"
                 );
+                self.cache.reset(revision);
                 self.revision.send_replace(revision);
                 self.losses.send_modify(|losses| *losses += 1);
                 self.health.looked.send_replace(begun);

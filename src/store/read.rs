@@ -10,7 +10,7 @@ use sea_orm::{DatabaseConnection, DatabaseExecutor, TransactionTrait};
 
 use tokio::time::timeout;
 
-use super::{At, Db, FRESHNESS_TIMEOUT, Page, change};
+use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change};
 use crate::{
     domain::Revision,
     error::{Error, Result},
@@ -18,6 +18,8 @@ use crate::{
 
 /// How long a replica may take until the primary is asked.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked into memory while that changes.
+const GLANCES: usize = 3;
 /// How often a read is tried again that found less than it must.
 const BEHIND_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -30,8 +32,23 @@ pub trait Read: Sync {
     /// transaction as long as they saw the same one, which saves its beginning and its end.
     const TELLS: bool = false;
 
+    /// Whether it can be carried out on what is in memory.
+    const CACHED: bool = false;
+
     /// What is read must be at least as fresh.
     fn min_revision(&self) -> Revision;
+
+    /// Carries the command out on what is in memory; nothing if that can't be, and it must be read.
+    ///
+    /// # Errors
+    /// What is missing in memory can't be read.
+    fn recall(
+        &self,
+        glance: &Glance<'_>,
+    ) -> impl Future<Output = Result<Option<Self::Output>>> + Send {
+        let _ = glance;
+        std::future::ready(Ok(None))
+    }
 
     /// Carries the command out on a state.
     ///
@@ -107,6 +124,13 @@ impl<'a> View<'a> {
 /// unavailable.
 pub async fn read<R: Read>(db: &Db, command: &R) -> Result<R::Output> {
     let wanted = command.min_revision();
+    if R::CACHED && db.cache.is_on() {
+        if let Some(output) = recall(db, command, wanted).await {
+            db.cache.counts.answered.fetch_add(1, Ordering::Relaxed);
+            return Ok(output);
+        }
+        db.cache.counts.passed_on.fetch_add(1, Ordering::Relaxed);
+    }
     if let Some(replica) = db
         .replica
         .as_deref()
@@ -156,6 +180,23 @@ pub async fn read<R: Read>(db: &Db, command: &R) -> Result<R::Output> {
             }
         }
     }
+}
+
+/// Carries a read out on what is in memory, if that is fresh enough. Errors are left to those who read.
+async fn recall<R: Read>(db: &Db, command: &R, wanted: Revision) -> Option<R::Output> {
+    for _ in 0..GLANCES {
+        if !db.health.is_fresh() {
+            return None;
+        }
+        let glance = Glance::at_least(db, wanted)?;
+        match command.recall(&glance).await {
+            Ok(Some(output)) if glance.holds() => return Some(output),
+            // Something is newer than the rest: soon the rest will be known to be right for that, too.
+            Ok(None) if glance.moved() => tokio::task::yield_now().await,
+            Ok(_) | Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// Reads once, and tells the revision that was seen.

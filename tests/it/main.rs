@@ -6,6 +6,7 @@
 
 mod access;
 mod alike;
+mod cached;
 mod changes;
 mod clusters;
 mod contract;

@@ -11,7 +11,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_call_takes_as_many_statements_for_much_as_for_little() {
-    let mut w = World::start().await;
+    let mut w = World::without_cache().await;
     let roles = w.many_roles("role", 100).await;
     let users = w.many_users("user", 1001).await;
     let roles: Vec<_> = roles.iter().map(String::as_str).collect();
@@ -142,7 +142,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
 
 #[tokio::test]
 async fn access_takes_as_many_statements_for_many_users_as_for_one() {
-    let mut w = World::start().await;
+    let mut w = World::without_cache().await;
     let request = pb::CreateRoleRequest {
         name: "Viewer".into(),
         rules: vec![crate::access::allow("shop", "*", "view")],

@@ -16,7 +16,7 @@ use crate::{
     entity::{group, group_role, role},
     error::Result,
     store::{
-        At, Page, Read, View,
+        At, Glance, Page, Read, View, cache,
         page::{Keyset, contains, cut, revision},
     },
 };
@@ -45,9 +45,14 @@ impl Read for Get<GroupId> {
     type Output = At<Group>;
 
     const TELLS: bool = true;
+    const CACHED: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
+    }
+
+    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<At<Group>>> {
+        recall(glance, self.id).await
     }
 
     async fn read(&self, view: &View<'_>) -> Result<At<Group>> {
@@ -103,6 +108,32 @@ async fn get(view: &View<'_>, id: GroupId) -> Result<At<Group>> {
         value,
         revision: first.revision,
     })
+}
+
+/// Gets a group from what is in memory.
+async fn recall(glance: &Glance<'_>, id: GroupId) -> Result<Option<At<Group>>> {
+    let Some(group) = glance.one::<cache::Group>(id).await? else {
+        return Ok(None);
+    };
+    let Some(count) = glance.one::<cache::UserCount>(id).await? else {
+        return Ok(None);
+    };
+    let Some(mut roles) = glance.all::<cache::RoleRules>(&group.roles).await? else {
+        return Ok(None);
+    };
+    roles.sort_unstable_by(|a, b| (&a.sort, a.role.id).cmp(&(&b.sort, b.role.id)));
+    Ok(Some(At {
+        value: Group {
+            id,
+            title: group.group.title.clone(),
+            roles: roles.iter().map(|role| role.role.clone()).collect(),
+            user_count: count.count,
+            version: group.version,
+            created_at: group.created_at,
+            updated_at: group.updated_at,
+        },
+        revision: glance.revision(),
+    }))
 }
 
 impl Read for ListGroups {

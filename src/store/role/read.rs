@@ -10,13 +10,13 @@ use sea_orm::{
 use super::{KEYSET, Role, cut_by_rules, missing, rules_of, rules_told, with_rules};
 use crate::{
     domain::{
-        Get, GroupId, GroupRef, ListRoles, ListRolesInGroup, ListRolesOfUser, Name, PageRequest,
-        Revision, RoleId, UserId,
+        Cursor, CursorKey, Get, GroupId, GroupRef, ListRoles, ListRolesInGroup, ListRolesOfUser,
+        Name, PageRequest, Revision, RoleId, UserId,
     },
     entity::{group, group_role, group_user, role, role_rule},
     error::Result,
     store::{
-        At, Page, Read, View,
+        At, Glance, Page, Read, View, cache,
         page::{contains, revision},
     },
 };
@@ -86,9 +86,14 @@ impl Read for ListRolesInGroup {
     type Output = Page<Role>;
 
     const TELLS: bool = true;
+    const CACHED: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
+    }
+
+    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Page<Role>>> {
+        recall(glance, self.group_id, &self.page).await
     }
 
     async fn read(&self, view: &View<'_>) -> Result<Page<Role>> {
@@ -128,6 +133,42 @@ async fn list_in_group(
     }
     page.revision = view.revision();
     Ok(page.map(|row| Role::new(row, &mut rules)))
+}
+
+/// Lists the roles of a group from what is in memory.
+async fn recall(
+    glance: &Glance<'_>,
+    group_id: GroupId,
+    page: &PageRequest,
+) -> Result<Option<Page<Role>>> {
+    let Some(group) = glance.one::<cache::Group>(group_id).await? else {
+        return Ok(None);
+    };
+    let Some(mut roles) = glance.all::<cache::Role>(&group.roles).await? else {
+        return Ok(None);
+    };
+    if let Some(Cursor {
+        key: CursorKey::Name(sort),
+        id,
+    }) = &page.after
+    {
+        roles.retain(|role| (&role.row.name_sort, role.row.id.uuid()) > (sort, *id));
+    }
+    roles.sort_unstable_by(|a, b| (&a.row.name_sort, a.row.id).cmp(&(&b.row.name_sort, b.row.id)));
+    // One too many tells that the list goes on.
+    roles.truncate(usize::from(page.size) + 1);
+    let models = roles.iter().map(|role| (*role.row).clone()).collect();
+    let mut page = cut_by_rules(models, page);
+    let ids: Vec<_> = page.rows.iter().map(|(row, _)| row.id).collect();
+    let Some(rules) = glance.all::<cache::RoleRules>(&ids).await? else {
+        return Ok(None);
+    };
+    page.revision = glance.revision();
+    let mut rules = rules.iter().map(|rules| rules.rules.sorted());
+    Ok(Some(page.map(|row| Role {
+        row,
+        rules: rules.next().unwrap_or_default(),
+    })))
 }
 
 impl Read for ListRolesOfUser {

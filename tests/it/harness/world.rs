@@ -64,6 +64,17 @@ impl World {
         Self::with(database.into(), Settings::new(location)).await
     }
 
+    /// One that reads everything from the database.
+    pub(crate) async fn without_cache() -> Self {
+        let database = Database::create().await;
+        let location = Location::parse(database.url()).expect("a URL");
+        let settings = Settings {
+            cache_bytes: 0,
+            ..Settings::new(location)
+        };
+        Self::with(database.into(), settings).await
+    }
+
     /// One of several servers on a database.
     pub(crate) async fn with(database: std::sync::Arc<Database>, settings: Settings) -> Self {
         spans::record();

@@ -1,0 +1,86 @@
+//! Keeping up with what other instances commit.
+
+use std::{sync::PoisonError, sync::atomic::Ordering, time::Duration};
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use super::{Cache, Touched};
+use crate::{
+    domain::Revision,
+    entity::{change, directory},
+    error::Result,
+    store::Db,
+};
+
+/// Who is so many changes behind forgets everything instead of reading them.
+const FAR: u64 = 5_000;
+/// How long it takes until reading changes is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Db {
+    /// Goes on removing from memory what other instances change.
+    pub async fn follow_changes(&self) {
+        let cache = &self.cache;
+        if !cache.is_on() {
+            return std::future::pending().await;
+        }
+        let mut revisions = self.revisions();
+        loop {
+            // The sender lives in `self`, so the channel can't be closed.
+            let _ = revisions.wait_for(|known| *known > cache.applied()).await;
+            let caught_up = self
+                .catch_up()
+                .with_subscriber(NoSubscriber::default())
+                .await;
+            cache.lost.store(caught_up.is_err(), Ordering::SeqCst);
+            if let Err(error) = caught_up {
+                tracing::debug!(error = %error, "nothing is answered from memory until changes can be read again");
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        }
+    }
+
+    async fn catch_up(&self) -> Result<()> {
+        let epoch = self.cache.epoch.load(Ordering::SeqCst);
+        let after = self.cache.applied();
+        let (directory, rows) = self.health.while_there(self.touched(after)).await?;
+        if rows.len() as u64 > FAR || directory.oldest_revision > after.next() {
+            self.cache.reset(directory.revision);
+        } else {
+            self.cache.apply_read(epoch, directory.revision, &rows);
+        }
+        Ok(())
+    }
+
+    async fn touched(&self, after: Revision) -> Result<(directory::Model, Vec<Touched>)> {
+        use change::Column as C;
+        let snapshot = self.snapshot().await?;
+        let directory = super::super::change::directory(&snapshot).await?;
+        let rows = change::Entity::find()
+            .select_only()
+            .columns([C::Kind, C::GroupId, C::RoleId, C::UserId])
+            .filter(C::Revision.gt(after))
+            .order_by_asc(C::Revision)
+            .order_by_asc(C::Ordinal)
+            .limit(FAR + 1)
+            .into_model()
+            .all(&snapshot)
+            .await?;
+        Ok((directory, rows))
+    }
+}
+
+impl Cache {
+    /// Removes what was changed up to a revision, as it was read from the table.
+    fn apply_read(&self, epoch: u64, to: Revision, rows: &[Touched]) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.epoch.load(Ordering::SeqCst) != epoch {
+            return;
+        }
+        rows.iter().for_each(|row| self.remove(row));
+        if self.applied() < to {
+            self.applied.store(to.number(), Ordering::SeqCst);
+        }
+    }
+}

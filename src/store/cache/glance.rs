@@ -1,0 +1,149 @@
+//! Finding what is of one state.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quick_cache::{
+    DefaultHashBuilder,
+    sync::{DefaultLifecycle, PlaceholderGuard},
+};
+
+use super::{Db, Entries, Entry, Kept, Key, Size};
+use crate::{domain::Revision, error::Result};
+
+/// Whoever has it reads the entry, and all others wait for that.
+type Guard<'a> =
+    PlaceholderGuard<'a, Key, Entry, Size, DefaultHashBuilder, DefaultLifecycle<Key, Entry>>;
+
+/// A look at what is in memory, as of one revision.
+pub struct Glance<'a> {
+    db: &'a Db,
+    entries: &'a Entries,
+    epoch: u64,
+    at: Revision,
+    /// Whether something newer was found: looking again may help.
+    moved: AtomicBool,
+}
+
+impl<'a> Glance<'a> {
+    /// Looks, if there is anything to look at that is as fresh.
+    pub(in crate::store) fn at_least(db: &'a Db, wanted: Revision) -> Option<Self> {
+        let cache = &db.cache;
+        let entries = cache.entries.as_ref()?;
+        if cache.lost.load(Ordering::SeqCst) {
+            return None;
+        }
+        let epoch = cache.epoch.load(Ordering::SeqCst);
+        let at = cache.applied();
+        (at >= wanted).then_some(Self {
+            db,
+            entries,
+            epoch,
+            at,
+            moved: AtomicBool::new(false),
+        })
+    }
+
+    /// The revision of all that is found.
+    pub(in crate::store) fn revision(&self) -> Revision {
+        self.at
+    }
+
+    /// Whether the database has lost nothing since.
+    pub(in crate::store) fn holds(&self) -> bool {
+        self.db.cache.epoch.load(Ordering::SeqCst) == self.epoch
+    }
+
+    /// Whether something newer was found.
+    pub(in crate::store) fn moved(&self) -> bool {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// One entry, from memory or read into it; nothing if it isn't there, or not as of this revision.
+    pub(in crate::store) async fn one<K: Kept>(&self, id: K::Id) -> Result<Option<K>> {
+        Ok(self.all(&[id]).await?.and_then(|mut found| found.pop()))
+    }
+
+    /// All of these, in this order; nothing if one of them isn't there, or not as of this revision.
+    pub(in crate::store) async fn all<K: Kept>(&self, ids: &[K::Id]) -> Result<Option<Vec<K>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self
+                .entries
+                .get(&self.key::<K>(*id))
+                .and_then(Self::of::<K>)
+            {
+                Some(entry) => found.push(entry),
+                None => break,
+            }
+        }
+        if found.len() < ids.len() && !self.find_rest(ids, &mut found).await? {
+            return Ok(None);
+        }
+        if found.iter().any(|entry| entry.since() > self.at) {
+            self.moved.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        Ok(Some(found))
+    }
+
+    /// Finds those that are behind the ones that were found, all missing ones in one statement; false if that
+    /// can't be.
+    async fn find_rest<K: Kept>(&self, ids: &[K::Id], found: &mut Vec<K>) -> Result<bool> {
+        let rest = &ids[found.len()..];
+        let mut sorted = rest.to_vec();
+        // Whoever waits for another does so in this order: nobody waits in a circle.
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut there: Vec<(K::Id, K)> = Vec::with_capacity(sorted.len());
+        let mut guards: Vec<(K::Id, Guard<'_>)> = Vec::new();
+        for id in sorted {
+            match self
+                .entries
+                .get_value_or_guard_async(&self.key::<K>(id))
+                .await
+            {
+                Ok(entry) => there.extend(Self::of(entry).map(|entry| (id, entry))),
+                Err(guard) => guards.push((id, guard)),
+            }
+        }
+        if !guards.is_empty() {
+            // Whatever is applied from here on removes what it changes, read or not.
+            let applied = self.db.cache.applied();
+            let missing: Vec<_> = guards.iter().map(|(id, _)| *id).collect();
+            self.db.cache.counts.loads.fetch_add(1, Ordering::Relaxed);
+            let loaded = self
+                .db
+                .health
+                .while_there(K::load(self.db, &missing))
+                .await?;
+            for (id, entry) in loaded {
+                // A node may be behind what is known.
+                if entry.since() < applied {
+                    return Ok(false);
+                }
+                if let Some(place) = guards.iter().position(|(other, _)| *other == id) {
+                    let (_, guard) = guards.swap_remove(place);
+                    // Fails if it has been changed meanwhile: then it is right for now, but not kept.
+                    let _ = guard.insert(entry.clone().into());
+                }
+                there.push((id, entry));
+            }
+        }
+        there.sort_unstable_by_key(|(id, _)| *id);
+        for id in rest {
+            match there.binary_search_by_key(id, |(id, _)| *id) {
+                Ok(place) => found.push(there[place].1.clone()),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn key<K: Kept>(&self, id: K::Id) -> Key {
+        Key(self.epoch, K::KIND, id.into())
+    }
+
+    fn of<K: Kept>(entry: Entry) -> Option<K> {
+        entry.try_into().ok()
+    }
+}

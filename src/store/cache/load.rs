@@ -1,0 +1,216 @@
+//! What is kept in memory, in the smallest useful form, and how it is read: each kind in one statement.
+
+mod role;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect, RelationTrait,
+};
+
+use super::{Db, Entry, Kept, Kind};
+use crate::{
+    domain::{GroupId, GroupRef, Name, Revision, RoleId, Timestamp, UserId, UserStatus, Version},
+    entity::{group, group_role, group_user, user},
+    error::Result,
+    store::page::revision,
+};
+
+pub(in crate::store) use role::{Role, RoleRules};
+
+/// A user's status and groups.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct User {
+    since: Revision,
+    pub(in crate::store) status: UserStatus,
+    pub(in crate::store) groups: Arc<[GroupId]>,
+}
+
+/// A group's row and roles, but for the number of its users.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Group(Arc<GroupRow>);
+
+/// What is kept of a group.
+#[derive(Debug)]
+pub(in crate::store) struct GroupRow {
+    since: Revision,
+    pub(in crate::store) group: GroupRef,
+    pub(in crate::store) version: Version,
+    pub(in crate::store) created_at: Timestamp,
+    pub(in crate::store) updated_at: Timestamp,
+    pub(in crate::store) roles: Vec<RoleId>,
+}
+
+/// How many users are in a group.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct UserCount {
+    since: Revision,
+    pub(in crate::store) count: i64,
+}
+
+impl std::ops::Deref for Group {
+    type Target = GroupRow;
+
+    fn deref(&self) -> &GroupRow {
+        &self.0
+    }
+}
+
+macro_rules! entries {
+    ($($name:ident as $kind:ident),+) => {$(
+        impl From<$name> for Entry {
+            fn from(value: $name) -> Self {
+                Self::$kind(value)
+            }
+        }
+
+        impl TryFrom<Entry> for $name {
+            type Error = ();
+
+            fn try_from(entry: Entry) -> Result<Self, ()> {
+                match entry {
+                    Entry::$kind(value) => Ok(value),
+                    _ => Err(()),
+                }
+            }
+        }
+    )+};
+}
+
+entries! { User as User, Group as Group, UserCount as UserCount, Role as Role, RoleRules as Rules }
+
+#[derive(FromQueryResult)]
+struct UserRow {
+    revision: Revision,
+    id: UserId,
+    status: UserStatus,
+    group_id: Option<GroupId>,
+}
+
+impl Kept for User {
+    type Id = UserId;
+    const KIND: Kind = Kind::User;
+
+    fn since(&self) -> Revision {
+        self.since
+    }
+
+    fn size(&self) -> usize {
+        self.groups.len() * 16
+    }
+
+    async fn load(db: &Db, ids: &[UserId]) -> Result<Vec<(UserId, Self)>> {
+        let rows: Vec<UserRow> = user::Entity::find()
+            .select_only()
+            .columns([user::Column::Id, user::Column::Status])
+            .column(group_user::Column::GroupId)
+            .expr_as(revision(), "revision")
+            .join_rev(JoinType::LeftJoin, group_user::Relation::User.def())
+            .filter(user::Column::Id.is_in(ids.iter().copied()))
+            .into_model()
+            .all(&db.reader)
+            .await?;
+        let mut users: BTreeMap<_, (Revision, UserStatus, Vec<GroupId>)> = BTreeMap::new();
+        for row in rows {
+            let user = users
+                .entry(row.id)
+                .or_insert((row.revision, row.status, Vec::new()));
+            user.2.extend(row.group_id);
+        }
+        let users = users.into_iter().map(|(id, (since, status, groups))| {
+            let groups = groups.into();
+            (
+                id,
+                Self {
+                    since,
+                    status,
+                    groups,
+                },
+            )
+        });
+        Ok(users.collect())
+    }
+}
+
+#[derive(FromQueryResult)]
+struct GroupAndRole {
+    revision: Revision,
+    id: GroupId,
+    title: Name,
+    version: Version,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    role_id: RoleId,
+}
+
+impl Kept for Group {
+    type Id = GroupId;
+    const KIND: Kind = Kind::Group;
+
+    fn since(&self) -> Revision {
+        self.0.since
+    }
+
+    fn size(&self) -> usize {
+        size_of::<GroupRow>() + self.group.title.as_str().len() + self.roles.len() * 16
+    }
+
+    async fn load(db: &Db, ids: &[GroupId]) -> Result<Vec<(GroupId, Self)>> {
+        use group::Column as C;
+        let rows: Vec<GroupAndRole> = group::Entity::find()
+            .select_only()
+            .columns([C::Id, C::Title, C::Version, C::CreatedAt, C::UpdatedAt])
+            .column(group_role::Column::RoleId)
+            .expr_as(revision(), "revision")
+            .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
+            .filter(C::Id.is_in(ids.iter().copied()))
+            .into_model()
+            .all(&db.reader)
+            .await?;
+        let mut groups: BTreeMap<GroupId, GroupRow> = BTreeMap::new();
+        for row in rows {
+            let role = row.role_id;
+            let group = groups.entry(row.id).or_insert_with(|| GroupRow {
+                since: row.revision,
+                group: GroupRef {
+                    id: row.id,
+                    title: row.title,
+                },
+                version: row.version,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+                roles: Vec::new(),
+            });
+            group.roles.push(role);
+        }
+        let groups = groups.into_iter();
+        Ok(groups.map(|(id, row)| (id, Self(row.into()))).collect())
+    }
+}
+
+impl Kept for UserCount {
+    type Id = GroupId;
+    const KIND: Kind = Kind::UserCount;
+
+    fn since(&self) -> Revision {
+        self.since
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    async fn load(db: &Db, ids: &[GroupId]) -> Result<Vec<(GroupId, Self)>> {
+        let rows: Vec<(GroupId, i64, Revision)> = group::Entity::find()
+            .select_only()
+            .columns([group::Column::Id, group::Column::UserCount])
+            .expr_as(revision(), "revision")
+            .filter(group::Column::Id.is_in(ids.iter().copied()))
+            .into_tuple()
+            .all(&db.reader)
+            .await?;
+        let counts = rows.into_iter();
+        let counts = counts.map(|(id, count, since)| (id, Self { since, count }));
+        Ok(counts.collect())
+    }
+}

@@ -1,0 +1,489 @@
+//! Answers from memory are never wrong: every one is held against the history, by the revision that it names.
+//!
+//! That it has teeth shows whoever takes an invalidation out of `Cache::remove` (src/store/cache.rs): it fails.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+};
+
+use group_service::{
+    pb::{
+        self, Cause, ChangeKind, Effect, access_service_client::AccessServiceClient,
+        group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
+        user_service_client::UserServiceClient, value::Value,
+    },
+    store::{Location, Settings},
+};
+use sea_orm::DbBackend;
+use tokio::task::JoinSet;
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    access::{allow, deny},
+    feed::folded,
+    group::{create, update},
+    harness::{Database, World, engine, say},
+    member::{assign, unassign},
+};
+
+/// How many answers are held against the history, for each size and number of instances.
+const ANSWERS: usize = 100_000;
+/// How many revisions there are at least meanwhile.
+const REVISIONS: i64 = 200;
+/// How much memory there is: none, hardly any, and enough for everything.
+const SIZES: [u64; 3] = [0, 2 << 10, 128 << 20];
+const ACTIONS: [&str; 4] = ["view", "edit", "print", "delete"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_one_instance_are_right_for_the_revision_that_they_name() {
+    for size in SIZES {
+        hold_against_history(size, 1).await;
+    }
+}
+
+/// On SQLite one instance is all there is meant to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_two_instances_are_right_for_the_revision_that_they_name() {
+    if engine() == DbBackend::Sqlite {
+        return;
+    }
+    for size in SIZES {
+        hold_against_history(size, 2).await;
+    }
+}
+
+/// An answer, and the revision that it names.
+enum Answer {
+    Check(String, &'static str, pb::Answer),
+    Group(pb::Group),
+    Roles(String, Vec<pb::Role>),
+}
+
+struct Cast {
+    roles: Vec<String>,
+    groups: Vec<String>,
+    users: Vec<String>,
+    acknowledged: AtomicI64,
+    answered: AtomicUsize,
+    answers: Mutex<Vec<(i64, Answer)>>,
+}
+
+async fn hold_against_history(cache_bytes: u64, instances: usize) {
+    let database = Arc::new(Database::create().await);
+    let settings = Settings {
+        cache_bytes,
+        ..Settings::new(Location::parse(database.url()).expect("a URL"))
+    };
+    let mut worlds = Vec::new();
+    for _ in 0..instances {
+        worlds.push(World::with(database.clone(), settings.clone()).await);
+    }
+    let cast = Arc::new(cast(&worlds[0]).await);
+    let mut callers = JoinSet::new();
+    for (world, seed) in worlds.iter().zip(0..) {
+        callers.spawn(flip(world.channel.clone(), cast.clone(), seed * 1000));
+        for reader in 1..=4 {
+            let asked = ask(world.channel.clone(), cast.clone(), seed * 1000 + reader);
+            callers.spawn(asked);
+        }
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.expect("nobody is told anything wrong");
+    }
+
+    let (_, changes) = folded(&worlds[0].channel).await;
+    let mut answers = std::mem::take(&mut *cast.answers.lock().expect("no panic"));
+    answers.sort_by_key(|(revision, _)| *revision);
+    let mut changes = changes.iter().peekable();
+    let mut state = State::default();
+    for (revision, answer) in &answers {
+        while let Some(change) = changes.next_if(|change| change.revision <= *revision) {
+            state.apply(change);
+        }
+        state.check(*revision, answer);
+    }
+    let counts: Vec<_> = worlds.iter().map(|world| world.db.cache_counts()).collect();
+    let recalled: u64 = counts.iter().map(|counts| counts.answered).sum();
+    assert_eq!(recalled > 0, cache_bytes > 0, "{counts:?}");
+    say(&format!(
+        "{cache_bytes} bytes, {instances} instances: {} answers right, {counts:?}",
+        cast.answered.load(Ordering::Relaxed)
+    ));
+}
+
+async fn cast(world: &World) -> Cast {
+    let roles = world.many_roles("role", 4).await;
+    let users = world.many_users("user", 6).await;
+    let mut groups = Vec::new();
+    for (number, role) in roles.iter().enumerate() {
+        groups.push(world.group(&format!("group {number}"), &[role]).await.id);
+    }
+    Cast {
+        roles,
+        groups,
+        users,
+        acknowledged: AtomicI64::new(0),
+        answered: AtomicUsize::new(0),
+        answers: Mutex::default(),
+    }
+}
+
+impl Cast {
+    fn goes_on(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) < ANSWERS
+            || self.acknowledged.load(Ordering::Relaxed) < REVISIONS
+    }
+}
+
+/// A number that depends on this one, and looks as if it didn't.
+fn next(random: &mut usize) -> usize {
+    *random = random
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    *random >> 33
+}
+
+fn one_of<'a>(random: &mut usize, of: &'a [String]) -> &'a str {
+    &of[next(random) % of.len()]
+}
+
+/// Changes whatever answers are made of.
+async fn flip(channel: Channel, cast: Arc<Cast>, seed: usize) {
+    let mut groups = GroupServiceClient::new(channel.clone());
+    let mut roles = RoleServiceClient::new(channel.clone());
+    let mut users = UserServiceClient::new(channel);
+    let mut random = seed;
+    while cast.goes_on() {
+        let group = one_of(&mut random, &cast.groups);
+        let role = one_of(&mut random, &cast.roles);
+        let user = one_of(&mut random, &cast.users);
+        let number = next(&mut random);
+        let action = ACTIONS[number % 4];
+        let rule = match number % 3 {
+            0 => deny("shop", "order", action),
+            1 => allow("shop", "*", action),
+            _ => allow("shop", "order", action),
+        };
+        let revision = match next(&mut random) % 10 {
+            0..3 => groups
+                .assign_user(assign(group, user))
+                .await
+                .map(|done| done.into_inner().revision),
+            3..5 => groups
+                .unassign_user(unassign(group, user))
+                .await
+                .map(|done| done.into_inner().revision),
+            5 => {
+                let request = if number.is_multiple_of(2) {
+                    pb::UpdateGroupRequest {
+                        add_role_ids: vec![role.into()],
+                        ..update(group)
+                    }
+                } else {
+                    pb::UpdateGroupRequest {
+                        remove_role_ids: vec![role.into()],
+                        ..update(group)
+                    }
+                };
+                groups
+                    .update_group(request)
+                    .await
+                    .map(|done| done.into_inner().revision)
+            }
+            6 => {
+                let title = Some(format!("group {}", number % 50));
+                let request = pb::UpdateGroupRequest {
+                    title,
+                    ..update(group)
+                };
+                groups
+                    .update_group(request)
+                    .await
+                    .map(|done| done.into_inner().revision)
+            }
+            7 => {
+                let request = pb::UpdateUserRequest {
+                    user_id: user.into(),
+                    status: Some(1 + i32::from(number.is_multiple_of(4))),
+                    ..Default::default()
+                };
+                users
+                    .update_user(request)
+                    .await
+                    .map(|done| done.into_inner().revision)
+            }
+            _ => {
+                let mut request = pb::UpdateRoleRequest {
+                    role_id: role.into(),
+                    ..Default::default()
+                };
+                match number % 5 {
+                    0 => request.name = Some(format!("role {}", number % 50)),
+                    1 | 2 => request.add_rules = vec![rule],
+                    _ => request.remove_rules = vec![rule],
+                }
+                roles
+                    .update_role(request)
+                    .await
+                    .map(|done| done.into_inner().revision)
+            }
+        };
+        match revision {
+            Ok(revision) => drop(cast.acknowledged.fetch_max(revision, Ordering::SeqCst)),
+            Err(status) => asked_for(&status),
+        }
+        // Answers from memory need some time without a change.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    // One more, so that nobody waits for what is needed to end.
+    let title = format!("the end {seed}");
+    let request = create(&title, &[&cast.roles[0]]);
+    groups.create_group(request).await.expect("created");
+}
+
+fn asked_for(status: &Status) {
+    let codes = [
+        Code::NotFound,
+        Code::AlreadyExists,
+        Code::FailedPrecondition,
+    ];
+    assert!(codes.contains(&status.code()), "{status:?}");
+}
+
+async fn ask(channel: Channel, cast: Arc<Cast>, seed: usize) {
+    let mut access = AccessServiceClient::new(channel.clone());
+    let mut groups = GroupServiceClient::new(channel);
+    let mut random = seed;
+    while cast.goes_on() {
+        let wanted = cast.acknowledged.load(Ordering::SeqCst);
+        let min_revision = if next(&mut random).is_multiple_of(2) {
+            wanted
+        } else {
+            0
+        };
+        let group_id = one_of(&mut random, &cast.groups).to_owned();
+        let mut answers = Vec::new();
+        let revision = match next(&mut random) % 4 {
+            0 => {
+                let request = pb::GetGroupRequest {
+                    group_id,
+                    min_revision,
+                };
+                let got = groups.get_group(request).await.expect("got").into_inner();
+                answers.push(Answer::Group(got.group.expect("a group")));
+                got.revision
+            }
+            1 => {
+                let request = pb::ListRolesInGroupRequest {
+                    group_id: group_id.clone(),
+                    min_revision,
+                    ..Default::default()
+                };
+                let listed = groups.list_roles_in_group(request).await;
+                let listed = listed.expect("listed").into_inner();
+                answers.push(Answer::Roles(group_id, listed.roles));
+                listed.revision
+            }
+            _ => {
+                let asked: Vec<_> = (0..100)
+                    .map(|_| {
+                        let user = one_of(&mut random, &cast.users).to_owned();
+                        (user, ACTIONS[next(&mut random) % 4])
+                    })
+                    .collect();
+                let questions = asked.iter().map(|(user, action)| pb::Question {
+                    user_id: user.clone(),
+                    bundle: "shop".into(),
+                    controller: "order".into(),
+                    action: (*action).into(),
+                });
+                let request = pb::BatchCheckAccessRequest {
+                    questions: questions.collect(),
+                    min_revision,
+                };
+                let decided = access.batch_check_access(request).await;
+                let decided = decided.expect("decided").into_inner();
+                let told = asked.into_iter().zip(decided.answers);
+                answers.extend(
+                    told.map(|((user, action), answer)| Answer::Check(user, action, answer)),
+                );
+                decided.revision
+            }
+        };
+        assert!(
+            revision >= min_revision,
+            "stale: {revision} for {min_revision}"
+        );
+        cast.answered.fetch_add(answers.len(), Ordering::Relaxed);
+        let answers = answers.into_iter().map(|answer| (revision, answer));
+        cast.answers.lock().expect("no panic").extend(answers);
+    }
+}
+
+/// What answers are made of, at a revision.
+#[derive(Default)]
+struct State {
+    groups: BTreeMap<String, (String, BTreeSet<String>, BTreeSet<String>)>,
+    roles: BTreeMap<String, (String, Vec<pb::Rule>)>,
+    blocked: BTreeSet<String>,
+}
+
+impl State {
+    fn apply(&mut self, change: &pb::Change) {
+        let id = |subject: &Option<pb::Subject>| subject.as_ref().map(|subject| subject.id.clone());
+        let value =
+            |value: &Option<pb::Value>| value.as_ref().and_then(|value| value.value.clone());
+        let group = self
+            .groups
+            .entry(id(&change.group).unwrap_or_default())
+            .or_default();
+        let role_id = id(&change.role).unwrap_or_default();
+        let user = id(&change.user).unwrap_or_default();
+        match (change.kind(), value(&change.before), value(&change.after)) {
+            (ChangeKind::GroupCreated | ChangeKind::GroupRenamed, _, Some(Value::Name(title))) => {
+                group.0 = title;
+            }
+            (ChangeKind::RoleAssigned, ..) => drop(group.1.insert(role_id)),
+            (ChangeKind::RoleRemoved, ..) => drop(group.1.remove(&role_id)),
+            (ChangeKind::UserAssigned, ..) => drop(group.2.insert(user)),
+            (ChangeKind::UserUnassigned, ..) => drop(group.2.remove(&user)),
+            (ChangeKind::RoleCreated | ChangeKind::RoleRenamed, _, Some(Value::Name(name))) => {
+                self.roles.entry(role_id).or_default().0 = name;
+            }
+            (ChangeKind::RuleAdded, _, Some(Value::Rule(rule))) => {
+                self.roles.entry(role_id).or_default().1.push(rule);
+            }
+            (ChangeKind::RuleRemoved, Some(Value::Rule(rule)), _) => {
+                self.roles
+                    .entry(role_id)
+                    .or_default()
+                    .1
+                    .retain(|other| *other != rule);
+            }
+            (ChangeKind::UserBlocked, ..) => drop(self.blocked.insert(user)),
+            (ChangeKind::UserUnblocked, ..) => drop(self.blocked.remove(&user)),
+            (ChangeKind::UserCreated, ..) => {}
+            (kind, ..) => panic!("{kind:?} doesn't happen here"),
+        }
+    }
+
+    fn check(&self, revision: i64, answer: &Answer) {
+        match answer {
+            Answer::Check(user, action, answer) => {
+                let told = answer.grant.as_ref().map(|grant| {
+                    let role = grant.role.clone().expect("a role");
+                    let group = grant.group.clone().expect("a group");
+                    (
+                        grant.rule.clone().expect("a rule"),
+                        (role.id, role.name),
+                        (group.id, group.title),
+                    )
+                });
+                let expected = self.decide(user, action);
+                assert_eq!(
+                    (answer.cause(), told),
+                    expected,
+                    "{user} {action} at {revision}"
+                );
+            }
+            Answer::Group(group) => {
+                let (title, roles, users) = &self.groups[&group.id];
+                let named = roles
+                    .iter()
+                    .map(|id| (id.clone(), self.roles[id].0.clone()));
+                let told = group
+                    .roles
+                    .iter()
+                    .map(|role| (role.id.clone(), role.name.clone()));
+                assert_eq!(group.title, *title, "{} at {revision}", group.id);
+                assert_eq!(
+                    told.collect::<BTreeSet<_>>(),
+                    named.collect(),
+                    "{} at {revision}",
+                    group.id
+                );
+                assert_eq!(
+                    group.user_count,
+                    users.len() as i64,
+                    "{} at {revision}",
+                    group.id
+                );
+            }
+            Answer::Roles(group_id, roles) => {
+                let told: BTreeSet<_> = roles.iter().map(|role| role.id.clone()).collect();
+                assert_eq!(told, self.groups[group_id].1, "{group_id} at {revision}");
+                for role in roles {
+                    let (name, rules) = &self.roles[&role.id];
+                    let groups = self
+                        .groups
+                        .values()
+                        .filter(|group| group.1.contains(&role.id));
+                    assert_eq!(role.name, *name, "{} at {revision}", role.id);
+                    assert_eq!(
+                        role.group_count,
+                        groups.count() as i64,
+                        "{} at {revision}",
+                        role.id
+                    );
+                    let texts = |rules: &[pb::Rule]| -> BTreeSet<_> {
+                        rules.iter().map(|rule| format!("{rule:?}")).collect()
+                    };
+                    assert_eq!(
+                        texts(&role.rules),
+                        texts(rules),
+                        "{} at {revision}",
+                        role.id
+                    );
+                }
+            }
+        }
+    }
+
+    /// As the contract says it, in the simplest way.
+    #[expect(clippy::type_complexity, reason = "what an answer consists of")]
+    fn decide(
+        &self,
+        user: &str,
+        action: &str,
+    ) -> (
+        Cause,
+        Option<(pb::Rule, (String, String), (String, String))>,
+    ) {
+        if self.blocked.contains(user) {
+            return (Cause::UserBlocked, None);
+        }
+        let mut matching = Vec::new();
+        for (group_id, (title, roles, users)) in &self.groups {
+            for role_id in roles.iter().filter(|_| users.contains(user)) {
+                let (name, rules) = &self.roles[role_id];
+                for rule in rules {
+                    let any = rule.controller == "*";
+                    if rule.action == action {
+                        let order = (rule.effect() != Effect::Deny, any, role_id, group_id);
+                        matching.push((order, rule, name, title));
+                    }
+                }
+            }
+        }
+        matching.sort_by_key(|(order, ..)| *order);
+        let Some((order, rule, name, title)) = matching.first() else {
+            return (Cause::NoRule, None);
+        };
+        let cause = if order.0 {
+            Cause::AllowRule
+        } else {
+            Cause::DenyRule
+        };
+        let (role, group) = (order.2.clone(), order.3.clone());
+        let grant = (
+            (*rule).clone(),
+            (role, (*name).clone()),
+            (group, (*title).clone()),
+        );
+        (cause, Some(grant))
+    }
+}
