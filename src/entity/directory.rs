@@ -16,6 +16,8 @@ pub struct Model {
     pub revision: Revision,
     /// The oldest revision whose changes are kept: one more than the last where none are.
     pub oldest_revision: Revision,
+    /// How many groups there are.
+    pub group_count: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -14,6 +14,7 @@ use sqlx::{
 use super::{Found, Outage, Use, pool, texts};
 use crate::{
     domain::Revision,
+    entity::role,
     error::{Error, Result},
     store::classify::Meaning,
 };
@@ -166,6 +167,20 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> 
         .ok()
         .and_then(|number| Revision::parse(number).ok())
         .ok_or_else(|| Error::Internal("the revision is out of range".into()))
+}
+
+/// Counts a new group in each of its roles and in the directory, in one round trip: a statement that updates
+/// two tables updates every row once, however often it is joined.
+pub(super) async fn count_new_group(tx: &DatabaseTransaction, roles: &[role::Model]) -> Result<()> {
+    let places = vec!["?"; roles.len()].join(", ");
+    let sql = format!(
+        "UPDATE roles, directory SET roles.group_count = roles.group_count + 1, \
+         directory.group_count = directory.group_count + 1 WHERE roles.id IN ({places})"
+    );
+    let ids = roles.iter().map(|role| role.id.into());
+    let statement = Statement::from_sql_and_values(DbBackend::MySql, sql, ids);
+    tx.execute_raw(statement).await?;
+    Ok(())
 }
 
 /// What an error means, by its number: <https://mariadb.com/kb/en/mariadb-error-code-reference/>,

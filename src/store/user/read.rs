@@ -2,6 +2,7 @@
 
 use sea_orm::{
     ColumnTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QuerySelect, RelationTrait,
+    sea_query::IntoCondition,
 };
 
 use super::{KEYSET, cursor, missing};
@@ -10,10 +11,21 @@ use crate::{
     entity::{group_user, user},
     error::Result,
     store::{
-        At, Page, Read, View,
-        page::{contains, cut},
+        At, Page, Read, View, group,
+        page::{Keyset, contains, cut},
+        search::{USERS, found},
     },
 };
+
+/// A group's users, in an index of their own: however many they are, a page of them is a part of it.
+const KEYSET_IN_GROUP: Keyset<group_user::Column> = Keyset {
+    name: group_user::Column::UsernameSort,
+    created_at: group_user::Column::GroupCreatedAt,
+    id: group_user::Column::UserId,
+};
+
+/// So many users are looked through sooner than an index of all users is.
+const FEW: u64 = 50;
 
 impl Read for Get<UserId> {
     type Output = At<user::Model>;
@@ -52,7 +64,8 @@ async fn list(view: &View<'_>, list: &ListUsers) -> Result<Page<user::Model>> {
     } = list;
     let mut select = user::Entity::find();
     if let Some(query) = query {
-        select = select.filter(contains(user::Column::SearchText, query));
+        let (text, id) = (user::Column::SearchText, user::Column::Id);
+        select = select.filter(found(view, &USERS, text, id, query).await?);
     }
     if let Some(status) = status {
         select = select.filter(user::Column::Status.eq(*status));
@@ -88,16 +101,22 @@ async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<
         .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
         .filter(group_user::Column::GroupId.eq(*group_id));
     if let Some(query) = query {
-        select = select.filter(contains(user::Column::SearchText, query));
+        let (text, id) = (user::Column::SearchText, group_user::Column::UserId);
+        let count = group::user_count(view.db(), *group_id).await?;
+        select = select.filter(if count > FEW {
+            found(view, &USERS, text, id, query).await?
+        } else {
+            contains(text, query).into_condition()
+        });
     }
-    let total_size = if *with_total_size {
-        Some(select.clone().count(view.db()).await?)
-    } else {
-        None
+    let total_size = match (with_total_size, query) {
+        (false, _) => None,
+        (true, None) => Some(group::user_count(view.db(), *group_id).await?),
+        (true, Some(_)) => Some(select.clone().count(view.db()).await?),
     };
-    let models = KEYSET.select(select, page).all(view.db()).await?;
+    let models = KEYSET_IN_GROUP.select(select, page).all(view.db()).await?;
     if models.is_empty() {
-        crate::store::group::must_exist(view.db(), *group_id).await?;
+        group::must_exist(view.db(), *group_id).await?;
     }
     Ok(Page {
         revision: view.revision(),
