@@ -12,7 +12,15 @@ pub(crate) struct Migration;
 // defaults because rows are there already; every later row brings its values.
 const UP: &str = r#"
 ALTER TABLE directory ADD COLUMN group_count {big} NOT NULL DEFAULT 0;
-UPDATE directory SET group_count = (SELECT count(*) FROM "groups");
+ALTER TABLE directory ADD COLUMN latest_time {big} NOT NULL DEFAULT 0;
+ALTER TABLE directory ADD COLUMN clock_skew {big} NOT NULL DEFAULT 0;
+UPDATE directory SET
+    group_count = (SELECT count(*) FROM "groups"),
+    latest_time = (SELECT coalesce(max(time), 0) FROM changes),
+    clock_skew  = (SELECT coalesce(max(latest - time), 0) FROM (
+        SELECT time, max(time) OVER (ORDER BY revision, ordinal) AS latest FROM changes
+    ) times);
+CREATE INDEX ix_changes_kind ON changes (kind, revision, ordinal);
 
 ALTER TABLE group_roles ADD COLUMN title_sort {sort} NOT NULL DEFAULT {no_bytes};
 ALTER TABLE group_roles ADD COLUMN group_created_at {big} NOT NULL DEFAULT 0;
@@ -51,7 +59,10 @@ DROP INDEX ix_group_roles_created_at ON group_roles;
 ALTER TABLE group_roles DROP COLUMN title_sort;
 ALTER TABLE group_roles DROP COLUMN group_created_at;
 
+DROP INDEX ix_changes_kind ON changes;
 ALTER TABLE directory DROP COLUMN group_count;
+ALTER TABLE directory DROP COLUMN latest_time;
+ALTER TABLE directory DROP COLUMN clock_skew;
 "#;
 
 // The others have the key at the end of every index anyway.

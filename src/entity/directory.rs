@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{HistoryId, Revision};
+use crate::domain::{HistoryId, Revision, Timestamp};
 
 /// The row of `directory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -18,6 +18,10 @@ pub struct Model {
     pub oldest_revision: Revision,
     /// How many groups there are.
     pub group_count: i64,
+    /// The latest time that a write was given.
+    pub latest_time: Timestamp,
+    /// By how many microseconds at most a write's time was before that of an earlier one.
+    pub clock_skew: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

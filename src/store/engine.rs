@@ -17,7 +17,7 @@ use sqlx::{Connection, Executor, Pool, pool::PoolOptions};
 
 use super::{location::Location, outage::Outage};
 use crate::{
-    domain::{Revision, RoleId},
+    domain::{Revision, RoleId, Timestamp},
     entity::{directory, group, group_role, role},
     error::{Error, Result},
 };
@@ -110,15 +110,22 @@ pub(super) fn is_final(error: &DbErr) -> bool {
 }
 
 /// Takes the next revision, and with it the directory: other writers wait until this transaction has ended,
-/// on every engine, and whatever is read in it from now on is the last that was committed.
-pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> {
+/// on every engine, and whatever is read in it from now on is the last that was committed. `now` is the time that
+/// the revision's changes get: how far it may be behind that of earlier ones is noted.
+pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> Result<Revision> {
+    use directory::Column as C;
     if tx.get_database_backend() == DbBackend::MySql {
-        return mysql::take_revision(tx).await;
+        return mysql::take_revision(tx, now).await;
     }
+    let behind = || Expr::col(C::LatestTime).sub(now.micros());
+    let skew = Expr::case(behind().gt(Expr::col(C::ClockSkew)), behind());
+    let latest = Expr::case(Expr::col(C::LatestTime).lt(now.micros()), now.micros());
     let taken = directory::Entity::update_many()
+        .col_expr(C::Revision, Expr::col(C::Revision).add(1))
+        .col_expr(C::ClockSkew, skew.finally(Expr::col(C::ClockSkew)).into())
         .col_expr(
-            directory::Column::Revision,
-            Expr::col(directory::Column::Revision).add(1),
+            C::LatestTime,
+            latest.finally(Expr::col(C::LatestTime)).into(),
         )
         .exec_with_returning(tx)
         .await?;

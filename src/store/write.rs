@@ -187,8 +187,8 @@ async fn within<W: Write, R: Reply>(
     origin: &Origin,
     reply: fn(W::Output, Revision) -> R,
 ) -> Result<(R, Option<Revision>)> {
-    let revision = engine::take_revision(tx).await?;
     let now = Timestamp::now();
+    let revision = engine::take_revision(tx, now).await?;
     if let Some(once) = &origin.once
         && let Some(bytes) = request::answered(tx, once, now).await?
     {

@@ -1,16 +1,23 @@
 //! What large directories need, at a size that tests can have: lists, searches and counts that are looked up rather
 //! than gone through say what a naive model says, whatever happens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use group_service::{
     domain::{Folded, Name, Words},
     pb,
+    store::{Location, Settings},
 };
+use sea_orm::ConnectionTrait;
 
 use crate::{
+    crash::assert_consistent,
     harness::{World, id},
     member::users_in,
+    settings::output,
 };
 
 /// Parts of names, some within others, of more than three characters and less, beyond ASCII and with wildcards.
@@ -138,6 +145,7 @@ async fn lists_searches_and_counts_agree_with_a_naive_model_whatever_happens() {
         }
         check(&mut world, &model, round).await;
     }
+    assert_consistent(&world.database).await;
     assert!(
         model.groups.len() > 20 && model.users.len() > 20,
         "there is something to list"
@@ -486,6 +494,120 @@ async fn members(w: &mut World, group: &str, query: &str) -> Vec<String> {
         if request.page_token.is_empty() {
             assert_eq!(page.total_size, Some(ids.len() as i64), "{request:?}");
             return ids;
+        }
+    }
+}
+
+/// Times follow the revisions, unless a clock was put back or another instance's is ahead: what is of a time is
+/// found all the same.
+#[tokio::test]
+async fn changes_of_a_time_are_found_whatever_clocks_did() {
+    let mut world = World::start().await;
+    for number in 0..40 {
+        world.role(&format!("role {number}")).await;
+    }
+    world.stop().await;
+    let database = world.database.clone();
+    let db = database.connect().await;
+    let execute = async |sql: &str| {
+        db.execute_unprepared(sql).await.expect("done");
+    };
+    // As if an earlier version had written so: what clocks did is found out when the schema is brought up.
+    execute("UPDATE changes SET time = 1760000000000000 + (revision * 7919) % 41 * 1000000").await;
+    for step in ["down", "up"] {
+        let arguments = ["migrate", step, "--database-url", database.url()];
+        assert!(output(&arguments, &[]).await.status.success());
+    }
+    let settings = Settings::new(Location::parse(database.url()).expect("a URL"));
+    let mut world = World::with(database.clone(), settings).await;
+    windows(&mut world, 1_760_000_000).await;
+
+    world.role("now").await;
+    let hour = 3_600_000_000_i64;
+    // As if an instance whose clock is an hour ahead had written last.
+    execute(&format!(
+        "UPDATE changes SET time = time + {hour} WHERE revision = 41"
+    ))
+    .await;
+    execute(&format!(
+        "UPDATE directory SET latest_time = latest_time + {hour}"
+    ))
+    .await;
+    for number in 0..5 {
+        world.role(&format!("late role {number}")).await;
+    }
+    windows(&mut world, 1_760_000_000).await;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    let now = i64::try_from(now.as_secs()).expect("in range");
+    windows(&mut world, now - 20).await;
+    windows(&mut world, now + 3580).await;
+}
+
+/// What is of some times in the minute from `start`, in seconds, is what stands in the whole list of that time.
+async fn windows(w: &mut World, start: i64) {
+    let all = of_time(w, None, None, "revision").await;
+    for (from, to) in [
+        (0, 60),
+        (0, 1),
+        (7, 12),
+        (20, 21),
+        (39, 41),
+        (40, 60),
+        (50, 51),
+        (-9, 0),
+    ] {
+        let (from, to) = (start + from, start + to);
+        for (from, to) in [(Some(from), Some(to)), (Some(from), None), (None, Some(to))] {
+            let wanted = all.iter().filter(|(_, time)| {
+                from.is_none_or(|from| *time >= (from, 0)) && to.is_none_or(|to| *time < (to, 0))
+            });
+            let mut wanted: Vec<_> = wanted.cloned().collect();
+            assert_eq!(
+                of_time(w, from, to, "revision").await,
+                wanted,
+                "{from:?} {to:?}"
+            );
+            wanted.reverse();
+            assert_eq!(
+                of_time(w, from, to, "revision desc").await,
+                wanted,
+                "{from:?} {to:?}"
+            );
+        }
+    }
+}
+
+/// The revisions and times of the changes between two times.
+async fn of_time(
+    w: &mut World,
+    from: Option<i64>,
+    to: Option<i64>,
+    order_by: &str,
+) -> Vec<(i64, (i64, i32))> {
+    let time = |seconds| prost_types::Timestamp { seconds, nanos: 0 };
+    let mut request = pb::ListChangesRequest {
+        page_size: 5,
+        order_by: order_by.into(),
+        filter: Some(pb::ChangeFilter {
+            start_time: from.map(time),
+            end_time: to.map(time),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = w.changes.list_changes(request.clone()).await;
+        let page = page.expect("listed").into_inner();
+        found.extend(page.changes.into_iter().map(|change| {
+            let time = change.time.expect("a time");
+            (change.revision, (time.seconds, time.nanos))
+        }));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return found;
         }
     }
 }

@@ -13,7 +13,7 @@ use sqlx::{
 
 use super::{Found, Outage, Use, pool, texts};
 use crate::{
-    domain::Revision,
+    domain::{Revision, Timestamp},
     entity::role,
     error::{Error, Result},
     store::classify::Meaning,
@@ -156,9 +156,15 @@ fn too_old(version: &str) -> Option<String> {
 }
 
 /// See [`super::take_revision`]: these servers tell the new value of one column only, in the answer itself.
-pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> {
-    let sql = "UPDATE directory SET revision = LAST_INSERT_ID(revision + 1) WHERE id = 1";
-    let taken = tx.execute_unprepared(sql).await?;
+pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> Result<Revision> {
+    let now = now.micros();
+    // From left to right: the skew is told by what the latest time was.
+    let sql = format!(
+        "UPDATE directory SET revision = LAST_INSERT_ID(revision + 1), \
+         clock_skew = GREATEST(clock_skew, latest_time - {now}), \
+         latest_time = GREATEST(latest_time, {now}) WHERE id = 1"
+    );
+    let taken = tx.execute_unprepared(&sql).await?;
     if taken.rows_affected() == 0 {
         return Err(Error::Internal("the directory has no row".into()));
     }
