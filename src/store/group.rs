@@ -1,5 +1,6 @@
 //! Groups, and which roles they have.
 
+mod list;
 mod read;
 mod write;
 

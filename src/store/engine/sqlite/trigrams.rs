@@ -1,16 +1,21 @@
 //! The trigram indexes of SQLite: which rows can contain a text at all. The migration `large_directories` makes
 //! them, with the triggers that keep them.
 
+use std::cmp::Reverse;
+
 use sea_orm::{
-    ConnectionTrait, DbBackend, Statement,
+    ConnectionTrait, DbBackend, DbErr, Statement, Value,
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 
 use crate::{domain::Folded, error::Result, store::search::Searched};
 
-/// A longer query is looked up by this many of its trigrams, spread over it: the common ones among them cost, the
-/// others make sure.
-const MOST_TRIGRAMS: usize = 8;
+/// Of a longer query, so many trigrams are looked at, spread over it.
+const LOOKED_AT: usize = 8;
+/// And so many are looked up, the rarest: common ones cost more than they tell.
+const LOOKED_UP: usize = 3;
+/// How many rows that have a trigram are enough to tell how common it is.
+const SAMPLE: usize = 400;
 
 /// The ids of all rows that can contain the query; none if they are too many, or if it is too short to tell.
 pub(in crate::store) async fn candidates(
@@ -18,26 +23,28 @@ pub(in crate::store) async fn candidates(
     searched: &Searched,
     query: &Folded,
 ) -> Result<Option<SelectStatement>> {
-    let Some(wanted) = trigrams(query.as_str()) else {
+    let mut trigrams = trigrams(query.as_str());
+    if trigrams.is_empty() {
         return Ok(None);
-    };
+    }
     let Searched { name, most } = searched;
-    let sql = format!(
-        "SELECT rowid FROM {name}_trigrams WHERE {name}_trigrams MATCH ? LIMIT {}",
-        most + 1
-    );
-    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [wanted.into()]);
-    let rows = db.query_all_raw(statement).await?;
+    if trigrams.len() > LOOKED_UP {
+        trigrams = rarest(db, name, trigrams).await?;
+    }
+    let rows = db
+        .query_all_raw(Statement::from_sql_and_values(
+            DbBackend::Sqlite,
+            matching(name, most + 1),
+            [trigrams.join(" AND ").into()],
+        ))
+        .await?;
     if rows.len() > *most {
         return Ok(None);
     }
     let numbers: Vec<String> = rows
         .iter()
-        .map(|row| {
-            row.try_get_by_index::<i64>(0)
-                .map(|number| number.to_string())
-        })
-        .collect::<Result<_, _>>()?;
+        .map(|row| Ok(row.try_get_by_index::<i64>(0)?.to_string()))
+        .collect::<Result<_, DbErr>>()?;
     // One value, however many they are, so that the statement is prepared once.
     let numbers = format!("[{}]", numbers.join(","));
     let among = Expr::cust_with_values("number IN (SELECT value FROM json_each(?))", [numbers]);
@@ -50,17 +57,43 @@ pub(in crate::store) async fn candidates(
     ))
 }
 
-/// What a row that contains the text matches; none if the text has no trigram.
-fn trigrams(text: &str) -> Option<String> {
+/// The rarest of these trigrams: the first rows that have one tell, by how many and how far apart they are.
+async fn rarest(
+    db: &impl ConnectionTrait,
+    name: &str,
+    trigrams: Vec<String>,
+) -> Result<Vec<String>> {
+    let sample = format!(
+        "SELECT count(*), coalesce(max(rowid), 0) FROM ({})",
+        matching(name, SAMPLE)
+    );
+    let sql = vec![sample.as_str(); trigrams.len()].join(" UNION ALL ");
+    let values = trigrams.iter().map(|trigram| Value::from(trigram.as_str()));
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+    let rows = db.query_all_raw(statement).await?;
+    let samples = rows
+        .iter()
+        .map(|row| Ok((row.try_get_by_index(0)?, Reverse(row.try_get_by_index(1)?))))
+        .collect::<Result<Vec<(i64, Reverse<i64>)>, DbErr>>()?;
+    let mut sampled: Vec<_> = samples.into_iter().zip(trigrams).collect();
+    sampled.sort();
+    sampled.truncate(LOOKED_UP);
+    Ok(sampled.into_iter().map(|(_, trigram)| trigram).collect())
+}
+
+fn matching(name: &str, limit: usize) -> String {
+    format!("SELECT rowid FROM {name}_trigrams WHERE {name}_trigrams MATCH ? LIMIT {limit}")
+}
+
+/// Some trigrams of the text, in quotes; none if it is shorter.
+fn trigrams(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let all = chars.windows(3);
-    let step = all.len().div_ceil(MOST_TRIGRAMS).max(1);
-    let quoted: Vec<String> = all
-        .step_by(step)
+    let step = all.len().div_ceil(LOOKED_AT).max(1);
+    all.step_by(step)
         .map(|trigram| {
             let trigram: String = trigram.iter().collect();
             format!("\"{}\"", trigram.replace('"', "\"\""))
         })
-        .collect();
-    (!quoted.is_empty()).then(|| quoted.join(" AND "))
+        .collect()
 }
