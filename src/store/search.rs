@@ -34,6 +34,15 @@ pub(super) const USERS: Searched = Searched {
     most: 4000,
 };
 
+/// What a query has come to.
+pub(super) struct Found {
+    /// Whether a row matches.
+    pub(super) condition: Condition,
+    /// Whether the condition names all rows that can match, because they are few. Then the list must not be sorted
+    /// by what a larger part of it has an index in the order of: SQLite would go through that.
+    pub(super) few: bool,
+}
+
 /// Whether `text` contains the query; `id` is the row's.
 pub(super) async fn found(
     view: &View<'_>,
@@ -41,12 +50,18 @@ pub(super) async fn found(
     text: impl ColumnTrait,
     id: impl ColumnTrait,
     query: &Folded,
-) -> Result<Condition> {
+) -> Result<Found> {
     let matching = Condition::all().add(contains(text, query));
     if view.db().get_database_backend() != DbBackend::Sqlite {
-        return Ok(matching);
+        return Ok(Found {
+            condition: matching,
+            few: false,
+        });
     }
     let candidates = sqlite::candidates(view.db(), searched, query).await?;
     // The index only says which rows can match.
-    Ok(matching.add_option(candidates.map(|candidates| id.in_subquery(candidates))))
+    Ok(Found {
+        few: candidates.is_some(),
+        condition: matching.add_option(candidates.map(|ids| id.in_subquery(ids))),
+    })
 }

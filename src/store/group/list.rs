@@ -16,7 +16,7 @@ use crate::{
     store::{
         Page, Read, View,
         page::{Keyset, contains, cut},
-        search::{GROUPS, found},
+        search::{Found, GROUPS, found},
     },
 };
 
@@ -55,13 +55,14 @@ impl Read for ListGroups {
 async fn list(view: &View<'_>, list: &ListGroups) -> Result<Page<Group>> {
     let page = &list.page;
     let among = among(view, list).await?;
-    let select = matching(view, list, among).await?;
+    let (select, few) = matching(view, list, among).await?;
     let total_size = if list.with_total_size {
         Some(count(view, list, &select).await?)
     } else {
         None
     };
     let select = match among {
+        _ if few => KEYSET.select(select, page),
         Among::OfUser => KEYSET_OF_USER.select(select, page),
         Among::OfRole => KEYSET_OF_ROLE.select(select, page),
         Among::All => KEYSET.select(select, page),
@@ -118,28 +119,34 @@ async fn group_count(view: &View<'_>, role: RoleId) -> Result<i64> {
     Ok(count.unwrap_or(0))
 }
 
-/// The groups that are asked for.
+/// The groups that are asked for, and whether they are few of all that are gone through.
 async fn matching(
     view: &View<'_>,
     list: &ListGroups,
     among: Among,
-) -> Result<Select<group::Entity>> {
+) -> Result<(Select<group::Entity>, bool)> {
     use group::Column::{Id, SearchText};
     use group_role::{Column as R, Relation as OfRole};
     use group_user::{Column as U, Relation as OfUser};
+    let mut few = false;
     let mut select = group::Entity::find();
     if let Some(query) = &list.query {
-        select = select.filter(match among {
+        let found = match among {
             // A user is in few groups, as a rule: they are looked through.
-            Among::OfUser => contains(SearchText, query).into_condition(),
+            Among::OfUser => Found {
+                condition: contains(SearchText, query).into_condition(),
+                few: false,
+            },
             Among::OfRole => found(view, &GROUPS, SearchText, R::GroupId, query).await?,
             Among::All => found(view, &GROUPS, SearchText, Id, query).await?,
-        });
+        };
+        few = found.few;
+        select = select.filter(found.condition);
     }
     let has_role = list.role_id.map(|role| R::RoleId.eq(role));
     let has_user = list.user_id.map(|user| U::UserId.eq(user));
     let of = |column: Expr| column.equals(Id.as_column_ref());
-    Ok(match among {
+    let select = match among {
         Among::All => select,
         Among::OfRole => {
             let users = group_user::Entity::find().select_only().column(U::GroupId);
@@ -157,7 +164,8 @@ async fn matching(
                 .join_rev(JoinType::InnerJoin, OfUser::Group.def())
                 .filter(Condition::all().add_option(has_user).add_option(roles))
         }
-    })
+    };
+    Ok((select, few))
 }
 
 /// How many groups are asked for. What is counted already, in all and of a role, is read; a user's groups are

@@ -73,7 +73,7 @@ impl Read for ListRoles {
         let mut select = role::Entity::find();
         if let Some(query) = &self.query {
             let (text, id) = (role::Column::SearchText, role::Column::Id);
-            select = select.filter(found(view, &ROLES, text, id, query).await?);
+            select = select.filter(found(view, &ROLES, text, id, query).await?.condition);
         }
         let models = KEYSET.select(select, &self.page).all(view.db()).await?;
         let page = with_rules(view.db(), models, &self.page).await?;

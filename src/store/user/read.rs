@@ -2,7 +2,6 @@
 
 use sea_orm::{
     ColumnTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QuerySelect, RelationTrait,
-    sea_query::IntoCondition,
 };
 
 use super::{KEYSET, cursor, missing};
@@ -65,7 +64,7 @@ async fn list(view: &View<'_>, list: &ListUsers) -> Result<Page<user::Model>> {
     let mut select = user::Entity::find();
     if let Some(query) = query {
         let (text, id) = (user::Column::SearchText, user::Column::Id);
-        select = select.filter(found(view, &USERS, text, id, query).await?);
+        select = select.filter(found(view, &USERS, text, id, query).await?.condition);
     }
     if let Some(status) = status {
         select = select.filter(user::Column::Status.eq(*status));
@@ -100,21 +99,28 @@ async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<
     let mut select = user::Entity::find()
         .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
         .filter(group_user::Column::GroupId.eq(*group_id));
+    let mut by_user = false;
     if let Some(query) = query {
         let (text, id) = (user::Column::SearchText, group_user::Column::UserId);
-        let count = group::user_count(view.db(), *group_id).await?;
-        select = select.filter(if count > FEW {
-            found(view, &USERS, text, id, query).await?
+        if group::user_count(view.db(), *group_id).await? > FEW {
+            let found = found(view, &USERS, text, id, query).await?;
+            by_user = found.few;
+            select = select.filter(found.condition);
         } else {
-            contains(text, query).into_condition()
-        });
+            select = select.filter(contains(text, query));
+        }
     }
     let total_size = match (with_total_size, query) {
         (false, _) => None,
         (true, None) => Some(group::user_count(view.db(), *group_id).await?),
         (true, Some(_)) => Some(select.clone().count(view.db()).await?),
     };
-    let models = KEYSET_IN_GROUP.select(select, page).all(view.db()).await?;
+    let select = if by_user {
+        KEYSET.select(select, page)
+    } else {
+        KEYSET_IN_GROUP.select(select, page)
+    };
+    let models = select.all(view.db()).await?;
     if models.is_empty() {
         group::must_exist(view.db(), *group_id).await?;
     }

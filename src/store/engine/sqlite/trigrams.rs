@@ -31,22 +31,20 @@ pub(in crate::store) async fn candidates(
     if trigrams.len() > LOOKED_UP {
         trigrams = rarest(db, name, trigrams).await?;
     }
-    let rows = db
-        .query_all_raw(Statement::from_sql_and_values(
-            DbBackend::Sqlite,
-            matching(name, most + 1),
-            [trigrams.join(" AND ").into()],
-        ))
-        .await?;
-    if rows.len() > *most {
+    // One row and one value, however many they are: the list's statement is prepared once.
+    let sql = format!(
+        "SELECT count(*), json_group_array(rowid) FROM ({})",
+        matching(name, most + 1)
+    );
+    let wanted = trigrams.join(" AND ");
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [wanted.into()]);
+    let Some(row) = db.query_one_raw(statement).await? else {
+        return Ok(None);
+    };
+    let (count, numbers): (i64, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+    if usize::try_from(count).is_ok_and(|count| count > *most) {
         return Ok(None);
     }
-    let numbers: Vec<String> = rows
-        .iter()
-        .map(|row| Ok(row.try_get_by_index::<i64>(0)?.to_string()))
-        .collect::<Result<_, DbErr>>()?;
-    // One value, however many they are, so that the statement is prepared once.
-    let numbers = format!("[{}]", numbers.join(","));
     let among = Expr::cust_with_values("number IN (SELECT value FROM json_each(?))", [numbers]);
     Ok(Some(
         Query::select()
