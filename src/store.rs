@@ -24,6 +24,7 @@ pub mod request;
 pub mod role;
 mod row;
 mod schema;
+mod search;
 pub mod user;
 mod write;
 

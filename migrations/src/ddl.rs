@@ -4,13 +4,14 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{DbBackend, RuntimeErr, sqlx::mysql::MySqlDatabaseError};
 
 /// Words of the schema, and what they are on SQLite, on PostgreSQL, and on MariaDB and MySQL.
-const WORDS: [[&str; 4]; 14] = [
+const WORDS: [[&str; 4]; 15] = [
     // A UUID of 16 bytes.
     ["{id}", "BLOB", "UUID", "BINARY(16)"],
     // A SHA-256 digest.
     ["{digest}", "BLOB", "BYTEA", "BINARY(32)"],
     // Bytes that sort as text does, at most 1,000.
     ["{sort}", "BLOB", "BYTEA", "VARBINARY(1000)"],
+    ["{no_bytes}", "x''", "''", "''"],
     ["{bytes}", "BLOB", "BYTEA", "MEDIUMBLOB"],
     // A line of text that may be indexed.
     ["{line}", "TEXT", "TEXT", "VARCHAR(255)"],
@@ -42,8 +43,9 @@ const SQLITE_ONLY: &str = "-- SQLite";
 /// Stands at the end of a table whose key is all there is to find its rows by.
 const KEY_ONLY: &str = "{strict}, WITHOUT ROWID";
 
-/// What MariaDB and MySQL say of what is done already: a table is there, an index is, a table is gone.
-const DONE_ALREADY: [u16; 3] = [1050, 1061, 1051];
+/// What MariaDB and MySQL say of what is done already: a table is there, a column is, an index is; a table is
+/// gone, a column or an index is.
+const DONE_ALREADY: [u16; 5] = [1050, 1060, 1061, 1051, 1091];
 
 /// Carries out a schema's statements, one by one.
 ///
@@ -87,12 +89,19 @@ fn translate(schema: &str, backend: DbBackend) -> String {
         };
         sql = sql.replace(word, of_engine);
     }
-    if backend == DbBackend::MySql {
+    if backend != DbBackend::MySql {
+        // An index has a name of its own there, which tells the table.
+        let dropped = |line: &str| match line.split_once(" ON ") {
+            Some((index, _)) if line.starts_with("DROP INDEX ") => format!("{index};\n"),
+            _ => format!("{line}\n"),
+        };
+        sql = sql.lines().map(dropped).collect();
+    } else {
         // Without partial indexes there, and with quotes of its own.
         sql = sql.replace('"', "`");
         let whole = |line: &str| match line.split_once(" WHERE ") {
-            Some((index, _)) => format!("{index};\n"),
-            None => format!("{line}\n"),
+            Some((index, _)) if line.starts_with("CREATE INDEX ") => format!("{index};\n"),
+            _ => format!("{line}\n"),
         };
         sql = sql.lines().map(whole).collect();
         sql = sql.replace("INSERT INTO", "INSERT IGNORE INTO");

@@ -12,6 +12,7 @@ use sea_orm_migration::prelude::*;
 mod ddl;
 mod m20261123_000001_groups;
 mod m20261123_000002_changes;
+mod m20261124_000003_large_directories;
 
 /// Brings a database to this version's schema, and back.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261123_000001_groups::Migration),
             Box::new(m20261123_000002_changes::Migration),
+            Box::new(m20261124_000003_large_directories::Migration),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{HistoryId, Revision};
+use crate::domain::{HistoryId, Revision, Timestamp};
 
 /// The row of `directory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -16,6 +16,12 @@ pub struct Model {
     pub revision: Revision,
     /// The oldest revision whose changes are kept: one more than the last where none are.
     pub oldest_revision: Revision,
+    /// How many groups there are.
+    pub group_count: i64,
+    /// The latest time that a write was given.
+    pub latest_time: Timestamp,
+    /// By how many microseconds at most a write's time was before that of an earlier one.
+    pub clock_skew: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{GroupId, RoleId};
+use crate::domain::{GroupId, RoleId, SortKey, Timestamp};
 
 /// A row of `group_roles`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -12,6 +12,9 @@ pub struct Model {
     pub group_id: GroupId,
     #[sea_orm(primary_key, auto_increment = false)]
     pub role_id: RoleId,
+    /// What the role's groups are sorted by: as in the group's own row.
+    pub title_sort: SortKey,
+    pub group_created_at: Timestamp,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{GroupId, UserId};
+use crate::domain::{GroupId, SortKey, Timestamp, UserId};
 
 /// A row of `group_users`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -12,6 +12,11 @@ pub struct Model {
     pub group_id: GroupId,
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: UserId,
+    /// What the group's users are sorted by: as in the user's own row.
+    pub username_sort: SortKey,
+    /// What the user's groups are sorted by: as in the group's own row.
+    pub title_sort: SortKey,
+    pub group_created_at: Timestamp,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

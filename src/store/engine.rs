@@ -8,6 +8,7 @@ pub(super) mod sqlite;
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
+    ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
     EntityTrait, QueryFilter, Statement,
     sea_query::{Expr, ExprTrait},
@@ -16,8 +17,8 @@ use sqlx::{Connection, Executor, Pool, pool::PoolOptions};
 
 use super::{location::Location, outage::Outage};
 use crate::{
-    domain::{GroupId, Revision, RoleId},
-    entity::{directory, group_role, role},
+    domain::{Revision, RoleId, Timestamp},
+    entity::{directory, group, group_role, role},
     error::{Error, Result},
 };
 
@@ -107,15 +108,22 @@ pub(super) fn is_final(error: &DbErr) -> bool {
 }
 
 /// Takes the next revision, and with it the directory: other writers wait until this transaction has ended,
-/// on every engine, and whatever is read in it from now on is the last that was committed.
-pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> {
+/// on every engine, and whatever is read in it from now on is the last that was committed. `now` is the time that
+/// the revision's changes get: how far it may be behind that of earlier ones is noted.
+pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> Result<Revision> {
+    use directory::Column as C;
     if tx.get_database_backend() == DbBackend::MySql {
-        return mysql::take_revision(tx).await;
+        return mysql::take_revision(tx, now).await;
     }
+    let behind = || Expr::col(C::LatestTime).sub(now.micros());
+    let skew = Expr::case(behind().gt(Expr::col(C::ClockSkew)), behind());
+    let latest = Expr::case(Expr::col(C::LatestTime).lt(now.micros()), now.micros());
     let taken = directory::Entity::update_many()
+        .col_expr(C::Revision, Expr::col(C::Revision).add(1))
+        .col_expr(C::ClockSkew, skew.finally(Expr::col(C::ClockSkew)).into())
         .col_expr(
-            directory::Column::Revision,
-            Expr::col(directory::Column::Revision).add(1),
+            C::LatestTime,
+            latest.finally(Expr::col(C::LatestTime)).into(),
         )
         .exec_with_returning(tx)
         .await?;
@@ -123,36 +131,58 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> 
     revision.ok_or_else(|| Error::Internal("the directory has no row".into()))
 }
 
-/// Gives roles to a group, counts it in each, and answers with those that are there.
+/// Gives roles to a group, counts it in each, and in the directory if it is a new one; answers with those that
+/// are there.
 pub(super) async fn give_roles(
     tx: &DatabaseTransaction,
-    group_id: GroupId,
+    group: &group::Model,
     ids: &[RoleId],
+    is_new: bool,
 ) -> Result<Vec<role::Model>> {
-    if tx.get_database_backend() == DbBackend::Postgres {
-        return postgres::give_roles(tx, group_id, ids).await;
+    let backend = tx.get_database_backend();
+    if backend == DbBackend::Postgres {
+        return postgres::give_roles(tx, group, ids, is_new).await;
     }
     let of_ids = || role::Column::Id.is_in(ids.iter().copied());
     let roles = role::Entity::find().filter(of_ids()).all(tx).await?;
     if roles.is_empty() {
         return Ok(roles);
     }
-    role::Entity::update_many()
-        .col_expr(
-            role::Column::GroupCount,
-            Expr::col(role::Column::GroupCount).add(1),
-        )
-        .filter(of_ids())
-        .exec(tx)
-        .await?;
+    if is_new && backend == DbBackend::MySql {
+        mysql::count_new_group(tx, &roles).await?;
+    } else {
+        role::Entity::update_many()
+            .col_expr(
+                role::Column::GroupCount,
+                Expr::col(role::Column::GroupCount).add(1),
+            )
+            .filter(of_ids())
+            .exec(tx)
+            .await?;
+        if is_new {
+            count_groups(tx, 1).await?;
+        }
+    }
     let rows = roles.iter().map(|role| group_role::ActiveModel {
-        group_id: sea_orm::ActiveValue::Set(group_id),
-        role_id: sea_orm::ActiveValue::Set(role.id),
+        group_id: Set(group.id),
+        role_id: Set(role.id),
+        title_sort: Set(group.title_sort.clone()),
+        group_created_at: Set(group.created_at),
     });
     group_role::Entity::insert_many(rows)
         .exec_without_returning(tx)
         .await?;
     Ok(roles)
+}
+
+/// Counts so many groups more in the directory.
+pub(super) async fn count_groups(tx: &DatabaseTransaction, more: i64) -> Result<()> {
+    use directory::Column as C;
+    directory::Entity::update_many()
+        .col_expr(C::GroupCount, Expr::col(C::GroupCount).add(more))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 /// What the server itself said, if that is what the error is.

@@ -1,17 +1,17 @@
 //! Groups, and which roles they have.
 
+mod list;
 mod read;
 mod write;
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter,
-    QuerySelect, QueryTrait,
-    sea_query::{Expr, SelectStatement},
+    QuerySelect, QueryTrait, sea_query::SelectStatement,
 };
 
 use crate::{
-    domain::{GroupId, Name, RoleId, RoleRef, Timestamp, UserId, Version},
-    entity::{group, group_role, group_user, role},
+    domain::{GroupId, Name, RoleRef, Timestamp, UserId, Version},
+    entity::{group, group_user, role},
     error::{Error, Missing, Result},
 };
 
@@ -61,14 +61,15 @@ pub(super) async fn must_exist(db: &impl ConnectionTrait, id: GroupId) -> Result
     }
 }
 
-/// Whether a group has the role.
-pub(super) fn has_role(id: RoleId) -> Expr {
-    let groups = group_role::Entity::find()
+/// How many users are in the group: a column.
+pub(super) async fn user_count(db: &impl ConnectionTrait, id: GroupId) -> Result<u64> {
+    let count: Option<i64> = group::Entity::find_by_id(id)
         .select_only()
-        .column(group_role::Column::GroupId)
-        .filter(group_role::Column::RoleId.eq(id))
-        .into_query();
-    group::Column::Id.in_subquery(groups)
+        .column(group::Column::UserCount)
+        .into_tuple()
+        .one(db)
+        .await?;
+    count.map(unsigned).ok_or_else(|| missing(id))
 }
 
 /// The groups that a user is in.
@@ -93,6 +94,10 @@ fn refs(mut roles: Vec<role::Model>) -> Vec<RoleRef> {
             name: role.name,
         })
         .collect()
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }
 
 fn missing(id: GroupId) -> Error {

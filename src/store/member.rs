@@ -31,7 +31,7 @@ impl Write for AssignUsers {
         if new.is_empty() {
             return Ok(0);
         }
-        insert(tx, group.id, &new).await?;
+        insert(tx, &group, &new).await?;
         // Who exists is in the group by now: whoever isn't, doesn't.
         let there = among(tx, group.id, &new).await?;
         let absent: Vec<_> = new
@@ -99,17 +99,31 @@ async fn among(
 }
 
 /// Inserts the associations of those users who exist.
-async fn insert(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Result<()> {
+async fn insert(
+    tx: &DatabaseTransaction,
+    group: &entity::group::Model,
+    ids: &[UserId],
+) -> Result<()> {
+    use group_user::Column as C;
     let users = Query::select()
-        .expr(Expr::val(group_id))
+        .expr(Expr::val(group.id))
         .column(user::Column::Id)
+        .column(user::Column::UsernameSort)
+        .expr(Expr::val(group.title_sort.clone()))
+        .expr(Expr::val(group.created_at))
         .from(user::Entity)
         .and_where(user::Column::Id.is_in(ids.iter().copied()))
         .to_owned();
     let mut insert = Query::insert();
     insert
         .into_table(group_user::Entity)
-        .columns([group_user::Column::GroupId, group_user::Column::UserId])
+        .columns([
+            C::GroupId,
+            C::UserId,
+            C::UsernameSort,
+            C::TitleSort,
+            C::GroupCreatedAt,
+        ])
         .select_from(users)
         .map_err(|error| Error::Internal(error.into()))?;
     tx.execute(&insert).await?;

@@ -7,16 +7,34 @@ use super::engine::{mysql, postgres, sqlite};
 
 const MIGRATION_TABLE: &str = "seaql_migrations";
 /// Every table that this version makes.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 28] = [
     MIGRATION_TABLE,
     "changes",
     "directory",
     "group_roles",
+    "group_search",
+    "group_trigrams",
+    "group_trigrams_config",
+    "group_trigrams_data",
+    "group_trigrams_docsize",
+    "group_trigrams_idx",
     "group_users",
     "groups",
     "requests",
     "role_rules",
+    "role_search",
+    "role_trigrams",
+    "role_trigrams_config",
+    "role_trigrams_data",
+    "role_trigrams_docsize",
+    "role_trigrams_idx",
     "roles",
+    "user_search",
+    "user_trigrams",
+    "user_trigrams_config",
+    "user_trigrams_data",
+    "user_trigrams_docsize",
+    "user_trigrams_idx",
     "users",
 ];
 /// How often a change of the schema is tried that meets the same one on another node of a cluster.

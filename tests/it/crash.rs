@@ -202,6 +202,14 @@ pub(crate) async fn assert_consistent(database: &Database) {
         assert_eq!(strings(&db, "PRAGMA integrity_check").await, ["ok"]);
         let dangling = "SELECT \"table\" FROM pragma_foreign_key_check";
         assert_eq!(strings(&db, dangling).await, [""; 0]);
+        for (table, name) in [("groups", "group"), ("roles", "role"), ("users", "user")] {
+            let unlike = format!(
+                "SELECT 'unlike' FROM (SELECT id FROM \"{table}\" EXCEPT SELECT id FROM {name}_search)
+                 UNION ALL
+                 SELECT 'unlike' FROM (SELECT id FROM {name}_search EXCEPT SELECT id FROM \"{table}\")"
+            );
+            assert_eq!(strings(&db, &unlike).await, [""; 0], "what is searched");
+        }
     }
     for (what, sql) in [
         (
@@ -218,6 +226,23 @@ pub(crate) async fn assert_consistent(database: &Database) {
             "group_count",
             "SELECT name FROM roles r
               WHERE group_count <> (SELECT count(*) FROM group_roles WHERE role_id = r.id)",
+        ),
+        (
+            "count of all groups",
+            "SELECT 'wrong' FROM directory
+              WHERE group_count <> (SELECT count(*) FROM \"groups\")",
+        ),
+        (
+            "sort keys of members",
+            "SELECT u.username FROM group_users gu
+               JOIN users u ON u.id = gu.user_id JOIN \"groups\" g ON g.id = gu.group_id
+              WHERE gu.username_sort <> u.username_sort OR gu.title_sort <> g.title_sort
+                 OR gu.group_created_at <> g.created_at",
+        ),
+        (
+            "sort keys of roles",
+            "SELECT g.title FROM group_roles gr JOIN \"groups\" g ON g.id = gr.group_id
+              WHERE gr.title_sort <> g.title_sort OR gr.group_created_at <> g.created_at",
         ),
         (
             "revisions",

@@ -21,6 +21,7 @@ mod harness;
 mod house;
 mod input;
 mod instances;
+mod large;
 mod member;
 mod model;
 mod once;

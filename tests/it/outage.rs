@@ -211,13 +211,13 @@ fn fill(path: &Path) {
     }
 }
 
-/// A file system of 4 MiB, gone with this value.
+/// A file system of 16 MiB, gone with this value: the log alone has 4 MiB before it begins again at its front.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
-        let mount = ["-t", "tmpfs", "-o", "size=4m", "group-service-test"];
+        let mount = ["-t", "tmpfs", "-o", "size=16m", "group-service-test"];
         let mounted = Command::new("mount").args(mount).arg(dir.path()).output();
         mounted
             .is_ok_and(|output| output.status.success())

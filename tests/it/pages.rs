@@ -83,6 +83,30 @@ async fn a_walk_under_writers_sees_what_stands_exactly_once() {
         "the writers wrote all the while"
     );
 
+    // A user's groups of a role that many groups have.
+    let user = w.user("U").await.id;
+    let mut wanted = Vec::new();
+    for number in (1..GROUPS).step_by(997).filter(|number| standing(*number)) {
+        w.assign(&ids[number], &user).await;
+        wanted.push(ids[number].clone());
+    }
+    for order_by in ["create_time", "create_time desc"] {
+        let request = pb::ListGroupsRequest {
+            user_id: user.clone(),
+            role_id: role.clone(),
+            order_by: order_by.into(),
+            with_total_size: true,
+            ..Default::default()
+        };
+        let listed = w.groups.clone().list_groups(request).await;
+        let listed = listed.expect("listed").into_inner();
+        assert_eq!(listed.total_size, Some(wanted.len() as i64));
+        let mut listed: Vec<_> = listed.groups.into_iter().map(|group| group.id).collect();
+        listed.sort();
+        wanted.sort();
+        assert_eq!(listed, wanted, "{order_by}");
+    }
+
     let numbers: HashMap<_, _> = ids
         .iter()
         .enumerate()

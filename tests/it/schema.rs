@@ -26,7 +26,11 @@ async fn ten_that_start_at_once_on_an_empty_database_all_serve() {
     let versions = strings(&db, "SELECT version FROM seaql_migrations ORDER BY version").await;
     assert_eq!(
         versions,
-        ["m20261123_000001_groups", "m20261123_000002_changes"]
+        [
+            "m20261123_000001_groups",
+            "m20261123_000002_changes",
+            "m20261124_000003_large_directories"
+        ]
     );
     let rows = strings(&db, "SELECT 'one' FROM directory").await;
     assert_eq!(rows, ["one"]);
@@ -66,15 +70,18 @@ async fn migrations_are_told_taken_back_and_applied_again() {
         assert!(output.status.success(), "{complaint}");
         String::from_utf8(output.stdout).expect("text")
     };
-    let done = "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n";
+    let done = "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n\
+                m20261124_000003_large_directories  applied\n";
     assert_eq!(run("up").await, done);
     assert_eq!(run("status").await, done);
     assert_eq!(
         run("down").await,
-        "m20261123_000001_groups  applied\nm20261123_000002_changes  pending\n"
+        "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n\
+         m20261124_000003_large_directories  pending\n"
     );
     assert_eq!(run("up").await, done);
     assert_eq!(run("down").await, run("status").await);
+    run("down").await;
     run("down").await;
     assert_eq!(run("up").await, done);
     Process::start(database.url()).await.stop().await;

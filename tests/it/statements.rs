@@ -26,7 +26,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
     same(
         "CreateGroup with 1 and with 100 roles",
         &statements,
-        giving_roles(3),
+        giving_roles(3) + counting_it(),
     );
 
     statements.clear();
@@ -200,6 +200,11 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
 
 fn same(what: &str, statements: &[usize], expected: usize) {
     assert_eq!(statements, [expected; 2], "{what}");
+}
+
+/// SQLite counts a new group in a statement of its own, the others along with its roles.
+fn counting_it() -> usize {
+    usize::from(engine() == DbBackend::Sqlite)
 }
 
 /// PostgreSQL gives roles to a group in one statement, the others in three.

@@ -13,7 +13,8 @@ use sqlx::{
 
 use super::{Found, Outage, Use, pool, texts};
 use crate::{
-    domain::Revision,
+    domain::{Revision, Timestamp},
+    entity::role,
     error::{Error, Result},
     store::classify::Meaning,
 };
@@ -155,9 +156,15 @@ fn too_old(version: &str) -> Option<String> {
 }
 
 /// See [`super::take_revision`]: these servers tell the new value of one column only, in the answer itself.
-pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> {
-    let sql = "UPDATE directory SET revision = LAST_INSERT_ID(revision + 1) WHERE id = 1";
-    let taken = tx.execute_unprepared(sql).await?;
+pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> Result<Revision> {
+    let now = now.micros();
+    // From left to right: the skew is told by what the latest time was.
+    let sql = format!(
+        "UPDATE directory SET revision = LAST_INSERT_ID(revision + 1), \
+         clock_skew = GREATEST(clock_skew, latest_time - {now}), \
+         latest_time = GREATEST(latest_time, {now}) WHERE id = 1"
+    );
+    let taken = tx.execute_unprepared(&sql).await?;
     if taken.rows_affected() == 0 {
         return Err(Error::Internal("the directory has no row".into()));
     }
@@ -166,6 +173,20 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction) -> Result<Revision> 
         .ok()
         .and_then(|number| Revision::parse(number).ok())
         .ok_or_else(|| Error::Internal("the revision is out of range".into()))
+}
+
+/// Counts a new group in each of its roles and in the directory, in one round trip: a statement that updates
+/// two tables updates every row once, however often it is joined.
+pub(super) async fn count_new_group(tx: &DatabaseTransaction, roles: &[role::Model]) -> Result<()> {
+    let places = vec!["?"; roles.len()].join(", ");
+    let sql = format!(
+        "UPDATE roles, directory SET roles.group_count = roles.group_count + 1, \
+         directory.group_count = directory.group_count + 1 WHERE roles.id IN ({places})"
+    );
+    let ids = roles.iter().map(|role| role.id.into());
+    let statement = Statement::from_sql_and_values(DbBackend::MySql, sql, ids);
+    tx.execute_raw(statement).await?;
+    Ok(())
 }
 
 /// What an error means, by its number: <https://mariadb.com/kb/en/mariadb-error-code-reference/>,

@@ -13,8 +13,8 @@ use sqlx::{
 
 use super::{Found, Outage, Use, pool, texts};
 use crate::{
-    domain::{GroupId, RoleId},
-    entity::role,
+    domain::RoleId,
+    entity::{group, role},
     error::Result,
     store::classify::Meaning,
 };
@@ -49,14 +49,18 @@ pub(in crate::store) const TABLES: &str =
 /// Where the revisions of commits are told: see the migration that makes the trigger.
 pub(in crate::store) const CHANNEL: &str = "group_service_revision";
 
-/// Gives the roles, counts the group in them and answers with them in one round trip.
+/// Gives the roles, counts the group in them, and in the directory if it is new, and answers with them, in one
+/// round trip.
 const GIVE_ROLES: &str = "\
 WITH counted AS (
     UPDATE roles SET group_count = group_count + 1 WHERE id = ANY ($2)
     RETURNING id, name, name_key, name_sort, search_text, description,
               group_count, rule_count, version, created_at, updated_at
 ), given AS (
-    INSERT INTO group_roles (group_id, role_id) SELECT $1, id FROM counted
+    INSERT INTO group_roles (group_id, role_id, title_sort, group_created_at)
+    SELECT $1, id, $3, $4 FROM counted
+), tallied AS (
+    UPDATE directory SET group_count = group_count + 1 WHERE $5
 )
 SELECT id, name, name_key, name_sort, search_text, description,
        group_count, rule_count, version, created_at, updated_at
@@ -133,12 +137,19 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
 
 pub(super) async fn give_roles(
     tx: &DatabaseTransaction,
-    group_id: GroupId,
+    group: &group::Model,
     ids: &[RoleId],
+    is_new: bool,
 ) -> Result<Vec<role::Model>> {
     let ids = ids.iter().map(|id| Value::from(id.uuid())).collect();
     let ids = Value::Array(ArrayType::Uuid, Some(Box::new(ids)));
-    let values = [group_id.uuid().into(), ids];
+    let values = [
+        group.id.into(),
+        ids,
+        group.title_sort.clone().into(),
+        group.created_at.into(),
+        is_new.into(),
+    ];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, GIVE_ROLES, values);
     let rows = tx.query_all_raw(statement).await?;
     let roles = rows

@@ -1,5 +1,7 @@
 //! SQLite: how a file is opened, and how its health is found out.
 
+mod trigrams;
+
 use std::{
     fs::{File, OpenOptions},
     io::Read,
@@ -15,6 +17,8 @@ use sqlx::{
 
 use super::{ACQUIRE_TIMEOUT, Use};
 use crate::store::classify::Meaning;
+
+pub(in crate::store) use trigrams::candidates;
 
 /// How long a write waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,30 +1,16 @@
 //! Reading groups.
 
-use std::collections::HashMap;
-
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, RelationTrait,
+    ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QueryOrder, QuerySelect,
+    RelationTrait,
 };
 
-use super::{Group, groups_of, has_role, missing};
+use super::{Group, missing};
 use crate::{
-    domain::{
-        Cursor, CursorKey, Get, GroupId, ListGroups, Name, Revision, RoleId, RoleRef, SortBy,
-        Timestamp, Version,
-    },
+    domain::{Get, GroupId, Name, Revision, RoleId, RoleRef, Timestamp, Version},
     entity::{group, group_role, role},
     error::Result,
-    store::{
-        At, Glance, Page, Read, View, cache,
-        page::{Keyset, contains, cut, revision},
-    },
-};
-
-const KEYSET: Keyset<group::Column> = Keyset {
-    name: group::Column::TitleSort,
-    created_at: group::Column::CreatedAt,
-    id: group::Column::Id,
+    store::{At, Glance, Read, View, cache, page::revision},
 };
 
 /// A group beside one of its roles.
@@ -134,91 +120,4 @@ async fn recall(glance: &Glance<'_>, id: GroupId) -> Result<Option<At<Group>>> {
         },
         revision: glance.revision(),
     }))
-}
-
-impl Read for ListGroups {
-    type Output = Page<Group>;
-
-    fn min_revision(&self) -> Revision {
-        self.min_revision
-    }
-
-    async fn read(&self, view: &View<'_>) -> Result<Page<Group>> {
-        list(view, self).await
-    }
-}
-
-async fn list(view: &View<'_>, list: &ListGroups) -> Result<Page<Group>> {
-    let ListGroups {
-        page,
-        query,
-        role_id,
-        user_id,
-        with_total_size,
-        min_revision: _,
-    } = list;
-    let mut select = group::Entity::find();
-    if let Some(query) = query {
-        select = select.filter(contains(group::Column::SearchText, query));
-    }
-    if let Some(role_id) = role_id {
-        select = select.filter(has_role(*role_id));
-    }
-    if let Some(user_id) = user_id {
-        select = select.filter(group::Column::Id.in_subquery(groups_of(*user_id)));
-    }
-    let total_size = if *with_total_size {
-        Some(select.clone().count(view.db()).await?)
-    } else {
-        None
-    };
-    let models = KEYSET.select(select, page).all(view.db()).await?;
-    let Page { rows, more, .. } = cut(models, page, cursor);
-    let mut roles = roles_of(view.db(), rows.iter().map(|(row, _)| row.id)).await?;
-    let rows = rows
-        .into_iter()
-        .map(|(row, cursor)| {
-            let roles = roles.remove(&row.id).unwrap_or_default();
-            (Group::new(row, roles), cursor)
-        })
-        .collect();
-    Ok(Page {
-        rows,
-        more,
-        revision: view.revision(),
-        total_size,
-    })
-}
-
-/// Every role of these groups, by name, in one statement.
-async fn roles_of(
-    db: &impl ConnectionTrait,
-    groups: impl Iterator<Item = GroupId>,
-) -> Result<HashMap<GroupId, Vec<RoleRef>>> {
-    let rows: Vec<(GroupId, RoleId, Name)> = group_role::Entity::find()
-        .select_only()
-        .column(group_role::Column::GroupId)
-        .columns([role::Column::Id, role::Column::Name])
-        .join(JoinType::InnerJoin, group_role::Relation::Role.def())
-        .filter(group_role::Column::GroupId.is_in(groups))
-        .order_by_asc(role::Column::NameSort)
-        .order_by_asc(role::Column::Id)
-        .into_tuple()
-        .all(db)
-        .await?;
-    let mut roles: HashMap<_, Vec<_>> = HashMap::new();
-    for (group, id, name) in rows {
-        roles.entry(group).or_default().push(RoleRef { id, name });
-    }
-    Ok(roles)
-}
-
-fn cursor(group: &group::Model, by: SortBy) -> Cursor {
-    Cursor {
-        key: match by {
-            SortBy::Name | SortBy::Revision => CursorKey::Name(group.title_sort.clone()),
-            SortBy::CreateTime => CursorKey::CreateTime(group.created_at),
-        },
-        id: group.id.uuid(),
-    }
 }

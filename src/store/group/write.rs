@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, JoinType,
-    QueryFilter, QueryOrder, QuerySelect, RelationTrait,
+    QueryFilter, QueryOrder, QuerySelect, RelationTrait, sea_query::Expr,
 };
 
 use super::{Group, find, missing, refs};
@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     store::{
         Write,
+        engine::count_groups,
         role::{add_group, remove_group},
         row::{insert, update},
     },
@@ -36,7 +37,7 @@ impl Write for CreateGroup {
         };
         retitle(&mut row, &self.title);
         let group = insert(tx, row).await?;
-        let roles = add_group(tx, group.id, &self.role_ids).await?;
+        let roles = add_group(tx, &group, &self.role_ids, true).await?;
         let roles = refs(roles);
         let created = Change::of_group(ChangeKind::GroupCreated, group.id, &group.title);
         changes.push(created.to(Value::Name(group.title.clone())));
@@ -64,7 +65,7 @@ impl Write for UpdateGroup {
 
         let mut new = Vec::new();
         if !add.is_empty() {
-            new = add_group(tx, group.id, &add).await?;
+            new = add_group(tx, &group, &add, false).await?;
             roles.extend(new.iter().cloned());
         }
         if !remove.is_empty() {
@@ -82,6 +83,9 @@ impl Write for UpdateGroup {
         row.version = Set(group.version.next());
         row.updated_at = Set(Timestamp::now());
         let after = update(tx, row, group::Column::Id.eq(group.id)).await?;
+        if after.title_sort != group.title_sort {
+            resort(tx, &after).await?;
+        }
 
         if title.is_some() {
             let renamed = Change::of_group(ChangeKind::GroupRenamed, after.id, &after.title);
@@ -113,6 +117,7 @@ impl Write for DeleteGroup {
         remove_group(tx, roles.iter().map(|role| role.id)).await?;
         // The associations go with the group: ON DELETE CASCADE.
         group::Entity::delete_by_id(group.id).exec(tx).await?;
+        count_groups(tx, -1).await?;
 
         changes.extend(refs(roles).iter().map(|role| removed(&group, role)));
         changes.extend(users.iter().map(|(id, username)| {
@@ -152,6 +157,27 @@ async fn unassign(tx: &DatabaseTransaction, group_id: GroupId, ids: &[RoleId]) -
     group_role::Entity::delete_many()
         .filter(group_role::Column::GroupId.eq(group_id))
         .filter(group_role::Column::RoleId.is_in(ids.iter().copied()))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Writes the group's sort key beside who is in it, and beside its roles.
+async fn resort(tx: &DatabaseTransaction, group: &group::Model) -> Result<()> {
+    group_role::Entity::update_many()
+        .col_expr(
+            group_role::Column::TitleSort,
+            Expr::val(group.title_sort.clone()),
+        )
+        .filter(group_role::Column::GroupId.eq(group.id))
+        .exec(tx)
+        .await?;
+    group_user::Entity::update_many()
+        .col_expr(
+            group_user::Column::TitleSort,
+            Expr::val(group.title_sort.clone()),
+        )
+        .filter(group_user::Column::GroupId.eq(group.id))
         .exec(tx)
         .await?;
     Ok(())

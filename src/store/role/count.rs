@@ -6,22 +6,23 @@ use sea_orm::{
 };
 
 use crate::{
-    domain::{GroupId, RoleId},
-    entity::role,
+    domain::RoleId,
+    entity::{group, role},
     error::{Error, Missing, Result},
     store::engine::give_roles,
 };
 
-/// Gives these roles to a group, counts one group more for each, and answers with them.
+/// Gives these roles to a group, counts one group more for each, and in all if it is new, and answers with them.
 ///
 /// # Errors
 /// Names every role that isn't there.
 pub(in crate::store) async fn add_group(
     tx: &DatabaseTransaction,
-    group_id: GroupId,
+    group: &group::Model,
     ids: &[RoleId],
+    is_new: bool,
 ) -> Result<Vec<role::Model>> {
-    let roles = give_roles(tx, group_id, ids).await?;
+    let roles = give_roles(tx, group, ids, is_new).await?;
     let absent: Vec<_> = ids
         .iter()
         .filter(|id| roles.iter().all(|role| role.id != **id))

@@ -17,7 +17,8 @@ use crate::{
     error::Result,
     store::{
         At, Glance, Page, Read, View, cache,
-        page::{contains, revision},
+        page::revision,
+        search::{ROLES, found},
     },
 };
 
@@ -71,7 +72,8 @@ impl Read for ListRoles {
     async fn read(&self, view: &View<'_>) -> Result<Page<Role>> {
         let mut select = role::Entity::find();
         if let Some(query) = &self.query {
-            select = select.filter(contains(role::Column::SearchText, query));
+            let (text, id) = (role::Column::SearchText, role::Column::Id);
+            select = select.filter(found(view, &ROLES, text, id, query).await?.condition);
         }
         let models = KEYSET.select(select, &self.page).all(view.db()).await?;
         let page = with_rules(view.db(), models, &self.page).await?;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, JoinType, QueryFilter,
+    QueryOrder, QuerySelect, RelationTrait,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -15,7 +15,7 @@ use crate::{
         Change, ChangeKind, CreateRole, DeleteRole, Folded, GroupId, Name, RoleId, Rule, Timestamp,
         UpdateRole, Value, Version,
     },
-    entity::{group, role, role_rule},
+    entity::{group, group_role, role, role_rule},
     error::{Error, Result},
     store::{
         Write,
@@ -210,9 +210,10 @@ async fn first_groups(tx: &DatabaseTransaction, id: RoleId) -> Result<Vec<(Group
     let groups = group::Entity::find()
         .select_only()
         .columns([group::Column::Id, group::Column::Title])
-        .filter(crate::store::group::has_role(id))
-        .order_by_asc(group::Column::TitleSort)
-        .order_by_asc(group::Column::Id)
+        .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
+        .filter(group_role::Column::RoleId.eq(id))
+        .order_by_asc(group_role::Column::TitleSort)
+        .order_by_asc(group_role::Column::GroupId)
         .limit(NAMED_GROUPS)
         .into_tuple()
         .all(tx)

@@ -10,10 +10,21 @@ use crate::{
     entity::{group_user, user},
     error::Result,
     store::{
-        At, Page, Read, View,
-        page::{contains, cut},
+        At, Page, Read, View, group,
+        page::{Keyset, contains, cut},
+        search::{USERS, found},
     },
 };
+
+/// A group's users, in an index of their own: however many they are, a page of them is a part of it.
+const KEYSET_IN_GROUP: Keyset<group_user::Column> = Keyset {
+    name: group_user::Column::UsernameSort,
+    created_at: group_user::Column::GroupCreatedAt,
+    id: group_user::Column::UserId,
+};
+
+/// So many users are looked through sooner than an index of all users is.
+const FEW: u64 = 50;
 
 impl Read for Get<UserId> {
     type Output = At<user::Model>;
@@ -52,7 +63,8 @@ async fn list(view: &View<'_>, list: &ListUsers) -> Result<Page<user::Model>> {
     } = list;
     let mut select = user::Entity::find();
     if let Some(query) = query {
-        select = select.filter(contains(user::Column::SearchText, query));
+        let (text, id) = (user::Column::SearchText, user::Column::Id);
+        select = select.filter(found(view, &USERS, text, id, query).await?.condition);
     }
     if let Some(status) = status {
         select = select.filter(user::Column::Status.eq(*status));
@@ -87,17 +99,30 @@ async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<
     let mut select = user::Entity::find()
         .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
         .filter(group_user::Column::GroupId.eq(*group_id));
+    let mut by_user = false;
     if let Some(query) = query {
-        select = select.filter(contains(user::Column::SearchText, query));
+        let (text, id) = (user::Column::SearchText, group_user::Column::UserId);
+        if group::user_count(view.db(), *group_id).await? > FEW {
+            let found = found(view, &USERS, text, id, query).await?;
+            by_user = found.few;
+            select = select.filter(found.condition);
+        } else {
+            select = select.filter(contains(text, query));
+        }
     }
-    let total_size = if *with_total_size {
-        Some(select.clone().count(view.db()).await?)
-    } else {
-        None
+    let total_size = match (with_total_size, query) {
+        (false, _) => None,
+        (true, None) => Some(group::user_count(view.db(), *group_id).await?),
+        (true, Some(_)) => Some(select.clone().count(view.db()).await?),
     };
-    let models = KEYSET.select(select, page).all(view.db()).await?;
+    let select = if by_user {
+        KEYSET.select(select, page)
+    } else {
+        KEYSET_IN_GROUP.select(select, page)
+    };
+    let models = select.all(view.db()).await?;
     if models.is_empty() {
-        crate::store::group::must_exist(view.db(), *group_id).await?;
+        group::must_exist(view.db(), *group_id).await?;
     }
     Ok(Page {
         revision: view.revision(),

@@ -82,6 +82,9 @@ impl Write for UpdateUser {
         row.version = Set(before.version.next());
         row.updated_at = Set(Timestamp::now());
         let after = update(tx, row, user::Column::Id.eq(before.id)).await?;
+        if after.username_sort != before.username_sort {
+            resort(tx, &after).await?;
+        }
 
         let of_user = |kind| Change::of_user(kind, after.id, &after.username);
         if before.username != after.username {
@@ -141,6 +144,19 @@ impl Write for DeleteUser {
 
 async fn find(tx: &DatabaseTransaction, id: UserId) -> Result<Option<user::Model>> {
     Ok(user::Entity::find_by_id(id).one(tx).await?)
+}
+
+/// Writes the user's sort key beside the groups that the user is in.
+async fn resort(tx: &DatabaseTransaction, user: &user::Model) -> Result<()> {
+    group_user::Entity::update_many()
+        .col_expr(
+            group_user::Column::UsernameSort,
+            Expr::val(user.username_sort.clone()),
+        )
+        .filter(group_user::Column::UserId.eq(user.id))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 async fn groups_of(tx: &DatabaseTransaction, id: UserId) -> Result<Vec<(GroupId, Name)>> {

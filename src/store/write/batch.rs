@@ -13,7 +13,7 @@ use super::{
     job::{Effects, Work},
 };
 use crate::{
-    domain::Revision,
+    domain::{Revision, Timestamp},
     error::{Error, Result},
     store::{Db, cache::Touched, change, engine},
 };
@@ -94,7 +94,9 @@ async fn attempt(db: &Db, works: &mut Works) -> Result<()> {
 
 /// Carries all of them out, one after the other.
 async fn within(tx: &DatabaseTransaction, works: &mut Works) -> Result<Done> {
-    let taken = engine::take_revision(tx).await?;
+    // Of all of them: times are in the order of the revisions, as far as clocks allow.
+    let now = Timestamp::now();
+    let taken = engine::take_revision(tx, now).await?;
     let mut next = taken;
     let mut changed = Vec::new();
     let mut kept = false;
@@ -104,7 +106,7 @@ async fn within(tx: &DatabaseTransaction, works: &mut Works) -> Result<Done> {
             tx.execute_unprepared("SAVEPOINT one_of_many").await?;
         }
         let span = work.span().clone();
-        match work.attempt(tx, next).instrument(span).await {
+        match work.attempt(tx, next, now).instrument(span).await {
             Ok(effects) => {
                 *outcome = Ok(());
                 kept |= effects.kept;

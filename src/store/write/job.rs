@@ -15,11 +15,12 @@ use crate::{
 
 /// A command, whatever its type.
 pub(super) trait Work: Send {
-    /// Carries it out within `tx`. If it changes something, `next` is its revision.
+    /// Carries it out within `tx`, at a time. If it changes something, `next` is its revision.
     fn attempt<'a>(
         &'a mut self,
         tx: &'a DatabaseTransaction,
         next: Revision,
+        now: Timestamp,
     ) -> Pin<Box<dyn Future<Output = Result<Effects>> + Send + 'a>>;
 
     /// Answers it: with what its last attempt came to, now that this is committed, or with an error.
@@ -70,8 +71,12 @@ impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
         (job, answer)
     }
 
-    async fn carry_out(&mut self, tx: &DatabaseTransaction, next: Revision) -> Result<Effects> {
-        let now = Timestamp::now();
+    async fn carry_out(
+        &mut self,
+        tx: &DatabaseTransaction,
+        next: Revision,
+        now: Timestamp,
+    ) -> Result<Effects> {
         let once = self.origin.once.as_ref();
         if let Some(once) = once
             && let Some(bytes) = request::answered(tx, once, now).await?
@@ -111,8 +116,9 @@ impl<W: Write, R: Reply, E: Send> Work for Job<W, R, E> {
         &'a mut self,
         tx: &'a DatabaseTransaction,
         next: Revision,
+        now: Timestamp,
     ) -> Pin<Box<dyn Future<Output = Result<Effects>> + Send + 'a>> {
-        Box::pin(self.carry_out(tx, next))
+        Box::pin(self.carry_out(tx, next, now))
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
