@@ -32,19 +32,19 @@ const HOT: u64 = 256;
 /// What can be measured: the names that `bench` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Line {
-    /// ListRolesInGroup, CheckAccess and GetGroup from memory, against bare tonic
+    /// `ListRolesInGroup`, `CheckAccess` and `GetGroup` from memory, against bare tonic
     Reads,
     /// The same without a cache
     Uncached,
-    /// CheckAccess of 10,000 users in a cache that holds a tenth of them
+    /// `CheckAccess` of 10,000 users in a cache that holds a tenth of them
     Zipf,
-    /// BatchCheckAccess of 100 against CheckAccess
+    /// `BatchCheckAccess` of 100 against `CheckAccess`
     Batch,
     /// The decision alone against casbin's
     Decide,
-    /// CreateGroup with 64 callers and with one, against a raw loop
+    /// `CreateGroup` with 64 callers and with one, against a raw loop
     Create,
-    /// AssignUser on PostgreSQL, 64 callers against one
+    /// `AssignUser` on PostgreSQL, 64 callers against one
     Assign,
     /// Reads beside 16 writers
     Mixed,

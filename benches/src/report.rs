@@ -134,7 +134,7 @@ pub(crate) fn figure(value: f64, unit: &str) -> String {
         _ => 2,
     };
     let number = format!("{value:.digits$}");
-    if digits > 0 || unit != "" {
+    if digits > 0 || !unit.is_empty() {
         return if unit.is_empty() {
             number
         } else {

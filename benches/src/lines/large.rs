@@ -1,5 +1,6 @@
 //! Every RPC on a large directory against the same on a small one.
 
+mod members;
 mod reads;
 mod writes;
 
@@ -16,6 +17,7 @@ use crate::{
     directory::Directory,
     load::{histogram, record},
     report::Wanted,
+    rounds::{alternate, median},
     server::Server,
 };
 
@@ -62,24 +64,32 @@ pub(super) async fn every_rpc(run: &mut Run) {
     let [on_large, on_small] = [servers[0].connect().await, servers[1].connect().await];
     let rpcs = |directory: &Directory| {
         let mut rpcs = reads::rpcs(directory);
+        rpcs.extend(members::rpcs(directory));
         rpcs.extend(writes::rpcs(directory));
         rpcs
     };
     for (ours, theirs) in rpcs(&large).iter().zip(&rpcs(&small)) {
-        let (mut of_ours, mut of_theirs) = (Vec::new(), Vec::new());
         // The first calls fill caches.
         round(&on_large, ours, 0, Duration::ZERO).await;
         round(&on_small, theirs, 0, Duration::ZERO).await;
-        for number in 1..=run.rounds as u64 {
-            of_ours.push(round(&on_large, ours, number, run.time / 4).await);
-            of_theirs.push(round(&on_small, theirs, number, run.time / 4).await);
-        }
+        let (mut here, mut there) = (0, 0);
+        let (of_ours, of_theirs) = alternate(
+            run.rounds,
+            async || {
+                here += 1;
+                round(&on_large, ours, here, run.time / 4).await
+            },
+            async || {
+                there += 1;
+                round(&on_small, theirs, there, run.time / 4).await
+            },
+        )
+        .await;
         let searched = ours.name.contains("search");
         // Speed is the inverse of time.
         let wanted = Wanted::AtLeast(if searched { 0.5 } else { 0.9 });
         let row = latency("large", ours.name, "", wanted, (&*of_theirs, &*of_ours));
         let what = format!("{}, large directory, speed", ours.name);
-        let median = crate::rounds::median;
         let note = format!("{:.2} ms to {:.2} ms", median(&of_ours), median(&of_theirs));
         run.report.add(crate::report::Row {
             what,

@@ -6,7 +6,12 @@ mod lists;
 use std::time::{Duration, Instant};
 
 use super::{large, latency};
-use crate::{Run, report::Wanted, rounds::median, server::Server};
+use crate::{
+    Run,
+    report::Wanted,
+    rounds::{alternate, median},
+    server::Server,
+};
 use list::List;
 
 /// How many rows a page has.
@@ -22,11 +27,12 @@ pub(super) async fn last_against_first(run: &mut Run) {
     let channel = server.connect().await;
     for list in lists::all(&directory, &channel) {
         let (rows, token) = last_page(&list).await;
-        let (mut first, mut last) = (Vec::new(), Vec::new());
-        for _ in 0..run.rounds {
-            first.push(round(&list, rows, "", run.time / 8).await);
-            last.push(round(&list, rows, &token, run.time / 8).await);
-        }
+        let (last, first) = alternate(
+            run.rounds,
+            async || round(&list, rows, &token, run.time / 8).await,
+            async || round(&list, rows, "", run.time / 8).await,
+        )
+        .await;
         let what = format!("{}: last page", list.name);
         let pair = (&*last, &*first);
         run.report.add(latency(
