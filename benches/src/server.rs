@@ -16,11 +16,12 @@ use tonic::transport::Channel;
 
 use crate::child::on_cores;
 
-/// A server, killed at the end.
+/// A server, killed at the end; its log goes with it.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Child,
     address: String,
+    log: PathBuf,
 }
 
 impl Server {
@@ -33,13 +34,13 @@ impl Server {
     pub(crate) fn start(url: &str, further: &[&str], logs: &Path, cores: Option<&str>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let log = File::create(logs.join(format!("server-{number}.log"))).expect("a log");
+        let log = logs.join(format!("server-{number}.log"));
         let mut process = on_cores(&program(), cores)
             .args(["--listen", "127.0.0.1:0", "--database-url", url])
             .args(further)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(File::create(&log).expect("a log"))
             .spawn()
             .expect("the server starts");
         let mut line = String::new();
@@ -52,9 +53,14 @@ impl Server {
             .nth(1)
             .and_then(|rest| rest.split(',').next())
             .map(|address| format!("http://{address}"));
+        let address = address.unwrap_or_else(|| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            panic!("the server doesn't start: {log}");
+        });
         Self {
             process,
-            address: address.expect("an address; if there is none, its log tells why"),
+            address,
+            log,
         }
     }
 
@@ -88,6 +94,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = fs::remove_file(&self.log);
     }
 }
 
