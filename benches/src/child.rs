@@ -66,16 +66,16 @@ impl Drop for Helper {
     }
 }
 
-/// A program, held to these cores if they are given.
+/// A program, held to these cores if they are given. It ends with the thread that starts it, even if that is
+/// killed.
 pub(crate) fn on_cores(program: &Path, cores: Option<&str>) -> Command {
-    match cores {
-        None => Command::new(program),
-        Some(cores) => {
-            let mut command = Command::new("taskset");
-            command.args(["--cpu-list", cores]).arg(program);
-            command
-        }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(cores) = cores {
+        command.args(["taskset", "--cpu-list", cores]);
     }
+    command.arg(program);
+    command
 }
 
 /// What a child does.

@@ -4,6 +4,7 @@
 //! that, one group has a tenth of all users, and one user is in a tenth of all groups.
 
 mod fill;
+mod schema;
 
 use std::path::{Path, PathBuf};
 

@@ -27,6 +27,7 @@ mod stage;
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use lines::Line;
 use machine::Machine;
@@ -78,7 +79,15 @@ fn main() {
     let options = Options::parse();
     build();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(run(options));
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).expect("signals");
+        // Whoever stops it finds nothing left behind either.
+        tokio::select! {
+            () = run(options) => {}
+            _ = tokio::signal::ctrl_c() => eprintln!("stopped"),
+            _ = terminate.recv() => eprintln!("stopped"),
+        }
+    });
 }
 
 /// What is measured is the server as it is now, built as its users build it.

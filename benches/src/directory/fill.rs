@@ -5,7 +5,11 @@ use rusqlite::{Connection, Statement, params};
 use sea_orm::Value;
 use uuid::Uuid;
 
-use super::{Directory, EVERYWHERE, HUB, Kind, RULES, created, id, person, role_name, rule, title};
+use super::{
+    Directory, EVERYWHERE, HUB, Kind, RULES, created, id, person, role_name, rule,
+    schema::{derived, drop_indexes},
+    title,
+};
 
 /// Steps through memberships in no order: prime, and no divisor of their number.
 const STRIDE: usize = 15_485_863;
@@ -57,6 +61,7 @@ pub(super) fn fill(directory: &Directory) {
     groups(&db, directory, &members);
     memberships(&db, &members);
     changes(&db, directory, &members);
+    derived(&db);
     db.execute_batch("COMMIT").expect("committed");
     for index in indexes {
         db.execute_batch(&index).expect("indexed");
@@ -66,21 +71,6 @@ pub(super) fn fill(directory: &Directory) {
         let seconds = began.elapsed().as_secs();
         eprintln!("{}: made in {seconds} s", directory.path.display());
     }
-}
-
-/// Indexes are made faster from all rows than row by row.
-fn drop_indexes(db: &Connection) -> Vec<String> {
-    let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
-    let mut select = db.prepare(sql).expect("prepared");
-    let indexes: Vec<(String, String)> = select
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .and_then(Iterator::collect)
-        .expect("read");
-    for (name, _) in &indexes {
-        db.execute_batch(&format!("DROP INDEX {name}"))
-            .expect("dropped");
-    }
-    indexes.into_iter().map(|(_, sql)| sql).collect()
 }
 
 /// Who is in which group: group and user, in order.
