@@ -1,0 +1,104 @@
+//! Bare tonic: the server's own stack without the server, answering equal messages from memory.
+
+use std::{io::Read, time::Duration};
+
+use bytes::Bytes;
+use group_service::pb::{
+    self,
+    access_service_server::{AccessService, AccessServiceServer},
+    group_service_server::{GroupService, GroupServiceServer},
+};
+use prost::Message;
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::child::Helper;
+
+/// The answers, as the real server gave them.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    pub(crate) roles: pb::ListRolesInGroupResponse,
+    pub(crate) access: pb::CheckAccessResponse,
+    pub(crate) group: pb::GetGroupResponse,
+}
+
+/// Starts the baseline with these answers; where it listens.
+pub(crate) fn start(answers: &Answers) -> (Helper, String) {
+    let mut helper = Helper::start("bare", &[], None);
+    let mut bytes = answers.roles.encode_length_delimited_to_vec();
+    bytes.extend(answers.access.encode_length_delimited_to_vec());
+    bytes.extend(answers.group.encode_length_delimited_to_vec());
+    let length = u32::try_from(bytes.len()).expect("small");
+    helper.send(&length.to_be_bytes());
+    helper.send(&bytes);
+    let address = helper.line();
+    (helper, address)
+}
+
+/// The baseline's process.
+#[tokio::main]
+pub(crate) async fn main() {
+    let mut input = std::io::stdin();
+    let mut length = [0; 4];
+    input.read_exact(&mut length).expect("a length");
+    let mut bytes = vec![0; u32::from_be_bytes(length) as usize];
+    input.read_exact(&mut bytes).expect("answers");
+    let mut bytes = Bytes::from(bytes);
+    let answers = Answers {
+        roles: Message::decode_length_delimited(&mut bytes).expect("roles"),
+        access: Message::decode_length_delimited(&mut bytes).expect("access"),
+        group: Message::decode_length_delimited(&mut bytes).expect("a group"),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    println!("http://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(|| {
+        // Ends with whoever started this.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    // As in src/server.rs.
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(AccessServiceServer::new(answers.clone()))
+        .add_service(GroupServiceServer::new(answers))
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await
+        .expect("served");
+}
+
+/// A service whose answers are made of what is in memory; none: nobody asks.
+macro_rules! service {
+    ($service:ident { $($method:ident($request:ident) -> $response:ident = $answer:expr;)* }) => {
+        #[tonic::async_trait]
+        impl $service for Answers {
+            $(async fn $method(&self, _: Request<pb::$request>) -> Result<Response<pb::$response>, Status> {
+                let answer: fn(&Self) -> Option<pb::$response> = $answer;
+                answer(self).map(Response::new).ok_or_else(|| Status::unimplemented("not measured"))
+            })*
+        }
+    };
+}
+
+service! { AccessService {
+    check_access(CheckAccessRequest) -> CheckAccessResponse = |answers| Some(answers.access.clone());
+    batch_check_access(BatchCheckAccessRequest) -> BatchCheckAccessResponse = |_| None;
+    list_users_with_access(ListUsersWithAccessRequest) -> ListUsersWithAccessResponse = |_| None;
+} }
+
+service! { GroupService {
+    get_group(GetGroupRequest) -> GetGroupResponse = |answers| Some(answers.group.clone());
+    list_roles_in_group(ListRolesInGroupRequest) -> ListRolesInGroupResponse = |answers| Some(answers.roles.clone());
+    create_group(CreateGroupRequest) -> CreateGroupResponse = |_| None;
+    list_groups(ListGroupsRequest) -> ListGroupsResponse = |_| None;
+    update_group(UpdateGroupRequest) -> UpdateGroupResponse = |_| None;
+    delete_group(DeleteGroupRequest) -> DeleteGroupResponse = |_| None;
+    list_users_in_group(ListUsersInGroupRequest) -> ListUsersInGroupResponse = |_| None;
+    assign_user(AssignUserRequest) -> AssignUserResponse = |_| None;
+    unassign_user(UnassignUserRequest) -> UnassignUserResponse = |_| None;
+    batch_assign_users(BatchAssignUsersRequest) -> BatchAssignUsersResponse = |_| None;
+    batch_unassign_users(BatchUnassignUsersRequest) -> BatchUnassignUsersResponse = |_| None;
+} }

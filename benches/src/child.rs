@@ -1,0 +1,94 @@
+//! This program as a baseline or as a client: a process of its own, so that nothing is shared with what it is
+//! held against.
+//!
+//! A child ends with its standard input: it doesn't outlive whoever started it.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use crate::{bare, caller, raw};
+
+/// The first argument of a child.
+pub(crate) const MARK: &str = "child";
+
+/// A child, and the way to talk with it.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Helper {
+    /// Starts this program in the role, on these cores if they are given.
+    pub(crate) fn start(role: &str, arguments: &[&str], cores: Option<&str>) -> Self {
+        let own = std::env::current_exe().expect("a path");
+        let mut process = on_cores(&own, cores)
+            .args([MARK, role])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let input = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        Self {
+            process,
+            input,
+            output,
+        }
+    }
+
+    /// Sends bytes to the child.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().expect("open until the end");
+        input.write_all(bytes).expect("it listens");
+        input.flush().expect("it listens");
+    }
+
+    /// The child's next line.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("text");
+        assert!(!line.is_empty(), "a child has ended too early");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A program, held to these cores if they are given. It ends with the thread that starts it, even if that is
+/// killed.
+pub(crate) fn on_cores(program: &Path, cores: Option<&str>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(cores) = cores {
+        command.args(["taskset", "--cpu-list", cores]);
+    }
+    command.arg(program);
+    command
+}
+
+/// What a child does.
+pub(crate) fn main(mut arguments: Vec<String>) {
+    let role = if arguments.is_empty() {
+        String::new()
+    } else {
+        arguments.remove(0)
+    };
+    match role.as_str() {
+        "bare" => bare::main(),
+        "caller" => caller::main(&arguments),
+        "raw" => raw::main(&arguments),
+        _ => panic!("no such role: {role}"),
+    }
+}

@@ -1,0 +1,258 @@
+//! Writing a directory straight into SQLite: a million calls would take an hour, this takes minutes.
+
+use group_service::domain::{ChangeKind, Folded, Name, Words};
+use rusqlite::{Connection, Statement, params};
+use sea_orm::Value;
+use uuid::Uuid;
+
+use super::{
+    Directory, EVERYWHERE, HUB, Kind, RULES, created, id, person, role_name, rule,
+    schema::{derived, drop_indexes},
+    title,
+};
+
+/// Steps through memberships in no order: prime, and no divisor of their number.
+const STRIDE: usize = 15_485_863;
+
+/// An id as SQLite keeps it.
+pub(crate) fn sql_id(id: &Uuid) -> &[u8] {
+    id.as_bytes()
+}
+
+/// A name as it is kept: typed, its key, its sort key, folded.
+pub(crate) fn keys(text: &str) -> (Name, Vec<u8>, Vec<u8>, Folded) {
+    let name = Name::parse(text).expect("a name");
+    let (key, sort) = (bytes(name.unique_key()), bytes(name.sort_key()));
+    let folded = Folded::name(&name);
+    (name, key, sort, folded)
+}
+
+/// The bytes of a key, which only a database gets to see otherwise.
+fn bytes(key: impl Into<Value>) -> Vec<u8> {
+    match key.into() {
+        Value::Bytes(Some(bytes)) => bytes,
+        other => panic!("not bytes: {other:?}"),
+    }
+}
+
+/// Makes the schema, and fills it.
+pub(super) fn fill(directory: &Directory) {
+    let began = std::time::Instant::now();
+    if let Some(parent) = directory.path.parent() {
+        std::fs::create_dir_all(parent).expect("a directory");
+    }
+    for ending in ["db", "db-wal", "db-shm"] {
+        // Left by a run that was broken off.
+        let _ = std::fs::remove_file(directory.path.with_extension(ending));
+    }
+    crate::server::migrate(&directory.path);
+    let db = Connection::open(&directory.path).expect("opened");
+    // Nothing is lost if this breaks off: it is made anew then.
+    db.execute_batch(
+        "PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+         PRAGMA locking_mode = EXCLUSIVE; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -1000000;",
+    )
+    .expect("set");
+    let indexes = drop_indexes(&db);
+    db.execute_batch("BEGIN").expect("begun");
+    let members = members(directory);
+    roles(&db, directory);
+    users(&db, directory);
+    groups(&db, directory, &members);
+    memberships(&db, &members);
+    changes(&db, directory, &members);
+    derived(&db);
+    db.execute_batch("COMMIT").expect("committed");
+    for index in indexes {
+        db.execute_batch(&index).expect("indexed");
+    }
+    db.execute_batch("PRAGMA journal_mode = WAL").expect("set");
+    if directory.size.changes > super::SMALL.changes {
+        let seconds = began.elapsed().as_secs();
+        eprintln!("{}: made in {seconds} s", directory.path.display());
+    }
+}
+
+/// Who is in which group: group and user, in order.
+fn members(directory: &Directory) -> Vec<(u32, u32)> {
+    let size = directory.size;
+    let pair = |group: u64, user: u64| (group as u32, user as u32);
+    let mut members: Vec<_> = (0..size.users)
+        .flat_map(|user| {
+            directory
+                .groups_of_user(user)
+                .map(|group| pair(group, user))
+        })
+        .chain((0..size.users / 10).map(|user| pair(HUB, user * 10 + 1)))
+        .chain((0..size.groups / 10).map(|group| pair(group * 10 + 3, EVERYWHERE)))
+        .collect();
+    members.sort_unstable();
+    members.dedup();
+    members
+}
+
+fn roles(db: &Connection, directory: &Directory) {
+    let mut insert = prepare(
+        db,
+        "INSERT INTO roles (id, name, name_key, name_sort, search_text, description, group_count, \
+         rule_count, version, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, '', ?6, ?7, 1, ?8, ?8)",
+    );
+    let mut insert_rule = prepare(
+        db,
+        "INSERT INTO role_rules (role_id, bundle, controller, action, effect) VALUES (?1, ?2, ?3, ?4, ?5)",
+    );
+    let mut groups = vec![0_u64; directory.roles() as usize];
+    for group in 0..directory.size.groups {
+        for role in directory.roles_of_group(group) {
+            groups[role as usize] += 1;
+        }
+    }
+    for (role, groups) in (0..).zip(groups) {
+        let (name, key, sort, folded) = keys(&role_name(role));
+        let id = id(Kind::Role, role);
+        let id = sql_id(&id);
+        let (name, folded) = (name.as_str(), folded.as_str());
+        insert
+            .execute(params![
+                id,
+                name,
+                key,
+                sort,
+                folded,
+                groups,
+                RULES,
+                created(role)
+            ])
+            .expect("inserted");
+        for number in 0..RULES {
+            let [bundle, controller, action] = rule(role, number);
+            let effect = if number == RULES - 1 { 2 } else { 1 };
+            insert_rule
+                .execute(params![id, bundle, controller, action, effect])
+                .expect("inserted");
+        }
+    }
+}
+
+fn users(db: &Connection, directory: &Directory) {
+    let mut insert = prepare(
+        db,
+        "INSERT INTO users (id, username, username_key, username_sort, search_text, first_name, \
+         last_name, status, version, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 1, ?8, ?8)",
+    );
+    for user in 0..directory.size.users {
+        let [first, last, username] = person(user);
+        let (name, key, sort, _) = keys(&username);
+        let words = |text: &str| Words::parse(text).expect("a name");
+        let folded = Folded::user(&name, &words(&first), &words(&last));
+        let id = id(Kind::User, user);
+        let (id, folded) = (sql_id(&id), folded.as_str());
+        insert
+            .execute(params![
+                id,
+                name.as_str(),
+                key,
+                sort,
+                folded,
+                first,
+                last,
+                created(user)
+            ])
+            .expect("inserted");
+    }
+}
+
+fn groups(db: &Connection, directory: &Directory, members: &[(u32, u32)]) {
+    let mut insert = prepare(
+        db,
+        "INSERT INTO groups (id, title, title_key, title_sort, search_text, role_count, user_count, \
+         version, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, 3, ?6, 1, ?7, ?7)",
+    );
+    let mut insert_role = prepare(
+        db,
+        "INSERT INTO group_roles (group_id, role_id) VALUES (?1, ?2)",
+    );
+    let mut users = vec![0_u64; directory.size.groups as usize];
+    for (group, _) in members {
+        users[*group as usize] += 1;
+    }
+    for (group, users) in (0..).zip(users) {
+        let (title, key, sort, folded) = keys(&title(group));
+        let own = id(Kind::Group, group);
+        let own = sql_id(&own);
+        insert
+            .execute(params![
+                own,
+                title.as_str(),
+                key,
+                sort,
+                folded.as_str(),
+                users,
+                created(group)
+            ])
+            .expect("inserted");
+        for role in directory.roles_of_group(group) {
+            insert_role
+                .execute(params![own, sql_id(&id(Kind::Role, role))])
+                .expect("inserted");
+        }
+    }
+}
+
+fn memberships(db: &Connection, members: &[(u32, u32)]) {
+    let mut insert = prepare(
+        db,
+        "INSERT INTO group_users (group_id, user_id) VALUES (?1, ?2)",
+    );
+    for (group, user) in members {
+        let (group, user) = (
+            id(Kind::Group, (*group).into()),
+            id(Kind::User, (*user).into()),
+        );
+        insert
+            .execute(params![sql_id(&group), sql_id(&user)])
+            .expect("inserted");
+    }
+}
+
+/// A history of users who came and went, a revision each.
+fn changes(db: &Connection, directory: &Directory, members: &[(u32, u32)]) {
+    let mut insert = prepare(
+        db,
+        "INSERT INTO changes (revision, ordinal, kind, time, actor, group_id, group_title, user_id, username) \
+         VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    );
+    let changes = directory.size.changes;
+    for number in 0..changes {
+        let place = (number as usize).wrapping_mul(STRIDE);
+        let (group, user) = members[place % members.len()];
+        let (group, user) = (u64::from(group), u64::from(user));
+        let assigned = (number / members.len() as u64).is_multiple_of(2);
+        let kind = if assigned {
+            ChangeKind::UserAssigned
+        } else {
+            ChangeKind::UserUnassigned
+        };
+        let [.., username] = person(user);
+        insert
+            .execute(params![
+                number + 1,
+                kind.number(),
+                created(number),
+                format!("admin-{}", number % 100),
+                sql_id(&id(Kind::Group, group)),
+                title(group),
+                sql_id(&id(Kind::User, user)),
+                username,
+            ])
+            .expect("inserted");
+    }
+    db.execute("UPDATE directory SET revision = ?1", [changes])
+        .expect("updated");
+}
+
+fn prepare<'a>(db: &'a Connection, sql: &str) -> Statement<'a> {
+    db.prepare(sql).expect("prepared")
+}

@@ -1,0 +1,157 @@
+//! The real server, as users start it: with the default log, which goes to a file.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tonic::transport::Channel;
+
+use crate::child::on_cores;
+
+/// A server, killed at the end; its log goes with it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    address: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts a server on a SQLite file.
+    pub(crate) fn on_file(data: &Path, further: &[&str]) -> Self {
+        Self::start(&url(data), further, data.parent().expect("a file"), None)
+    }
+
+    /// Starts a server on a database, on these cores if they are given; its log is a file in `logs`.
+    pub(crate) fn start(url: &str, further: &[&str], logs: &Path, cores: Option<&str>) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = logs.join(format!("server-{number}.log"));
+        let mut process = on_cores(&program(), cores)
+            .args(["--listen", "127.0.0.1:0", "--database-url", url])
+            .args(further)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a log"))
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("a start-up line");
+        let address = line
+            .split("listens on ")
+            .nth(1)
+            .and_then(|rest| rest.split(',').next())
+            .map(|address| format!("http://{address}"));
+        let address = address.unwrap_or_else(|| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            panic!("the server doesn't start: {log}");
+        });
+        Self {
+            process,
+            address,
+            log,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A connection.
+    pub(crate) async fn connect(&self) -> Channel {
+        connect(&self.address).await
+    }
+
+    /// Resident memory in MiB: now, or the most it ever was.
+    pub(crate) fn memory(&self, most: bool) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("the process runs");
+        let name = if most { "VmHWM:" } else { "VmRSS:" };
+        let line = status.lines().find(|line| line.starts_with(name));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        kib.expect("a size") / 1024.0
+    }
+
+    /// The processor time that it has taken.
+    pub(crate) fn processor_time(&self) -> Duration {
+        processor_time(self.process.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// The URL of a SQLite file.
+pub(crate) fn url(data: &Path) -> String {
+    format!("sqlite:{}", data.display())
+}
+
+/// A connection; `TCP_NODELAY` is on, as it is by default.
+pub(crate) async fn connect(address: &str) -> Channel {
+    let endpoint = Channel::from_shared(address.to_owned()).expect("a URI");
+    endpoint.connect().await.expect("the server accepts")
+}
+
+/// Some connections.
+pub(crate) async fn channels(address: &str, number: usize) -> Vec<Channel> {
+    let mut channels = Vec::with_capacity(number);
+    for _ in 0..number {
+        channels.push(connect(address).await);
+    }
+    channels
+}
+
+/// The processor time that a process has taken: user and system, in ticks of 10 ms.
+pub(crate) fn processor_time(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    // The name, in parentheses, may hold anything; 11 fields follow it before those that are wanted.
+    let fields = stat.rsplit(')').next().expect("fields");
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("a number"));
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
+/// Brings a database to the server's schema.
+pub(crate) fn migrate(data: &Path) {
+    let status = Command::new(program())
+        .args(["--database-url", &url(data), "migrate", "up"])
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.expect("it runs").success(), "no schema");
+}
+
+/// Whether the server has a setting.
+pub(crate) fn knows(setting: &str) -> bool {
+    static HELP: OnceLock<String> = OnceLock::new();
+    let help = HELP.get_or_init(|| {
+        let output = Command::new(program()).arg("--help").output();
+        String::from_utf8(output.expect("it runs").stdout).expect("text")
+    });
+    help.contains(setting)
+}
+
+/// Beside this program: both are built by the same command.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    own.with_file_name("group-service")
+}
