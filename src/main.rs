@@ -9,7 +9,6 @@ use group_service::{
     store::{self, Db, Direction, Location, Migration, Settings},
     telemetry,
 };
-use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -35,8 +34,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), (u8, String)> {
-    let subscriber =
-        telemetry::subscriber(config.log.clone(), &SdkTracerProvider::builder().build());
+    let subscriber = telemetry::subscriber(config.log.clone(), None);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 

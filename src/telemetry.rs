@@ -11,16 +11,22 @@ use tracing_subscriber::{
     layer::SubscriberExt,
 };
 
-/// Makes the process's subscriber: events go to standard error, spans to `provider`.
+/// Makes the process's subscriber: events go to standard error, spans to `provider`, if there is one.
 ///
 /// Spans of calls, transactions and statements are kept whatever is logged; the log holds events only,
 /// each complete in itself.
-pub fn subscriber(log: Targets, provider: &SdkTracerProvider) -> impl tracing::Subscriber + use<> {
+pub fn subscriber(
+    log: Targets,
+    provider: Option<&SdkTracerProvider>,
+) -> impl tracing::Subscriber + use<> {
     let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO);
     let events = filter_fn(|metadata| metadata.is_event());
-    let traces = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("group-service"))
-        .with_filter(spans);
+    // Spans that go nowhere aren't made: they would cost a tenth of a read.
+    let traces = provider.map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("group-service"))
+            .with_filter(spans)
+    });
     let stderr = std::io::stderr();
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(stderr.is_terminal())

@@ -20,11 +20,11 @@ use super::status::{deadline_exceeded, refine};
 
 /// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after.
 #[derive(Clone, Debug)]
-pub struct Methods(Arc<HashSet<String>>);
+pub struct Methods(Arc<HashSet<Arc<str>>>);
 
 impl FromIterator<String> for Methods {
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
-        Self(Arc::new(names.into_iter().collect()))
+        Self(Arc::new(names.into_iter().map(Arc::from).collect()))
     }
 }
 

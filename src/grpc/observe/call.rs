@@ -2,15 +2,18 @@
 
 use std::{
     collections::HashSet, error::Error as StdError, fmt::Write, future::Future, net::SocketAddr,
-    time::Instant,
+    sync::Arc, time::Instant,
 };
 
 use http::HeaderMap;
 use opentelemetry::{
     propagation::{Extractor, TextMapPropagator},
-    trace::TraceContextExt,
+    trace::{TraceContextExt, TraceId},
 };
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::{
+    propagation::TraceContextPropagator,
+    trace::{IdGenerator, RandomIdGenerator},
+};
 use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -27,30 +30,29 @@ const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
 #[derive(Debug)]
 pub(super) struct Call {
     span: Span,
-    method: String,
+    method: Arc<str>,
     peer: Option<SocketAddr>,
-    trace_id: String,
+    trace_id: TraceId,
     began: Instant,
     ended: bool,
 }
 
 impl Call {
     /// Opens the span of a call; its attributes are those of OpenTelemetry's RPC conventions.
-    pub(super) fn begin(request: &http::Request<Body>, methods: &HashSet<String>) -> Self {
+    pub(super) fn begin(request: &http::Request<Body>, methods: &HashSet<Arc<str>>) -> Self {
         let path = request.uri().path();
-        let method = path
-            .strip_prefix('/')
-            .filter(|name| methods.contains(*name));
+        let method = path.strip_prefix('/').and_then(|name| methods.get(name));
+        let name = method.map_or(OTHER, |name| &**name);
         let connection = request.extensions().get::<TcpConnectInfo>();
         let peer = connection.and_then(TcpConnectInfo::remote_addr);
         let local = connection.and_then(TcpConnectInfo::local_addr);
         let span = tracing::info_span!(
             "rpc",
-            otel.name = method.unwrap_or(OTHER),
+            otel.name = name,
             otel.kind = "server",
             otel.status_code = Empty,
             rpc.system.name = "grpc",
-            rpc.method = method.unwrap_or(OTHER),
+            rpc.method = name,
             rpc.method_original = Empty,
             rpc.response.status_code = Empty,
             error.type = Empty,
@@ -63,12 +65,18 @@ impl Call {
             span.record("rpc.method_original", path.trim_start_matches('/'));
         }
         let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
-        // Fails only where nobody collects spans.
-        let _ = span.set_parent(parent);
-        let trace_id = span.context().span().span_context().trace_id().to_string();
+        let caller = parent.span().span_context().trace_id();
+        let trace_id = if span.set_parent(parent).is_ok() {
+            span.context().span().span_context().trace_id()
+        } else if caller == TraceId::INVALID {
+            // Nobody collects spans: the log names its calls all the same.
+            RandomIdGenerator::default().new_trace_id()
+        } else {
+            caller
+        };
         Self {
             span,
-            method: method.unwrap_or(OTHER).to_owned(),
+            method: method.cloned().unwrap_or_else(|| OTHER.into()),
             peer,
             trace_id,
             began: Instant::now(),

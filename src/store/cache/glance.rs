@@ -76,7 +76,7 @@ impl<'a> Glance<'a> {
                 None => break,
             }
         }
-        if found.len() < ids.len() && !self.find_rest(ids, &mut found).await? {
+        if found.len() < ids.len() && !Box::pin(self.find_rest(ids, &mut found)).await? {
             return Ok(None);
         }
         if found.iter().any(|entry| entry.since() > self.at) {
