@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How many answers are held against the history, for each size and number of instances.
-const ANSWERS: usize = 100_000;
+const ANSWERS: usize = 70_000;
 /// How many revisions there are at least meanwhile.
 const REVISIONS: i64 = 200;
 /// How much memory there is: none, hardly any, and enough for everything.
