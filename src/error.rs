@@ -98,6 +98,7 @@ impl Error {
             Self::Overloaded(cause) => Self::Overloaded(words(cause)),
             Self::Unavailable(cause) => Self::Unavailable(words(cause)),
             Self::Uncertain(cause) => Self::Uncertain(words(cause)),
+            Self::Internal(cause) => Self::Internal(words(cause)),
             Self::Stopping => Self::Stopping,
             other => Self::Internal(other.to_string().into()),
         }

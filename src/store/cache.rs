@@ -206,6 +206,11 @@ impl Cache {
     /// Forgets everything: what was known up to `present` is all that is true now.
     pub(super) fn reset(&self, present: Revision) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin_anew(present);
+    }
+
+    /// The same, by whoever applies changes.
+    fn begin_anew(&self, present: Revision) {
         // First, so that whoever looks at `applied` next can't find what was before.
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.applied.store(present.number(), Ordering::SeqCst);

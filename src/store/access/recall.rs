@@ -34,8 +34,8 @@ pub(super) async fn check(
         .map(|user| held(user, &groups, &roles))
         .collect();
     let verdicts = questions.iter().map(|(id, question)| {
-        // Every user of a question was looked for, and found.
-        let place = users.binary_search(id).unwrap_or_default();
+        // Every user of a question was looked for, and found: without that user there is no answer.
+        let place = users.binary_search(id).ok()?;
         let grants = held[place].iter().filter_map(|(rules, group)| {
             Some(Grant {
                 rule: rules.rules.deciding(question)?,
@@ -43,10 +43,11 @@ pub(super) async fn check(
                 group: &group.group,
             })
         });
-        decide(Some(found[place].status), grants, question)
+        Some(decide(Some(found[place].status), grants, question))
     });
-    Ok(Some(At {
-        value: verdicts.collect(),
+    let verdicts = verdicts.collect::<Option<_>>();
+    Ok(verdicts.map(|value| At {
+        value,
         revision: glance.revision(),
     }))
 }

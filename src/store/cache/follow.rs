@@ -10,7 +10,7 @@ use crate::{
     domain::Revision,
     entity::{change, directory},
     error::Result,
-    store::Db,
+    store::{self, Db},
 };
 
 /// Who is so many changes behind forgets everything instead of reading them.
@@ -45,18 +45,16 @@ impl Db {
         let epoch = self.cache.epoch.load(Ordering::SeqCst);
         let after = self.cache.applied();
         let (directory, rows) = self.health.while_there(self.touched(after)).await?;
-        if rows.len() as u64 > FAR || directory.oldest_revision > after.next() {
-            self.cache.reset(directory.revision);
-        } else {
-            self.cache.apply_read(epoch, directory.revision, &rows);
-        }
+        let is_whole = rows.len() as u64 <= FAR && directory.oldest_revision <= after.next();
+        let rows = is_whole.then_some(&rows[..]);
+        self.cache.apply_read(epoch, directory.revision, rows);
         Ok(())
     }
 
     async fn touched(&self, after: Revision) -> Result<(directory::Model, Vec<Touched>)> {
         use change::Column as C;
         let snapshot = self.snapshot().await?;
-        let directory = super::super::change::directory(&snapshot).await?;
+        let directory = store::change::directory(&snapshot).await?;
         let rows = change::Entity::find()
             .select_only()
             .columns([C::Kind, C::GroupId, C::RoleId, C::UserId])
@@ -72,12 +70,16 @@ impl Db {
 }
 
 impl Cache {
-    /// Removes what was changed up to a revision, as it was read from the table.
-    fn apply_read(&self, epoch: u64, to: Revision, rows: &[Touched]) {
+    /// Removes what was changed up to a revision, as it was read from the table; everything, if that can't be told.
+    fn apply_read(&self, epoch: u64, to: Revision, rows: Option<&[Touched]>) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         if self.epoch.load(Ordering::SeqCst) != epoch {
+            // It is of what the database has lost.
             return;
         }
+        let Some(rows) = rows else {
+            return self.begin_anew(to);
+        };
         rows.iter().for_each(|row| self.remove(row));
         if self.applied() < to {
             self.applied.store(to.number(), Ordering::SeqCst);
