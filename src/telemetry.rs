@@ -21,7 +21,7 @@ pub fn subscriber(
 ) -> impl tracing::Subscriber + use<> {
     let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO);
     let events = filter_fn(|metadata| metadata.is_event());
-    // Spans that go nowhere aren't made: they would cost a tenth of a read.
+    // Spans that go nowhere aren't made: every call would pay for them.
     let traces = provider.map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("group-service"))

@@ -44,6 +44,25 @@ pub(super) enum Use {
     Migrate,
 }
 
+/// What connections begin with, by what they are for.
+struct Sessions {
+    write: &'static str,
+    read: &'static str,
+    look: &'static str,
+    migrate: &'static str,
+}
+
+impl Sessions {
+    fn begin(&self, purpose: Use) -> &'static str {
+        match purpose {
+            Use::Write => self.write,
+            Use::Read => self.read,
+            Use::Look => self.look,
+            Use::Migrate => self.migrate,
+        }
+    }
+}
+
 /// What was found at a server.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -196,10 +215,10 @@ pub(super) fn server_error(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseEr
     }
 }
 
-/// The settings of a pool of connections to a server, each of which begins with the statements of `session`.
+/// The settings of a pool of connections to a server.
 fn pool<DB>(
     options: <DB::Connection as Connection>::Options,
-    session: &'static str,
+    sessions: &Sessions,
     purpose: Use,
     connections: u32,
     outage: &Arc<Outage>,
@@ -208,6 +227,7 @@ where
     DB: sqlx::Database,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
+    let session = sessions.begin(purpose);
     let (opened, released) = (outage.clone(), outage.clone());
     PoolOptions::new()
         .max_connections(connections)

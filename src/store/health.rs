@@ -109,15 +109,10 @@ impl Health {
     /// Has the database looked at if this is an error that may come from its being away.
     pub(super) fn note<T>(&self, result: &Result<T>) {
         match result {
-            Err(Error::Unavailable(_) | Error::Uncertain(_)) => self.fault(),
+            Err(Error::Unavailable(_) | Error::Uncertain(_)) => drop(self.fault.send_replace(true)),
             Err(Error::Overloaded(_)) => {}
             _ => drop(self.served.fetch_add(1, Ordering::Relaxed)),
         }
-    }
-
-    /// Has the database looked at.
-    pub(super) fn fault(&self) {
-        self.fault.send_replace(true);
     }
 
     /// Notes whether a probe got through.

@@ -42,6 +42,14 @@ pub struct Role {
     pub rules: Vec<Rule>,
 }
 
+/// A role's row beside the revision that it was read at.
+#[derive(FromQueryResult)]
+pub(super) struct RoleAt {
+    #[sea_orm(nested)]
+    pub(super) role: role::Model,
+    pub(super) revision: Revision,
+}
+
 impl Role {
     fn new(row: role::Model, rules: &mut HashMap<RoleId, Vec<Rule>>) -> Self {
         Self {

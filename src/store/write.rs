@@ -79,7 +79,7 @@ pub async fn write<W: Write, R: Reply>(
     origin: Origin,
     reply: fn(W::Output, Revision) -> R,
 ) -> Result<R> {
-    db.health.check().inspect_err(|_| db.health.fault())?;
+    db.health.check()?;
     let (job, mut answer) = Job::new(command, origin, reply, db.writes.begin());
     let place = db.queue.join(Box::new(job));
     tokio::spawn({

@@ -1,6 +1,9 @@
 //! Finding what is of one state.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use quick_cache::{
     DefaultHashBuilder,
@@ -90,50 +93,39 @@ impl<'a> Glance<'a> {
     /// can't be.
     async fn find_rest<K: Kept>(&self, ids: &[K::Id], found: &mut Vec<K>) -> Result<bool> {
         let rest = &ids[found.len()..];
-        let mut sorted = rest.to_vec();
-        // Whoever waits for another does so in this order: nobody waits in a circle.
-        sorted.sort_unstable();
-        sorted.dedup();
-        let mut there: Vec<(K::Id, K)> = Vec::with_capacity(sorted.len());
-        let mut guards: Vec<(K::Id, Guard<'_>)> = Vec::new();
-        for id in sorted {
-            match self
-                .entries
-                .get_value_or_guard_async(&self.key::<K>(id))
-                .await
-            {
+        let mut there = BTreeMap::new();
+        let mut guards: BTreeMap<K::Id, Guard<'_>> = BTreeMap::new();
+        // Whoever waits for another does so in the order of the ids: nobody waits in a circle.
+        for id in BTreeSet::from_iter(rest.iter().copied()) {
+            let key = self.key::<K>(id);
+            match self.entries.get_value_or_guard_async(&key).await {
                 Ok(entry) => there.extend(Self::of(entry).map(|entry| (id, entry))),
-                Err(guard) => guards.push((id, guard)),
+                Err(guard) => drop(guards.insert(id, guard)),
             }
         }
         if !guards.is_empty() {
+            let cache = &self.db.cache;
             // Whatever is applied from here on removes what it changes, read or not.
-            let applied = self.db.cache.applied();
-            let missing: Vec<_> = guards.iter().map(|(id, _)| *id).collect();
-            self.db.cache.counts.loads.fetch_add(1, Ordering::Relaxed);
-            let loaded = self
-                .db
-                .health
-                .while_there(K::load(self.db, &missing))
-                .await?;
-            for (id, entry) in loaded {
+            let applied = cache.applied();
+            let missing: Vec<_> = guards.keys().copied().collect();
+            cache.counts.loads.fetch_add(1, Ordering::Relaxed);
+            let load = K::load(self.db, &missing);
+            for (id, entry) in self.db.health.while_there(load).await? {
                 // A node may be behind what is known.
                 if entry.since() < applied {
                     return Ok(false);
                 }
-                if let Some(place) = guards.iter().position(|(other, _)| *other == id) {
-                    let (_, guard) = guards.swap_remove(place);
+                if let Some(guard) = guards.remove(&id) {
                     // Fails if it has been changed meanwhile: then it is right for now, but not kept.
                     let _ = guard.insert(entry.clone().into());
                 }
-                there.push((id, entry));
+                there.insert(id, entry);
             }
         }
-        there.sort_unstable_by_key(|(id, _)| *id);
         for id in rest {
-            match there.binary_search_by_key(id, |(id, _)| *id) {
-                Ok(place) => found.push(there[place].1.clone()),
-                Err(_) => return Ok(false),
+            match there.get(id) {
+                Some(entry) => found.push(entry.clone()),
+                None => return Ok(false),
             }
         }
         Ok(true)

@@ -11,7 +11,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlDatabaseError},
 };
 
-use super::{Found, Outage, Use, pool, texts};
+use super::{Found, Outage, Sessions, Use, pool, texts};
 use crate::{
     domain::{Revision, Timestamp},
     entity::role,
@@ -30,6 +30,12 @@ const READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, REA
      /*M!100600 , max_statement_time = 30, idle_transaction_timeout = 60 */";
 const LOOK: &str = "SET SESSION innodb_lock_wait_timeout = 1";
 const MIGRATE: &str = "SET SESSION lock_wait_timeout = 60";
+const SESSIONS: Sessions = Sessions {
+    write: WRITE,
+    read: READ,
+    look: LOOK,
+    migrate: MIGRATE,
+};
 
 /// Waits until nobody else on this server changes the schema.
 pub(in crate::store) const LOCK_SCHEMA: &str =
@@ -56,13 +62,7 @@ pub(super) fn connect(
     connections: u32,
     outage: &Arc<Outage>,
 ) -> DatabaseConnection {
-    let session = match purpose {
-        Use::Write => WRITE,
-        Use::Read => READ,
-        Use::Look => LOOK,
-        Use::Migrate => MIGRATE,
-    };
-    let pool = pool::<MySql>(options.clone(), session, purpose, connections, outage);
+    let pool = pool::<MySql>(options.clone(), &SESSIONS, purpose, connections, outage);
     SqlxMySqlConnector::from_sqlx_mysql_pool(pool)
 }
 

@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgDatabaseError},
 };
 
-use super::{Found, Outage, Use, pool, texts};
+use super::{Found, Outage, Sessions, Use, pool, texts};
 use crate::{
     domain::RoleId,
     entity::{group, role},
@@ -36,6 +36,12 @@ const READ: &str = "SET default_transaction_isolation = 'repeatable read'; \
      SET idle_in_transaction_session_timeout = '60s'";
 const LOOK: &str = "SET statement_timeout = '10s'";
 const MIGRATE: &str = "SET lock_timeout = '60s'";
+const SESSIONS: Sessions = Sessions {
+    write: WRITE,
+    read: READ,
+    look: LOOK,
+    migrate: MIGRATE,
+};
 
 /// Waits until nobody else changes the schema.
 pub(in crate::store) const LOCK_SCHEMA: &str = "SELECT pg_advisory_lock(hashtext('group-service'))";
@@ -79,13 +85,7 @@ pub(super) fn connect(
     connections: u32,
     outage: &Arc<Outage>,
 ) -> DatabaseConnection {
-    let session = match purpose {
-        Use::Write => WRITE,
-        Use::Read => READ,
-        Use::Look => LOOK,
-        Use::Migrate => MIGRATE,
-    };
-    let pool = pool::<Postgres>(options.clone(), session, purpose, connections, outage);
+    let pool = pool::<Postgres>(options.clone(), &SESSIONS, purpose, connections, outage);
     SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
 }
 

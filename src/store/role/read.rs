@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, RelationTrait,
+    ColumnTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    RelationTrait,
 };
 
-use super::{KEYSET, Role, cut_by_rules, missing, rules_of, rules_told, with_rules};
+use super::{KEYSET, Role, RoleAt, cut_by_rules, missing, rules_of, rules_told, with_rules};
 use crate::{
     domain::{
         Cursor, CursorKey, Get, GroupId, GroupRef, ListRoles, ListRolesInGroup, ListRolesOfUser,
@@ -29,14 +29,6 @@ pub struct RoleOfUser {
     pub role: Role,
     /// The groups, by title.
     pub groups: Vec<GroupRef>,
-}
-
-/// A role beside the revision that it was read at.
-#[derive(FromQueryResult)]
-struct RoleAt {
-    #[sea_orm(nested)]
-    role: role::Model,
-    revision: Revision,
 }
 
 impl Read for Get<RoleId> {

@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect, RelationTrait,
+    ColumnTrait, EntityTrait, FromQueryResult, Iterable, JoinType, QueryFilter, QuerySelect,
+    RelationTrait,
 };
 
 use super::{Db, Kept, Kind};
 use crate::{
-    domain::{Effect, Name, Pattern, Revision, RoleId, RoleRef, Rule, Rules, SortKey},
+    domain::{Name, Revision, RoleId, RoleRef, Rule, Rules, SortKey},
     entity::{role, role_rule},
     error::Result,
-    store::page::revision,
+    store::{page::revision, role::RoleAt},
 };
 
 /// A role's row.
@@ -40,13 +41,6 @@ impl std::ops::Deref for RoleRules {
     fn deref(&self) -> &NamedRules {
         &self.0
     }
-}
-
-#[derive(FromQueryResult)]
-struct RoleAt {
-    #[sea_orm(nested)]
-    role: role::Model,
-    revision: Revision,
 }
 
 impl Kept for Role {
@@ -88,13 +82,11 @@ impl Kept for Role {
 #[derive(FromQueryResult)]
 struct RoleAndRule {
     revision: Revision,
-    role_id: RoleId,
+    id: RoleId,
     name: Name,
     name_sort: SortKey,
-    bundle: Option<Pattern>,
-    controller: Option<Pattern>,
-    action: Option<Pattern>,
-    effect: Option<Effect>,
+    #[sea_orm(nested)]
+    rule: Option<role_rule::Model>,
 }
 
 impl Kept for RoleRules {
@@ -113,38 +105,24 @@ impl Kept for RoleRules {
     }
 
     async fn load(db: &Db, ids: &[RoleId]) -> Result<Vec<(RoleId, Self)>> {
-        use role_rule::Column as C;
+        use role::Column as C;
         let rows: Vec<RoleAndRule> = role::Entity::find()
             .select_only()
-            .column_as(role::Column::Id, "role_id")
-            .columns([role::Column::Name, role::Column::NameSort])
-            .columns([C::Bundle, C::Controller, C::Action, C::Effect])
+            .columns([C::Id, C::Name, C::NameSort])
+            .columns(role_rule::Column::iter())
             .expr_as(revision(), "revision")
             .join_rev(JoinType::LeftJoin, role_rule::Relation::Role.def())
-            .filter(role::Column::Id.is_in(ids.iter().copied()))
+            .filter(C::Id.is_in(ids.iter().copied()))
             .into_model()
             .all(&db.reader)
             .await?;
         let mut roles: BTreeMap<RoleId, (Revision, Name, SortKey, Vec<Rule>)> = BTreeMap::new();
         for row in rows {
-            let parts = row
-                .bundle
-                .zip(row.controller)
-                .zip(row.action)
-                .zip(row.effect);
-            let rule = parts.map(|(((bundle, controller), action), effect)| Rule {
-                bundle,
-                controller,
-                action,
-                effect,
-            });
-            let role = roles.entry(row.role_id).or_insert((
-                row.revision,
-                row.name,
-                row.name_sort,
-                Vec::new(),
-            ));
-            role.3.extend(rule);
+            let role =
+                roles
+                    .entry(row.id)
+                    .or_insert((row.revision, row.name, row.name_sort, Vec::new()));
+            role.3.extend(row.rule.map(Rule::from));
         }
         let roles = roles.into_iter().map(|(id, (since, name, sort, rules))| {
             let (role, rules) = (RoleRef { id, name }, Rules::new(rules));
