@@ -25,6 +25,26 @@ use load::Load;
 /// How often a database is killed.
 const KILLS: usize = 10;
 
+/// Starts a server of this type, if it is installed, and proves that an instance outlives it.
+macro_rules! outlives {
+    ($name:literal, $server:ty) => {
+        let mut server = match <$server>::start(&[]).await {
+            Ok(server) => server,
+            Err(why) => return not_run(concat!("a ", $name, " that is killed"), &why),
+        };
+        server.query("CREATE DATABASE directory").await;
+        let url = server.url("directory");
+        let switch = async |on: bool| {
+            if on {
+                server.restart().await;
+            } else {
+                server.kill().await;
+            }
+        };
+        outlives($name, &url, switch).await;
+    };
+}
+
 /// An instance on the database of this URL.
 pub(crate) async fn instance(url: &str, replica: Option<&str>) -> World {
     let mut settings = Settings::new(Location::parse(url).expect("a URL"));
@@ -53,38 +73,12 @@ pub(crate) async fn until(world: &World, wanted: ServingStatus) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_is_killed_loses_nothing() {
-    let mut server = match Postgres::start(&[]).await {
-        Ok(server) => server,
-        Err(why) => return not_run("a PostgreSQL that is killed", &why),
-    };
-    server.query("CREATE DATABASE directory").await;
-    let url = server.url("directory");
-    let switch = async |on: bool| {
-        if on {
-            server.restart().await;
-        } else {
-            server.kill().await;
-        }
-    };
-    outlives("PostgreSQL", &url, switch).await;
+    outlives!("PostgreSQL", Postgres);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mariadb_that_is_killed_loses_nothing() {
-    let mut server = match MariaDb::start(&[]).await {
-        Ok(server) => server,
-        Err(why) => return not_run("a MariaDB that is killed", &why),
-    };
-    server.query("CREATE DATABASE directory").await;
-    let url = server.url("directory");
-    let switch = async |on: bool| {
-        if on {
-            server.restart().await;
-        } else {
-            server.kill().await;
-        }
-    };
-    outlives("MariaDB", &url, switch).await;
+    outlives!("MariaDB", MariaDb);
 }
 
 /// Kills the server under load and starts it again, and proves that nothing is lost.

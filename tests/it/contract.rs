@@ -14,7 +14,7 @@ use sea_orm::DbBackend;
 
 use crate::{
     access, changes, group,
-    harness::{Told, Trace, World, engine, raw::methods},
+    harness::{Told, Trace, World, engine, raw::methods, say},
     member, role, user,
 };
 
@@ -79,13 +79,20 @@ fn documented(method: &MethodDescriptor) -> BTreeSet<String> {
 #[tokio::test]
 async fn every_rpc_succeeds_and_leaves_its_spans() {
     let mut table: BTreeMap<_, _> = successes().into_iter().map(|s| (s.rpc, s.run)).collect();
+    let mut statements = Vec::new();
     for method in methods() {
         let run = table.remove(method.name());
         let run = run.unwrap_or_else(|| panic!("no success test of {}", method.full_name()));
         let mut world = World::start().await;
         let trace = run(&mut world).await;
         spans_are_complete(&method, &trace).await;
+        statements.push(format!("{} {}", method.name(), trace.statements().await));
     }
+    say(&format!(
+        "statements on {:?}, with nothing in memory and beside those that begin and end transactions: {}",
+        engine(),
+        statements.join(", ")
+    ));
     assert!(
         table.is_empty(),
         "tests of RPCs that aren't there: {:?}",

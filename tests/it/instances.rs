@@ -10,7 +10,7 @@ use group_service::{
 };
 use sea_orm::{ConnectionTrait, DbBackend};
 use tokio::task::JoinSet;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
@@ -21,6 +21,17 @@ use crate::{
 
 fn settings(database: &Database) -> Settings {
     Settings::new(Location::parse(database.url()).expect("a URL"))
+}
+
+/// Follows every change from the first one on.
+async fn follow(world: &World) -> Streaming<pb::WatchChangesResponse> {
+    let request = pb::WatchChangesRequest {
+        from_revision: 1,
+        ..Default::default()
+    };
+    let mut client = ChangeServiceClient::new(world.channel.clone());
+    let feed = client.watch_changes(request).await;
+    feed.expect("followed").into_inner()
 }
 
 /// On SQLite one instance is all there is meant to be.
@@ -50,15 +61,7 @@ async fn a_follower_of_one_instance_sees_the_writes_of_another() {
     let database = Arc::new(Database::create().await);
     let one = World::with(database.clone(), settings(&database)).await;
     let two = World::with(database.clone(), settings(&database)).await;
-    let request = pb::WatchChangesRequest {
-        from_revision: 1,
-        ..Default::default()
-    };
-    let mut feed = ChangeServiceClient::new(one.channel.clone())
-        .watch_changes(request)
-        .await
-        .expect("followed")
-        .into_inner();
+    let mut feed = follow(&one).await;
     let role = two.role("Elsewhere").await.id;
     let seen = async {
         loop {
@@ -160,16 +163,7 @@ async fn two_connections_do_for_200_callers_and_50_followers() {
     let role = world.role("A").await.id;
     let mut followers = JoinSet::new();
     for _ in 0..50 {
-        let request = pb::WatchChangesRequest {
-            from_revision: 1,
-            ..Default::default()
-        };
-        let mut client = ChangeServiceClient::new(world.channel.clone());
-        let mut feed = client
-            .watch_changes(request)
-            .await
-            .expect("followed")
-            .into_inner();
+        let mut feed = follow(&world).await;
         followers.spawn(async move {
             // The role, and the group of each caller.
             while feed
@@ -223,13 +217,7 @@ async fn two_connections_do_for_200_callers_and_50_followers() {
 async fn who_follows_hears_nothing_of_what_changes_nothing() {
     let world = World::start().await;
     let role = world.role("A").await.id;
-    let request = pb::WatchChangesRequest {
-        from_revision: 1,
-        ..Default::default()
-    };
-    let mut client = ChangeServiceClient::new(world.channel.clone());
-    let feed = client.watch_changes(request).await.expect("followed");
-    let mut feed = feed.into_inner();
+    let mut feed = follow(&world).await;
     let mut losses = world.db.losses();
     losses.mark_unchanged();
     for _ in 0..20 {
@@ -266,16 +254,7 @@ async fn who_follows_what_the_database_has_lost_is_told_so() {
     for name in ["A", "B", "C"] {
         world.role(name).await;
     }
-    let request = pb::WatchChangesRequest {
-        from_revision: 1,
-        ..Default::default()
-    };
-    let mut client = ChangeServiceClient::new(world.channel.clone());
-    let mut feed = client
-        .watch_changes(request)
-        .await
-        .expect("followed")
-        .into_inner();
+    let mut feed = follow(&world).await;
     let mut revision = 0;
     while revision < 3 {
         let batch = feed.message().await.expect("told").expect("goes on");
