@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Level;
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
     Layer, Registry,
     filter::{FilterExt, Targets, filter_fn},
@@ -19,18 +19,31 @@ pub fn subscriber(
     log: Targets,
     provider: Option<&SdkTracerProvider>,
 ) -> impl tracing::Subscriber + use<> {
-    let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO);
-    let events = filter_fn(|metadata| metadata.is_event());
-    // Spans that go nowhere aren't made: every call would pay for them.
+    // What nobody wants is refused for all layers at once, which costs nothing from then on. What each layer
+    // alone refuses is made nevertheless: libraries below have spans around each frame.
+    let wanted = {
+        let (log, traced) = (log.clone(), provider.is_some());
+        filter_fn(move |metadata| {
+            if metadata.is_span() {
+                traced && is_traced(metadata)
+            } else {
+                log.would_enable(metadata.target(), metadata.level())
+            }
+        })
+    };
     let traces = provider.map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("group-service"))
-            .with_filter(spans)
+            .with_filter(filter_fn(is_traced))
     });
     let stderr = std::io::stderr();
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(stderr.is_terminal())
         .with_writer(std::io::stderr)
-        .with_filter(events.and(log));
-    Registry::default().with(traces).with(log)
+        .with_filter(filter_fn(|metadata| metadata.is_event()).and(log));
+    Registry::default().with(traces).with(log).with(wanted)
+}
+
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && *metadata.level() <= Level::INFO
 }
