@@ -7,7 +7,7 @@ use group_service::{
     config::{Command, Config, Migrate},
     server,
     store::{self, Db, Direction, Location, Migration, Settings},
-    telemetry,
+    telemetry::{self, Lines},
 };
 use tokio::{
     net::TcpListener,
@@ -23,18 +23,26 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return usage(&error),
     };
-    match run(config).await {
+    let lines = match Lines::start() {
+        Ok(lines) => lines,
+        Err(error) => return failure(1, &format!("can't set up logging: {error}")),
+    };
+    let result = run(config, lines.clone()).await;
+    lines.flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err((code, reason)) => {
-            // Standard error may be closed; there is nobody left to tell then.
-            let _ = writeln!(std::io::stderr(), "error: {reason}");
-            ExitCode::from(code)
-        }
+        Err((code, reason)) => failure(code, &reason),
     }
 }
 
-async fn run(config: Config) -> Result<(), (u8, String)> {
-    let subscriber = telemetry::subscriber(config.log.clone(), None);
+fn failure(code: u8, reason: &str) -> ExitCode {
+    // Standard error may be closed; there is nobody left to tell then.
+    let _ = writeln!(std::io::stderr(), "error: {reason}");
+    ExitCode::from(code)
+}
+
+async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
+    let subscriber = telemetry::subscriber(config.log.clone(), lines, None);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 

@@ -1,5 +1,7 @@
 //! Logs and traces: set-up only.
 
+mod lines;
+
 use std::io::IsTerminal;
 
 use opentelemetry::trace::TracerProvider;
@@ -11,12 +13,15 @@ use tracing_subscriber::{
     layer::SubscriberExt,
 };
 
-/// Makes the process's subscriber: events go to standard error, spans to `provider`, if there is one.
+pub use self::lines::Lines;
+
+/// Makes the process's subscriber: events go to standard error by `lines`, spans to `provider`, if there is one.
 ///
 /// Spans of calls, transactions and statements are kept whatever is logged; the log holds events only,
 /// each complete in itself.
 pub fn subscriber(
     log: Targets,
+    lines: Lines,
     provider: Option<&SdkTracerProvider>,
 ) -> impl tracing::Subscriber + use<> {
     // What nobody wants is refused for all layers at once, which costs nothing from then on. What each layer
@@ -39,7 +44,7 @@ pub fn subscriber(
     let stderr = std::io::stderr();
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(stderr.is_terminal())
-        .with_writer(std::io::stderr)
+        .with_writer(lines)
         .with_filter(filter_fn(|metadata| metadata.is_event()).and(log));
     Registry::default().with(traces).with(log).with(wanted)
 }

@@ -107,7 +107,8 @@ pub(crate) fn record() {
         // Where a test fails that one can't see into.
         let log = std::env::var("GROUP_SERVICE_TEST_LOG");
         let log = log.as_deref().unwrap_or("off").parse().expect("a filter");
-        tracing::subscriber::set_global_default(telemetry::subscriber(log, Some(&provider)))
+        let lines = telemetry::Lines::start().expect("a thread");
+        tracing::subscriber::set_global_default(telemetry::subscriber(log, lines, Some(&provider)))
             .expect("the first subscriber of this process");
     });
 }
