@@ -26,8 +26,8 @@ pub use order::{Order, SortBy};
 pub use page::{Cursor, CursorKey, PageRequest, PageToken, Scope};
 pub use refs::{GroupRef, RoleRef};
 pub use rule::{
-    Deciding, Effect, Grant, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule, Rules,
-    Verdict, decide,
+    Asked, Deciding, Effect, Grant, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule,
+    Rules, Verdict, decide,
 };
 pub use stamp::{Etag, Timestamp, Version};
 pub use status::UserStatus;

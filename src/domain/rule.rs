@@ -1,8 +1,12 @@
 //! Rules, and the decision that they come to. Pure: what the contract says of access is all in here.
 
+mod prepared;
+
 use sea_orm::{DeriveActiveEnum, DeriveValueType, EnumIter};
 
 use super::{GroupRef, RoleRef, UserStatus};
+
+pub use prepared::{Asked, Rules};
 
 /// The longest bundle or controller, in characters.
 pub const MAX_BUNDLE: usize = 60;
@@ -132,102 +136,9 @@ pub struct Question {
     pub action: Literal,
 }
 
-/// The rules of a role, found by what they match instead of one by one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// In the order in which they decide.
-    rules: Box<[Rule]>,
-    /// The places of those rules, by the digest of what they name.
-    places: Box<[(u64, u32)]>,
-}
-
-impl Rules {
-    /// Prepares rules for questions.
-    #[must_use]
-    pub fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_unstable_by(|a, b| deciding(a).cmp(&deciding(b)));
-        let mut places: Vec<_> = rules
-            .iter()
-            .zip(0..)
-            .map(|(rule, place)| {
-                let [a, b, c] =
-                    [&rule.bundle, &rule.controller, &rule.action].map(|part| digest(&part.0));
-                (combine(a, b, c), place)
-            })
-            .collect();
-        places.sort_unstable();
-        Self {
-            rules: rules.into(),
-            places: places.into(),
-        }
-    }
-
-    /// The rule that decides the question, if one matches: see [`decide`].
-    #[must_use]
-    pub fn deciding(&self, question: &Question) -> Option<&Rule> {
-        if self.rules.len() <= FEW {
-            return self.rules.iter().find(|rule| rule.matches(question));
-        }
-        let Question {
-            bundle,
-            controller,
-            action,
-        } = question;
-        let [a, b, c] = [bundle, controller, action].map(|part| [digest(&part.0), digest(ANY)]);
-        let mut least = None;
-        for digest in a
-            .iter()
-            .flat_map(|a| b.map(|b| (*a, b)))
-            .flat_map(|(a, b)| c.map(|c| combine(a, b, c)))
-        {
-            let first = self.places.partition_point(|(other, _)| *other < digest);
-            let found = self.places[first..]
-                .iter()
-                .take_while(|(other, _)| *other == digest)
-                .map(|(_, place)| *place)
-                .filter(|place| least.is_none_or(|least| *place < least))
-                // Another pattern may have the same digest.
-                .find(|place| self.rules[*place as usize].matches(question));
-            least = found.or(least);
-        }
-        least.map(|place| &self.rules[place as usize])
-    }
-
-    /// How many bytes they take, about.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let text =
-            |rule: &Rule| rule.bundle.0.len() + rule.controller.0.len() + rule.action.0.len();
-        self.rules.iter().map(text).sum::<usize>() + self.rules.len() * (size_of::<Rule>() + 64)
-    }
-
-    /// The rules in order of bundle, controller, action and effect.
-    #[must_use]
-    pub fn sorted(&self) -> Vec<Rule> {
-        let mut rules = self.rules.to_vec();
-        rules.sort_unstable();
-        rules
-    }
-}
-
-/// So few rules are looked through faster than they are looked up.
-const FEW: usize = 8;
-
 /// What decides comes first: DENY, then what names the most.
 fn deciding(rule: &Rule) -> (bool, &Rule) {
     (rule.effect != Effect::Deny, rule)
-}
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo): short texts, and a digest that two of them share costs a comparison.
-fn digest(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
-        (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-fn combine(a: u64, b: u64, c: u64) -> u64 {
-    let mix = |a: u64, b: u64| (a.rotate_left(23) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mix(mix(a, b), c)
 }
 
 /// A rule that a user has, from a role, from a group.

@@ -61,6 +61,7 @@ enum Answer {
     Check(String, &'static str, pb::Answer),
     Group(pb::Group),
     Roles(String, Vec<pb::Role>),
+    RolesOfUser(String, Vec<pb::RoleOfUser>),
 }
 
 struct Cast {
@@ -256,7 +257,8 @@ fn asked_for(status: &Status) {
 
 async fn ask(channel: Channel, cast: Arc<Cast>, seed: usize) {
     let mut access = AccessServiceClient::new(channel.clone());
-    let mut groups = GroupServiceClient::new(channel);
+    let mut groups = GroupServiceClient::new(channel.clone());
+    let mut users = UserServiceClient::new(channel);
     let mut random = seed;
     while cast.goes_on() {
         let wanted = cast.acknowledged.load(Ordering::SeqCst);
@@ -267,7 +269,7 @@ async fn ask(channel: Channel, cast: Arc<Cast>, seed: usize) {
         };
         let group_id = one_of(&mut random, &cast.groups).to_owned();
         let mut answers = Vec::new();
-        let revision = match next(&mut random) % 4 {
+        let revision = match next(&mut random) % 6 {
             0 => {
                 let request = pb::GetGroupRequest {
                     group_id,
@@ -286,6 +288,18 @@ async fn ask(channel: Channel, cast: Arc<Cast>, seed: usize) {
                 let listed = groups.list_roles_in_group(request).await;
                 let listed = listed.expect("listed").into_inner();
                 answers.push(Answer::Roles(group_id, listed.roles));
+                listed.revision
+            }
+            2 => {
+                let user_id = one_of(&mut random, &cast.users).to_owned();
+                let request = pb::ListRolesOfUserRequest {
+                    user_id: user_id.clone(),
+                    min_revision,
+                    ..Default::default()
+                };
+                let listed = users.list_roles_of_user(request).await;
+                let listed = listed.expect("listed").into_inner();
+                answers.push(Answer::RolesOfUser(user_id, listed.roles));
                 listed.revision
             }
             _ => {
@@ -417,30 +431,48 @@ impl State {
                 let told: BTreeSet<_> = roles.iter().map(|role| role.id.clone()).collect();
                 assert_eq!(told, self.groups[group_id].1, "{group_id} at {revision}");
                 for role in roles {
-                    let (name, rules) = &self.roles[&role.id];
-                    let groups = self
-                        .groups
-                        .values()
-                        .filter(|group| group.1.contains(&role.id));
-                    assert_eq!(role.name, *name, "{} at {revision}", role.id);
-                    assert_eq!(
-                        role.group_count,
-                        groups.count() as i64,
-                        "{} at {revision}",
-                        role.id
-                    );
-                    let texts = |rules: &[pb::Rule]| -> BTreeSet<_> {
-                        rules.iter().map(|rule| format!("{rule:?}")).collect()
-                    };
-                    assert_eq!(
-                        texts(&role.rules),
-                        texts(rules),
-                        "{} at {revision}",
-                        role.id
-                    );
+                    self.check_role(revision, role);
                 }
             }
+            Answer::RolesOfUser(user, roles) => {
+                let told = roles.iter().map(|of_user| {
+                    let role = of_user.role.as_ref().expect("a role");
+                    self.check_role(revision, role);
+                    let groups = of_user.groups.iter();
+                    let groups = groups.map(|group| (group.id.clone(), group.title.clone()));
+                    (role.id.clone(), groups.collect::<BTreeSet<_>>())
+                });
+                let mut given: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
+                for (id, (title, roles, users)) in &self.groups {
+                    for role in roles.iter().filter(|_| users.contains(user)) {
+                        let groups = given.entry(role.clone()).or_default();
+                        groups.insert((id.clone(), title.clone()));
+                    }
+                }
+                assert_eq!(
+                    told.collect::<BTreeMap<_, _>>(),
+                    given,
+                    "{user} at {revision}"
+                );
+            }
         }
+    }
+
+    fn check_role(&self, revision: i64, role: &pb::Role) {
+        let (name, rules) = &self.roles[&role.id];
+        let groups = self.groups.values();
+        let groups = groups.filter(|group| group.1.contains(&role.id)).count() as i64;
+        assert_eq!(role.name, *name, "{} at {revision}", role.id);
+        assert_eq!(role.group_count, groups, "{} at {revision}", role.id);
+        let texts = |rules: &[pb::Rule]| -> BTreeSet<_> {
+            rules.iter().map(|rule| format!("{rule:?}")).collect()
+        };
+        assert_eq!(
+            texts(&role.rules),
+            texts(rules),
+            "{} at {revision}",
+            role.id
+        );
     }
 
     /// As the contract says it, in the simplest way.

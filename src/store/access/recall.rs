@@ -1,7 +1,7 @@
 //! Deciding from memory.
 
 use crate::{
-    domain::{Grant, GroupId, Question, RoleId, UserId, UserStatus, Verdict, decide},
+    domain::{Asked, Grant, GroupId, Question, RoleId, UserId, UserStatus, Verdict, decide},
     error::Result,
     store::{
         At, Glance,
@@ -36,9 +36,10 @@ pub(super) async fn check(
     let verdicts = questions.iter().map(|(id, question)| {
         // Every user of a question was looked for, and found: without that user there is no answer.
         let place = users.binary_search(id).ok()?;
+        let asked = Asked::new(question);
         let grants = held[place].iter().filter_map(|(rules, group)| {
             Some(Grant {
-                rule: rules.rules.deciding(question)?,
+                rule: rules.rules.deciding(&asked)?,
                 role: &rules.role,
                 group: &group.group,
             })

@@ -10,7 +10,9 @@ use sea_orm::{
 
 use super::{Db, Entry, Kept, Kind};
 use crate::{
-    domain::{GroupId, GroupRef, Name, Revision, RoleId, Timestamp, UserId, UserStatus, Version},
+    domain::{
+        GroupId, GroupRef, Name, Revision, RoleId, SortKey, Timestamp, UserId, UserStatus, Version,
+    },
     entity::{group, group_role, group_user, user},
     error::Result,
     store::page::revision,
@@ -35,6 +37,7 @@ pub(in crate::store) struct Group(Arc<GroupRow>);
 pub(in crate::store) struct GroupRow {
     since: Revision,
     pub(in crate::store) group: GroupRef,
+    pub(in crate::store) sort: SortKey,
     pub(in crate::store) version: Version,
     pub(in crate::store) created_at: Timestamp,
     pub(in crate::store) updated_at: Timestamp,
@@ -137,6 +140,7 @@ struct GroupAndRole {
     revision: Revision,
     id: GroupId,
     title: Name,
+    title_sort: SortKey,
     version: Version,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -152,14 +156,22 @@ impl Kept for Group {
     }
 
     fn size(&self) -> usize {
-        size_of::<GroupRow>() + self.group.title.as_str().len() + self.roles.len() * 16
+        let text = self.group.title.as_str().len() + self.sort.as_bytes().len();
+        size_of::<GroupRow>() + text + self.roles.len() * 16
     }
 
     async fn load(db: &Db, ids: &[GroupId]) -> Result<Vec<(GroupId, Self)>> {
         use group::Column as C;
         let rows: Vec<GroupAndRole> = group::Entity::find()
             .select_only()
-            .columns([C::Id, C::Title, C::Version, C::CreatedAt, C::UpdatedAt])
+            .columns([
+                C::Id,
+                C::Title,
+                C::TitleSort,
+                C::Version,
+                C::CreatedAt,
+                C::UpdatedAt,
+            ])
             .column(group_role::Column::RoleId)
             .expr_as(revision(), "revision")
             .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
@@ -176,6 +188,7 @@ impl Kept for Group {
                     id: row.id,
                     title: row.title,
                 },
+                sort: row.title_sort,
                 version: row.version,
                 created_at: row.created_at,
                 updated_at: row.updated_at,

@@ -138,7 +138,16 @@ async fn recall(
     let Some(group) = glance.one::<cache::Group>(group_id).await? else {
         return Ok(None);
     };
-    let Some(mut roles) = glance.all::<cache::Role>(&group.roles).await? else {
+    recall_page(glance, &group.roles, page).await
+}
+
+/// Makes a page of these roles from what is in memory.
+async fn recall_page(
+    glance: &Glance<'_>,
+    ids: &[RoleId],
+    page: &PageRequest,
+) -> Result<Option<Page<Role>>> {
+    let Some(mut roles) = glance.all::<cache::Role>(ids).await? else {
         return Ok(None);
     };
     if let Some(Cursor {
@@ -158,7 +167,7 @@ async fn recall(
         return Ok(None);
     };
     page.revision = glance.revision();
-    let mut rules = rules.iter().map(|rules| rules.rules.sorted());
+    let mut rules = rules.iter().map(|rules| rules.rules.to_vec());
     Ok(Some(page.map(|row| Role {
         row,
         rules: rules.next().unwrap_or_default(),
@@ -168,13 +177,52 @@ async fn recall(
 impl Read for ListRolesOfUser {
     type Output = Page<RoleOfUser>;
 
+    const CACHED: bool = true;
+
     fn min_revision(&self) -> Revision {
         self.min_revision
+    }
+
+    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Page<RoleOfUser>>> {
+        recall_of_user(glance, self.user_id, &self.page).await
     }
 
     async fn read(&self, view: &View<'_>) -> Result<Page<RoleOfUser>> {
         list_of_user(view, self.user_id, &self.page).await
     }
+}
+
+/// Lists the roles of a user from what is in memory.
+async fn recall_of_user(
+    glance: &Glance<'_>,
+    user_id: UserId,
+    page: &PageRequest,
+) -> Result<Option<Page<RoleOfUser>>> {
+    let Some(user) = glance.one::<cache::User>(user_id).await? else {
+        return Ok(None);
+    };
+    let Some(mut groups) = glance.all::<cache::Group>(&user.groups).await? else {
+        return Ok(None);
+    };
+    let ids: BTreeSet<_> = groups.iter().flat_map(|group| &group.roles).collect();
+    let ids: Vec<_> = ids.into_iter().copied().collect();
+    let Some(page) = recall_page(glance, &ids, page).await? else {
+        return Ok(None);
+    };
+    groups.sort_unstable_by(|a, b| (&a.sort, a.group.id).cmp(&(&b.sort, b.group.id)));
+    let listed = page.rows.iter().map(|(role, _)| (role.row.id, Vec::new()));
+    let mut giving: HashMap<_, Vec<GroupRef>> = listed.collect();
+    for group in &groups {
+        for role in &group.roles {
+            if let Some(giving) = giving.get_mut(role) {
+                giving.push(group.group.clone());
+            }
+        }
+    }
+    Ok(Some(page.map(|role| RoleOfUser {
+        groups: giving.remove(&role.row.id).unwrap_or_default(),
+        role,
+    })))
 }
 
 /// Lists the roles of a user, every role once.
