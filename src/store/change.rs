@@ -1,63 +1,27 @@
 //! Revisions and changes: taking the one, recording the other, and reading them back.
 
 mod expire;
+mod record;
 mod row;
 mod time;
 
 use std::sync::Arc;
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
     sea_query::{Expr, ExprTrait},
 };
 
 use super::{Db, Origin, Page};
 use crate::{
-    domain::{
-        Change, ChangeFilter, Cursor, CursorKey, HistoryId, ListChanges, Recorded, Revision,
-        Timestamp,
-    },
+    domain::{ChangeFilter, Cursor, CursorKey, HistoryId, ListChanges, Recorded, Revision},
     entity::{change, directory},
     error::{Error, Result},
 };
 
 pub use expire::expire;
-
-/// Rows that one INSERT takes: 14 values each, and SQLite takes 32,766; 12 KB each at most, and MariaDB takes
-/// 16 MB.
-const ROWS: usize = 1000;
-
-/// Records the changes of a revision.
-pub(super) async fn record(
-    tx: &DatabaseTransaction,
-    changes: Vec<Change>,
-    revision: Revision,
-    origin: &Origin,
-    now: Timestamp,
-) -> Result<()> {
-    let mut rows = changes
-        .into_iter()
-        .zip(0..)
-        .map(|(change, index)| row::encode(change, revision, index, origin, now))
-        .peekable();
-    while rows.peek().is_some() {
-        let rows = rows.by_ref().take(ROWS);
-        change::Entity::insert_many(rows)
-            .exec_without_returning(tx)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Makes this the last revision: more than one was given, or none.
-pub(super) async fn set_revision(tx: &DatabaseTransaction, last: Revision) -> Result<()> {
-    directory::Entity::update_many()
-        .col_expr(directory::Column::Revision, Expr::val(last))
-        .exec(tx)
-        .await?;
-    Ok(())
-}
+pub(super) use record::{record, rows};
 
 /// The directory as a whole: its history, its revision, and the oldest that is kept.
 pub(super) async fn directory(db: &impl ConnectionTrait) -> Result<directory::Model> {

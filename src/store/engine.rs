@@ -8,17 +8,16 @@ pub(super) mod sqlite;
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
-    ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait, QueryFilter, Statement,
-    sea_query::{Expr, ExprTrait},
+    EntityTrait, QueryFilter, QueryTrait, Statement,
+    sea_query::{Expr, ExprTrait, SubQueryStatement},
 };
 use sqlx::{Connection, Executor, Pool, pool::PoolOptions};
 
 use super::{location::Location, outage::Outage};
 use crate::{
     domain::{Revision, RoleId, Timestamp},
-    entity::{directory, group, group_role, role},
+    entity::{directory, role},
     error::{Error, Result},
 };
 
@@ -150,58 +149,86 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> R
     revision.ok_or_else(|| Error::Internal("the directory has no row".into()))
 }
 
-/// Gives roles to a group, counts it in each, and in the directory if it is a new one; answers with those that
-/// are there.
-pub(super) async fn give_roles(
+/// Carries out statements that write, none of which reads what the others write: in one round trip where the engine
+/// takes them together.
+pub(super) async fn together(
     tx: &DatabaseTransaction,
-    group: &group::Model,
-    ids: &[RoleId],
-    is_new: bool,
-) -> Result<Vec<role::Model>> {
-    let backend = tx.get_database_backend();
-    if backend == DbBackend::Postgres {
-        return postgres::give_roles(tx, group, ids, is_new).await;
-    }
-    let of_ids = || role::Column::Id.is_in(ids.iter().copied());
-    let roles = role::Entity::find().filter(of_ids()).all(tx).await?;
-    if roles.is_empty() {
-        return Ok(roles);
-    }
-    if is_new && backend == DbBackend::MySql {
-        mysql::count_new_group(tx, &roles).await?;
-    } else {
-        role::Entity::update_many()
-            .col_expr(
-                role::Column::GroupCount,
-                Expr::col(role::Column::GroupCount).add(1),
-            )
-            .filter(of_ids())
-            .exec(tx)
+    writes: Vec<SubQueryStatement>,
+) -> Result<()> {
+    match tx.get_database_backend() {
+        DbBackend::Postgres => postgres::together(tx, writes).await,
+        DbBackend::Sqlite => {
+            // A statement may be several here; places for values are counted on from one to the next.
+            let (mut sql, mut values) = (String::new(), Vec::new());
+            for write in &writes {
+                let Statement {
+                    sql: one,
+                    values: its,
+                    ..
+                } = build(DbBackend::Sqlite, write);
+                sql = if sql.is_empty() {
+                    one
+                } else {
+                    sql + "; " + &one
+                };
+                values.extend(its.into_iter().flatten());
+            }
+            tx.execute_raw(Statement::from_sql_and_values(
+                DbBackend::Sqlite,
+                sql,
+                values,
+            ))
             .await?;
-        if is_new {
-            count_groups(tx, 1).await?;
+            Ok(())
+        }
+        backend => {
+            for write in &writes {
+                tx.execute_raw(build(backend, write)).await?;
+            }
+            Ok(())
         }
     }
-    let rows = roles.iter().map(|role| group_role::ActiveModel {
-        group_id: Set(group.id),
-        role_id: Set(role.id),
-        title_sort: Set(group.title_sort.clone()),
-        group_created_at: Set(group.created_at),
-    });
-    group_role::Entity::insert_many(rows)
-        .exec_without_returning(tx)
-        .await?;
-    Ok(roles)
+}
+
+fn build(backend: DbBackend, statement: &SubQueryStatement) -> Statement {
+    match statement {
+        SubQueryStatement::SelectStatement(statement) => backend.build(statement),
+        SubQueryStatement::InsertStatement(statement) => backend.build(statement),
+        SubQueryStatement::UpdateStatement(statement) => backend.build(statement),
+        SubQueryStatement::DeleteStatement(statement) => backend.build(statement),
+        SubQueryStatement::WithStatement(statement) => backend.build(statement),
+    }
+}
+
+/// Carries these out, and counts a new group in the directory and in its roles.
+pub(super) async fn add_new_group(
+    tx: &DatabaseTransaction,
+    mut writes: Vec<SubQueryStatement>,
+    roles: impl Iterator<Item = RoleId>,
+) -> Result<()> {
+    if tx.get_database_backend() == DbBackend::MySql {
+        together(tx, writes).await?;
+        return mysql::count_new_group(tx, roles.collect()).await;
+    }
+    writes.extend([count_in_roles(roles, 1), count_groups(1)]);
+    together(tx, writes).await
+}
+
+/// Counts so many groups more in each of these roles.
+pub(super) fn count_in_roles(ids: impl Iterator<Item = RoleId>, more: i64) -> SubQueryStatement {
+    use role::Column as C;
+    let update = role::Entity::update_many()
+        .col_expr(C::GroupCount, Expr::col(C::GroupCount).add(more))
+        .filter(C::Id.is_in(ids));
+    update.into_query().into()
 }
 
 /// Counts so many groups more in the directory.
-pub(super) async fn count_groups(tx: &DatabaseTransaction, more: i64) -> Result<()> {
+pub(super) fn count_groups(more: i64) -> SubQueryStatement {
     use directory::Column as C;
-    directory::Entity::update_many()
-        .col_expr(C::GroupCount, Expr::col(C::GroupCount).add(more))
-        .exec(tx)
-        .await?;
-    Ok(())
+    let update = directory::Entity::update_many()
+        .col_expr(C::GroupCount, Expr::col(C::GroupCount).add(more));
+    update.into_query().into()
 }
 
 /// What the server itself said, if that is what the error is.

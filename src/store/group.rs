@@ -48,11 +48,6 @@ impl Group {
     }
 }
 
-/// Gets a group's row for a transaction that goes on to change the group or who is in it.
-pub(super) async fn of(tx: &DatabaseTransaction, id: GroupId) -> Result<group::Model> {
-    find(tx, id).await?.ok_or_else(|| missing(id))
-}
-
 /// Complains if the group isn't there.
 pub(super) async fn must_exist(db: &impl ConnectionTrait, id: GroupId) -> Result<()> {
     match group::Entity::find_by_id(id).count(db).await? {

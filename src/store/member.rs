@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, JoinType, QueryFilter,
-    QuerySelect, RelationTrait,
-    sea_query::{Expr, ExprTrait, Query},
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult,
+    QueryFilter, QueryTrait,
+    sea_query::{Expr, ExprTrait, Query, SubQueryStatement},
 };
 
-use super::{Write, group};
+use super::{Write, engine::together};
 use crate::{
-    domain::{AssignUsers, Change, ChangeKind, GroupId, Name, UnassignUsers, UserId},
-    entity::{self, group_user, user},
+    domain::{
+        AssignUsers, Change, ChangeKind, GroupId, Name, SortKey, Timestamp, UnassignUsers, UserId,
+    },
+    entity::{group, group_user, user},
     error::{Error, Missing, Result},
 };
 
@@ -20,32 +23,38 @@ impl Write for AssignUsers {
     type Output = u64;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
-        let group = group::of(tx, self.group_id).await?;
-        let there = among(tx, group.id, &self.user_ids).await?;
-        let new: Vec<_> = self
+        let Asked { group, users } = look(tx, self.group_id, &self.user_ids).await?;
+        let absent: Vec<_> = self
             .user_ids
             .iter()
-            .filter(|id| !there.contains_key(id))
-            .copied()
-            .collect();
-        if new.is_empty() {
-            return Ok(0);
-        }
-        insert(tx, &group, &new).await?;
-        // Who exists is in the group by now: whoever isn't, doesn't.
-        let there = among(tx, group.id, &new).await?;
-        let absent: Vec<_> = new
-            .iter()
-            .filter(|id| !there.contains_key(id))
+            .filter(|id| !users.contains_key(id))
             .copied()
             .collect();
         if !absent.is_empty() {
             return Err(Error::NotFound(Missing::Users(absent)));
         }
-        count(tx, group.id, signed(new.len())).await?;
-        changes.extend(new.iter().filter_map(|id| {
+        let new: Vec<_> = self
+            .user_ids
+            .iter()
+            .filter_map(|id| users.get(id).map(|user| (*id, user)))
+            .filter(|(_, user)| !user.is_member)
+            .collect();
+        if new.is_empty() {
+            return Ok(0);
+        }
+        let rows = new.iter().map(|(id, user)| group_user::ActiveModel {
+            group_id: Set(group.id),
+            user_id: Set(*id),
+            username_sort: Set(user.sort.clone()),
+            title_sort: Set(group.sort.clone()),
+            group_created_at: Set(group.created_at),
+        });
+        let insert = QueryTrait::into_query(group_user::Entity::insert_many(rows));
+        let counted = count(group.id, signed(new.len()));
+        together(tx, vec![insert.into(), counted]).await?;
+        changes.extend(new.iter().map(|(id, user)| {
             let assigned = Change::of_group(ChangeKind::UserAssigned, group.id, &group.title);
-            Some(assigned.with_user(*id, there.get(id)?))
+            assigned.with_user(*id, &user.name)
         }));
         Ok(new.len() as u64)
     }
@@ -56,9 +65,9 @@ impl Write for UnassignUsers {
     type Output = u64;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
-        let group = group::of(tx, self.group_id).await?;
-        let there = among(tx, group.id, &self.user_ids).await?;
-        if there.is_empty() {
+        let Asked { group, mut users } = look(tx, self.group_id, &self.user_ids).await?;
+        users.retain(|_, user| user.is_member);
+        if users.is_empty() {
             return if self.allow_missing {
                 Ok(0)
             } else {
@@ -66,78 +75,97 @@ impl Write for UnassignUsers {
                 Err(Error::NotFound(Missing::UsersInGroup(group.id, users)))
             };
         }
-        group_user::Entity::delete_many()
+        let delete = group_user::Entity::delete_many()
             .filter(group_user::Column::GroupId.eq(group.id))
-            .filter(group_user::Column::UserId.is_in(there.keys().copied()))
-            .exec(tx)
-            .await?;
-        count(tx, group.id, -signed(there.len())).await?;
-        changes.extend(there.iter().map(|(id, username)| {
+            .filter(group_user::Column::UserId.is_in(users.keys().copied()));
+        let counted = count(group.id, -signed(users.len()));
+        together(tx, vec![delete.into_query().into(), counted]).await?;
+        changes.extend(users.iter().map(|(id, user)| {
             let unassigned = Change::of_group(ChangeKind::UserUnassigned, group.id, &group.title);
-            unassigned.with_user(*id, username)
+            unassigned.with_user(*id, &user.name)
         }));
-        Ok(there.len() as u64)
+        Ok(users.len() as u64)
     }
 }
 
-/// Those of these users who are in the group, with their usernames.
-async fn among(
-    tx: &DatabaseTransaction,
-    group_id: GroupId,
-    ids: &[UserId],
-) -> Result<BTreeMap<UserId, Name>> {
-    let rows: Vec<(UserId, Name)> = user::Entity::find()
-        .select_only()
-        .columns([user::Column::Id, user::Column::Username])
-        .join_rev(JoinType::InnerJoin, group_user::Relation::User.def())
-        .filter(group_user::Column::GroupId.eq(group_id))
-        .filter(group_user::Column::UserId.is_in(ids.iter().copied()))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    Ok(rows.into_iter().collect())
+/// A group, and those of some users who exist.
+struct Asked {
+    group: Row,
+    users: BTreeMap<UserId, Found>,
 }
 
-/// Inserts the associations of those users who exist.
-async fn insert(
-    tx: &DatabaseTransaction,
-    group: &entity::group::Model,
-    ids: &[UserId],
-) -> Result<()> {
-    use group_user::Column as C;
-    let users = Query::select()
-        .expr(Expr::val(group.id))
-        .column(user::Column::Id)
-        .column(user::Column::UsernameSort)
-        .expr(Expr::val(group.title_sort.clone()))
-        .expr(Expr::val(group.created_at))
-        .from(user::Entity)
-        .and_where(user::Column::Id.is_in(ids.iter().copied()))
+struct Found {
+    name: Name,
+    sort: SortKey,
+    is_member: bool,
+}
+
+/// A group beside one of the users, if there is one.
+#[derive(FromQueryResult)]
+struct Row {
+    id: GroupId,
+    title: Name,
+    sort: SortKey,
+    created_at: Timestamp,
+    user_id: Option<UserId>,
+    username: Option<Name>,
+    username_sort: Option<SortKey>,
+    member: Option<UserId>,
+}
+
+/// Looks who of these is there, and in the group, in one statement.
+async fn look(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Result<Asked> {
+    use group::Column as G;
+    use group_user::Column as M;
+    use user::Column as U;
+    let users = U::Id.is_in(ids.iter().copied());
+    let is_member = Condition::all()
+        .add(M::GroupId.eq(group_id))
+        .add(Expr::col((group_user::Entity, M::UserId)).equals((user::Entity, U::Id)));
+    let select = Query::select()
+        .columns([G::Id, G::Title, G::CreatedAt].map(|column| (group::Entity, column)))
+        .expr_as(Expr::col((group::Entity, G::TitleSort)), "sort")
+        .expr_as(Expr::col((user::Entity, U::Id)), "user_id")
+        .columns([U::Username, U::UsernameSort].map(|column| (user::Entity, column)))
+        .expr_as(Expr::col((group_user::Entity, M::UserId)), "member")
+        .from(group::Entity)
+        .left_join(user::Entity, users)
+        .left_join(group_user::Entity, is_member)
+        .and_where(G::Id.eq(group_id))
         .to_owned();
-    let mut insert = Query::insert();
-    insert
-        .into_table(group_user::Entity)
-        .columns([
-            C::GroupId,
-            C::UserId,
-            C::UsernameSort,
-            C::TitleSort,
-            C::GroupCreatedAt,
-        ])
-        .select_from(users)
-        .map_err(|error| Error::Internal(error.into()))?;
-    tx.execute(&insert).await?;
-    Ok(())
+    let statement = tx.get_database_backend().build(&select);
+    let rows = Row::find_by_statement(statement).all(tx).await?;
+    let mut group = None;
+    let mut users = BTreeMap::new();
+    for mut row in rows {
+        let user = (
+            row.user_id.take(),
+            row.username.take(),
+            row.username_sort.take(),
+        );
+        if let (Some(id), Some(name), Some(sort)) = user {
+            let is_member = row.member.is_some();
+            users.insert(
+                id,
+                Found {
+                    name,
+                    sort,
+                    is_member,
+                },
+            );
+        }
+        group = Some(row);
+    }
+    let group = group.ok_or(Error::NotFound(Missing::Group(group_id)))?;
+    Ok(Asked { group, users })
 }
 
-async fn count(tx: &DatabaseTransaction, group_id: GroupId, by: i64) -> Result<()> {
-    use entity::group::Column as C;
-    entity::group::Entity::update_many()
+fn count(group_id: GroupId, by: i64) -> SubQueryStatement {
+    use group::Column as C;
+    let update = group::Entity::update_many()
         .col_expr(C::UserCount, Expr::col(C::UserCount).add(by))
-        .filter(C::Id.eq(group_id))
-        .exec(tx)
-        .await?;
-    Ok(())
+        .filter(C::Id.eq(group_id));
+    update.into_query().into()
 }
 
 fn signed(count: usize) -> i64 {

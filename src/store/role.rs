@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Missing, Result},
 };
 
-pub(super) use count::{add_group, remove_group};
+pub(super) use count::{existing, give, take};
 pub use read::RoleOfUser;
 
 /// A page is cut where its roles have more rules than this: they are read in one go.

@@ -13,8 +13,7 @@ use sqlx::{
 
 use super::{Found, Outage, Sessions, Use, pool, texts};
 use crate::{
-    domain::{Revision, Timestamp},
-    entity::role,
+    domain::{Revision, RoleId, Timestamp},
     error::{Error, Result},
     store::classify::Meaning,
 };
@@ -177,13 +176,13 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> R
 
 /// Counts a new group in each of its roles and in the directory, in one round trip: a statement that updates
 /// two tables updates every row once, however often it is joined.
-pub(super) async fn count_new_group(tx: &DatabaseTransaction, roles: &[role::Model]) -> Result<()> {
+pub(super) async fn count_new_group(tx: &DatabaseTransaction, roles: Vec<RoleId>) -> Result<()> {
     let places = vec!["?"; roles.len()].join(", ");
     let sql = format!(
         "UPDATE roles, directory SET roles.group_count = roles.group_count + 1, \
          directory.group_count = directory.group_count + 1 WHERE roles.id IN ({places})"
     );
-    let ids = roles.iter().map(|role| role.id.into());
+    let ids = roles.into_iter().map(Into::into);
     let statement = Statement::from_sql_and_values(DbBackend::MySql, sql, ids);
     tx.execute_raw(statement).await?;
     Ok(())

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult,
-    SqlxPostgresConnector, Statement, Value, sea_query::ArrayType,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqlxPostgresConnector,
+    sea_query::{CommonTableExpression, SubQueryStatement, WithClause},
 };
 use sqlx::{
     ConnectOptions, Postgres,
@@ -12,12 +13,7 @@ use sqlx::{
 };
 
 use super::{Found, Outage, Sessions, Use, pool, texts};
-use crate::{
-    domain::RoleId,
-    entity::{group, role},
-    error::Result,
-    store::classify::Meaning,
-};
+use crate::{error::Result, store::classify::Meaning};
 
 /// The oldest version that is worked with, as `server_version_num`.
 const OLDEST: i64 = 140_000;
@@ -54,23 +50,6 @@ pub(in crate::store) const TABLES: &str =
 
 /// Where the revisions of commits are told: see the migration that makes the trigger.
 pub(in crate::store) const CHANNEL: &str = "group_service_revision";
-
-/// Gives the roles, counts the group in them, and in the directory if it is new, and answers with them, in one
-/// round trip.
-const GIVE_ROLES: &str = "\
-WITH counted AS (
-    UPDATE roles SET group_count = group_count + 1 WHERE id = ANY ($2)
-    RETURNING id, name, name_key, name_sort, search_text, description,
-              group_count, rule_count, version, created_at, updated_at
-), given AS (
-    INSERT INTO group_roles (group_id, role_id, title_sort, group_created_at)
-    SELECT $1, id, $3, $4 FROM counted
-), tallied AS (
-    UPDATE directory SET group_count = group_count + 1 WHERE $5
-)
-SELECT id, name, name_key, name_sort, search_text, description,
-       group_count, rule_count, version, created_at, updated_at
-FROM counted";
 
 pub(in crate::store) fn configured(options: PgConnectOptions) -> PgConnectOptions {
     options
@@ -135,27 +114,30 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
     })
 }
 
-pub(super) async fn give_roles(
+/// See [`super::together`]: all but the last are common table expressions of it, which all see what was there before.
+pub(super) async fn together(
     tx: &DatabaseTransaction,
-    group: &group::Model,
-    ids: &[RoleId],
-    is_new: bool,
-) -> Result<Vec<role::Model>> {
-    let ids = ids.iter().map(|id| Value::from(id.uuid())).collect();
-    let ids = Value::Array(ArrayType::Uuid, Some(Box::new(ids)));
-    let values = [
-        group.id.into(),
-        ids,
-        group.title_sort.clone().into(),
-        group.created_at.into(),
-        is_new.into(),
-    ];
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, GIVE_ROLES, values);
-    let rows = tx.query_all_raw(statement).await?;
-    let roles = rows
-        .iter()
-        .map(|row| role::Model::from_query_result(row, ""));
-    Ok(roles.collect::<Result<_, _>>()?)
+    mut writes: Vec<SubQueryStatement>,
+) -> Result<()> {
+    let Some(last) = writes.pop() else {
+        return Ok(());
+    };
+    if writes.is_empty() {
+        tx.execute_raw(super::build(DbBackend::Postgres, &last))
+            .await?;
+        return Ok(());
+    }
+    let mut with = WithClause::new();
+    for (write, number) in writes.into_iter().zip(1..) {
+        with.cte(
+            CommonTableExpression::new()
+                .table_name(format!("write_{number}"))
+                .query(write)
+                .to_owned(),
+        );
+    }
+    tx.execute(&with.query(last)).await?;
+    Ok(())
 }
 
 /// What an error means, by its SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

@@ -1,8 +1,9 @@
 //! Writing groups.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, JoinType,
-    QueryFilter, QueryOrder, QuerySelect, RelationTrait, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
+    IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
+    TryIntoModel, sea_query::Expr,
 };
 
 use super::{Group, find, missing, refs};
@@ -15,9 +16,8 @@ use crate::{
     error::{Error, Result},
     store::{
         Write,
-        engine::count_groups,
-        role::{add_group, remove_group},
-        row::{insert, update},
+        engine::{add_new_group, count_groups, count_in_roles, together},
+        role::{existing, give, take},
     },
 };
 
@@ -36,8 +36,18 @@ impl Write for CreateGroup {
             ..Default::default()
         };
         retitle(&mut row, &self.title);
-        let group = insert(tx, row).await?;
-        let roles = add_group(tx, &group, &self.role_ids, true).await?;
+        let group = row.clone().try_into_model()?;
+        let insert = QueryTrait::into_query(group::Entity::insert(row));
+        let roles = match existing(tx, &self.role_ids).await {
+            Ok(roles) => roles,
+            Err(absent) => {
+                // That the title is taken is told first.
+                tx.execute(&insert).await?;
+                return Err(absent);
+            }
+        };
+        let ids = roles.iter().map(|role| role.id);
+        add_new_group(tx, vec![insert.into(), give(&group, &roles)], ids).await?;
         let roles = refs(roles);
         let created = Change::of_group(ChangeKind::GroupCreated, group.id, &group.title);
         changes.push(created.to(Value::Name(group.title.clone())));
@@ -64,12 +74,15 @@ impl Write for UpdateGroup {
         }
 
         let mut new = Vec::new();
+        let mut writes = Vec::new();
         if !add.is_empty() {
-            new = add_group(tx, &group, &add, false).await?;
+            new = existing(tx, &add).await?;
+            writes.extend([give(&group, &new), count_in_roles(add.iter().copied(), 1)]);
             roles.extend(new.iter().cloned());
         }
         if !remove.is_empty() {
-            unassign(tx, group.id, &remove).await?;
+            let ids = remove.iter().copied();
+            writes.extend([take(group.id, &remove), count_in_roles(ids, -1)]);
         }
         let (gone, roles): (Vec<_>, Vec<_>) = roles
             .into_iter()
@@ -82,7 +95,11 @@ impl Write for UpdateGroup {
         row.role_count = Set(count(&roles));
         row.version = Set(group.version.next());
         row.updated_at = Set(Timestamp::now());
-        let after = update(tx, row, group::Column::Id.eq(group.id)).await?;
+        let after = row.clone().try_into_model()?;
+        let update = group::Entity::update_many().set(row);
+        let update = update.filter(group::Column::Id.eq(group.id));
+        writes.push(update.into_query().into());
+        together(tx, writes).await?;
         if after.title_sort != group.title_sort {
             resort(tx, &after).await?;
         }
@@ -114,10 +131,14 @@ impl Write for DeleteGroup {
         }
         let roles = roles_of(tx, group.id).await?;
         let users = users_of(tx, group.id).await?;
-        remove_group(tx, roles.iter().map(|role| role.id)).await?;
         // The associations go with the group: ON DELETE CASCADE.
-        group::Entity::delete_by_id(group.id).exec(tx).await?;
-        count_groups(tx, -1).await?;
+        let delete = group::Entity::delete_many().filter(group::Column::Id.eq(group.id));
+        let writes = vec![
+            count_in_roles(roles.iter().map(|role| role.id), -1),
+            delete.into_query().into(),
+            count_groups(-1),
+        ];
+        together(tx, writes).await?;
 
         changes.extend(refs(roles).iter().map(|role| removed(&group, role)));
         changes.extend(users.iter().map(|(id, username)| {
@@ -150,16 +171,6 @@ async fn roles_of(tx: &DatabaseTransaction, id: GroupId) -> Result<Vec<role::Mod
         .all(tx)
         .await?;
     Ok(roles)
-}
-
-async fn unassign(tx: &DatabaseTransaction, group_id: GroupId, ids: &[RoleId]) -> Result<()> {
-    remove_group(tx, ids.iter().copied()).await?;
-    group_role::Entity::delete_many()
-        .filter(group_role::Column::GroupId.eq(group_id))
-        .filter(group_role::Column::RoleId.is_in(ids.iter().copied()))
-        .exec(tx)
-        .await?;
-    Ok(())
 }
 
 /// Writes the group's sort key beside who is in it, and beside its roles.

@@ -8,10 +8,7 @@ use std::{
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, prelude::Uuid};
 use tracing::Instrument;
 
-use super::{
-    begin,
-    job::{Effects, Work},
-};
+use super::{begin, job::Work};
 use crate::{
     domain::{Revision, Timestamp},
     error::{Error, Result},
@@ -70,39 +67,58 @@ struct Done {
 }
 
 async fn attempt(db: &Db, works: &mut Works) -> Result<()> {
-    let tx = begin(db).await?;
-    let done = match db.health.while_there(within(&tx, works)).await {
-        Ok(done) => done,
-        Err(error) => {
+    // A savepoint each is a round trip each, and hardly ever needed. Whoever is alone needs none.
+    let mut care = Care::None;
+    loop {
+        let tx = begin(db).await?;
+        let done = match db.health.while_there(within(&tx, works, care)).await {
+            Ok(Some(done)) => done,
+            Ok(None) => {
+                end(tx).await;
+                care = Care::Savepoints;
+                continue;
+            }
+            Err(error) => {
+                end(tx).await;
+                return Err(error);
+            }
+        };
+        let Some(last) = done.last else {
+            // Nothing is written: not even the revision that was taken.
             end(tx).await;
-            return Err(error);
+            return Ok(());
+        };
+        commit(db, tx).await?;
+        for (revision, changes) in done.changes {
+            // Before anybody is told of it.
+            db.cache.apply(revision, &changes);
         }
-    };
-    let Some(last) = done.last else {
-        // Nothing is written: not even the revision that was taken.
-        end(tx).await;
+        db.reach(last);
         return Ok(());
-    };
-    commit(db, tx).await?;
-    for (revision, changes) in done.changes {
-        // Before anybody is told of it.
-        db.cache.apply(revision, &changes);
     }
-    db.reach(last);
-    Ok(())
 }
 
-/// Carries all of them out, one after the other.
-async fn within(tx: &DatabaseTransaction, works: &mut Works) -> Result<Done> {
+/// What is done so that one can fail alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Nothing: all of it is done again if one fails.
+    None,
+    /// What one has done can be undone.
+    Savepoints,
+}
+
+/// Carries all of them out, one after the other. Nothing, if one of several failed that can't be undone alone.
+async fn within(tx: &DatabaseTransaction, works: &mut Works, care: Care) -> Result<Option<Done>> {
     // Of all of them: times are in the order of the revisions, as far as clocks allow.
     let now = Timestamp::now();
     let taken = engine::take_revision(tx, now).await?;
     let mut next = taken;
     let mut changed = Vec::new();
+    let mut rows = Vec::new();
     let mut kept = false;
     let alone = works.len() == 1;
     for (work, outcome) in works {
-        if !alone {
+        if care == Care::Savepoints {
             tx.execute_unprepared("SAVEPOINT one_of_many").await?;
         }
         let span = work.span().clone();
@@ -110,31 +126,31 @@ async fn within(tx: &DatabaseTransaction, works: &mut Works) -> Result<Done> {
             Ok(effects) => {
                 *outcome = Ok(());
                 kept |= effects.kept;
-                let Effects { changes, .. } = effects;
-                if !changes.is_empty() {
-                    changed.push((next, changes));
+                if !effects.changes.is_empty() {
+                    changed.push((next, effects.changes));
+                    rows.extend(effects.rows);
                     next = next.next();
                 }
             }
             Err(error) if is_everybodys(&error) => return Err(error),
+            Err(error) if alone => *outcome = Err(error),
+            Err(_) if care == Care::None => return Ok(None),
             Err(error) => {
                 *outcome = Err(error);
-                if !alone {
-                    tx.execute_unprepared("ROLLBACK TO SAVEPOINT one_of_many")
-                        .await?;
-                }
+                tx.execute_unprepared("ROLLBACK TO SAVEPOINT one_of_many")
+                    .await?;
             }
         }
     }
     let last = next.previous();
     let nothing = changed.is_empty() && !kept;
-    if !nothing && last != taken {
-        change::set_revision(tx, last).await?;
+    if !nothing {
+        change::record(tx, rows, (last != taken).then_some(last)).await?;
     }
-    Ok(Done {
+    Ok(Some(Done {
         changes: changed,
         last: (!nothing).then_some(last),
-    })
+    }))
 }
 
 /// Whether an error is not of one write alone: it ends the transaction.

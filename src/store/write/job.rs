@@ -9,6 +9,7 @@ use tracing::Span;
 use super::{Origin, Reply, Write};
 use crate::{
     domain::{Revision, Timestamp},
+    entity,
     error::{Error, Result},
     store::{cache::Touched, change, request},
 };
@@ -35,6 +36,8 @@ pub(super) trait Work: Send {
 pub(super) struct Effects {
     /// What it has changed; nothing, and it has no revision.
     pub(super) changes: Vec<Touched>,
+    /// The same, to be recorded.
+    pub(super) rows: Vec<entity::change::ActiveModel>,
     /// Whether an answer was kept.
     pub(super) kept: bool,
 }
@@ -87,6 +90,7 @@ impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
             self.made = Some(reply);
             return Ok(Effects {
                 changes: Vec::new(),
+                rows: Vec::new(),
                 kept: false,
             });
         }
@@ -96,9 +100,9 @@ impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
         let revision = if touched.is_empty() {
             next.previous()
         } else {
-            change::record(tx, changes, next, &self.origin, now).await?;
             next
         };
+        let rows = change::rows(changes, next, &self.origin, now);
         let reply = (self.reply)(output, revision);
         if let Some(once) = once {
             request::keep(tx, once, reply.to_bytes(), now).await?;
@@ -106,6 +110,7 @@ impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
         self.made = Some(reply);
         Ok(Effects {
             changes: touched,
+            rows,
             kept: once.is_some(),
         })
     }
