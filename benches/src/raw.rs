@@ -62,7 +62,7 @@ pub(crate) fn main(arguments: &[String]) {
     }
 }
 
-/// The statements that the server carries out, in its order.
+/// What the server carries out, each statement by itself.
 fn create(db: &Connection, number: u64, roles: &[Uuid; 3]) {
     let run = |sql: &str| statement(db, sql).execute([]).expect("carried out");
     run("BEGIN IMMEDIATE");
