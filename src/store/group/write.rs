@@ -40,11 +40,12 @@ impl Write for CreateGroup {
         let insert = QueryTrait::into_query(group::Entity::insert(row));
         let roles = match existing(tx, &self.role_ids).await {
             Ok(roles) => roles,
-            Err(absent) => {
-                // That the title is taken is told first.
+            // That the title is taken is told first. Behind any other error there may be no transaction any more.
+            Err(absent @ Error::NotFound(_)) => {
                 tx.execute(&insert).await?;
                 return Err(absent);
             }
+            Err(error) => return Err(error),
         };
         let ids = roles.iter().map(|role| role.id);
         add_new_group(tx, vec![insert.into(), give(&group, &roles)], ids).await?;
