@@ -59,7 +59,7 @@ async fn a_call_goes_to_the_database_a_few_times_only() {
     let roles: Vec<_> = roles.iter().map(String::as_str).collect();
     let mut counts = [usize::MAX; 3];
     // The probe of health goes the same way: the least of several is what the call itself takes.
-    for round in 0..12 {
+    for round in 0..40 {
         let mut groups = world.groups.clone();
         let before = proxy.flights();
         let created = groups
