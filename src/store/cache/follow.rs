@@ -77,12 +77,14 @@ impl Cache {
             // It is of what the database has lost.
             return;
         }
+        if self.applied() >= to {
+            // Those who wrote it here have done so meanwhile. What was found since is right, and stays.
+            return;
+        }
         let Some(rows) = rows else {
             return self.begin_anew(to);
         };
         rows.iter().for_each(|row| self.remove(row));
-        if self.applied() < to {
-            self.applied.store(to.number(), Ordering::SeqCst);
-        }
+        self.applied.store(to.number(), Ordering::SeqCst);
     }
 }
