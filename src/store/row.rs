@@ -2,8 +2,9 @@
 //! same statement.
 
 use sea_orm::{
-    ActiveModelTrait, DatabaseTransaction, EntityTrait, QueryFilter, TryIntoModel, UpdateMany,
-    sea_query::Expr,
+    ActiveModelTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryTrait,
+    TryIntoModel, UpdateMany,
+    sea_query::{Expr, InsertStatement, UpdateStatement},
 };
 
 use crate::error::Result;
@@ -16,9 +17,18 @@ pub(super) async fn insert<A>(tx: &DatabaseTransaction, row: A) -> Result<Model<
 where
     A: ActiveModelTrait + TryIntoModel<Model<A>>,
 {
-    let model = row.clone().try_into_model()?;
-    A::Entity::insert(row).exec_without_returning(tx).await?;
+    let (model, insert) = inserting(row)?;
+    tx.execute(&insert).await?;
     Ok(model)
+}
+
+/// The statement that inserts a row, every column of which is set, and what the row is then.
+pub(super) fn inserting<A>(row: A) -> Result<(Model<A>, InsertStatement)>
+where
+    A: ActiveModelTrait + TryIntoModel<Model<A>>,
+{
+    let model = row.clone().try_into_model()?;
+    Ok((model, QueryTrait::into_query(A::Entity::insert(row))))
 }
 
 /// Writes the columns that are set of the row for which `wanted` holds; the others have their old values.
@@ -26,8 +36,17 @@ pub(super) async fn update<A>(tx: &DatabaseTransaction, row: A, wanted: Expr) ->
 where
     A: ActiveModelTrait + TryIntoModel<Model<A>>,
 {
+    let (model, update) = updating(row, wanted)?;
+    tx.execute(&update).await?;
+    Ok(model)
+}
+
+/// The statement that writes the columns that are set, and what the row is then.
+pub(super) fn updating<A>(row: A, wanted: Expr) -> Result<(Model<A>, UpdateStatement)>
+where
+    A: ActiveModelTrait + TryIntoModel<Model<A>>,
+{
     let model = row.clone().try_into_model()?;
     let update: UpdateMany<A::Entity> = A::Entity::update_many().set(row);
-    update.filter(wanted).exec(tx).await?;
-    Ok(model)
+    Ok((model, update.filter(wanted).into_query()))
 }

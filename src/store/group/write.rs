@@ -3,7 +3,7 @@
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
     IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
-    TryIntoModel, sea_query::Expr,
+    sea_query::Expr,
 };
 
 use super::{Group, find, missing, refs};
@@ -18,6 +18,7 @@ use crate::{
         Write,
         engine::{add_new_group, count_groups, count_in_roles, together},
         role::{existing, give, take},
+        row::{inserting, updating},
     },
 };
 
@@ -36,8 +37,7 @@ impl Write for CreateGroup {
             ..Default::default()
         };
         retitle(&mut row, &self.title);
-        let group = row.clone().try_into_model()?;
-        let insert = QueryTrait::into_query(group::Entity::insert(row));
+        let (group, insert) = inserting(row)?;
         let roles = match existing(tx, &self.role_ids).await {
             Ok(roles) => roles,
             // That the title is taken is told first. Behind any other error there may be no transaction any more.
@@ -96,10 +96,8 @@ impl Write for UpdateGroup {
         row.role_count = Set(count(&roles));
         row.version = Set(group.version.next());
         row.updated_at = Set(Timestamp::now());
-        let after = row.clone().try_into_model()?;
-        let update = group::Entity::update_many().set(row);
-        let update = update.filter(group::Column::Id.eq(group.id));
-        writes.push(update.into_query().into());
+        let (after, update) = updating(row, group::Column::Id.eq(group.id))?;
+        writes.push(update.into());
         together(tx, writes).await?;
         if after.title_sort != group.title_sort {
             resort(tx, &after).await?;
