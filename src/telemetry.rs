@@ -6,10 +6,10 @@ use std::io::IsTerminal;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::{Level, Metadata};
+use tracing::Level;
 use tracing_subscriber::{
     Layer, Registry,
-    filter::{FilterExt, Targets, filter_fn},
+    filter::{Targets, filter_fn},
     layer::SubscriberExt,
 };
 
@@ -26,29 +26,23 @@ pub fn subscriber(
 ) -> impl tracing::Subscriber + use<> {
     // What nobody wants is refused for all layers at once, which costs nothing from then on. What each layer
     // alone refuses is made nevertheless: libraries below have spans around each frame.
-    let wanted = {
-        let (log, traced) = (log.clone(), provider.is_some());
-        filter_fn(move |metadata| {
-            if metadata.is_span() {
-                traced && is_traced(metadata)
-            } else {
-                log.would_enable(metadata.target(), metadata.level())
-            }
-        })
-    };
+    let traced = provider.is_some();
+    let wanted = filter_fn(move |metadata| {
+        if metadata.is_span() {
+            traced && *metadata.level() <= Level::INFO
+        } else {
+            log.would_enable(metadata.target(), metadata.level())
+        }
+    });
     let traces = provider.map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("group-service"))
-            .with_filter(filter_fn(is_traced))
+            .with_filter(filter_fn(|metadata| metadata.is_span()))
     });
     let stderr = std::io::stderr();
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(stderr.is_terminal())
         .with_writer(lines)
-        .with_filter(filter_fn(|metadata| metadata.is_event()).and(log));
+        .with_filter(filter_fn(|metadata| metadata.is_event()));
     Registry::default().with(traces).with(log).with(wanted)
-}
-
-fn is_traced(metadata: &Metadata<'_>) -> bool {
-    metadata.is_span() && *metadata.level() <= Level::INFO
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -40,10 +40,7 @@ impl Lines {
             .name("log".to_owned())
             .spawn(move || {
                 loop {
-                    let waiting = shared
-                        .waiting
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let waiting = shared.waiting();
                     drop(
                         shared
                             .some
@@ -63,12 +60,13 @@ impl Lines {
 }
 
 impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn flush(&self) {
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(
-            &mut *leaving,
-            &mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        std::mem::swap(&mut *leaving, &mut self.waiting());
         // Standard error may be closed; there is nobody left to tell then.
         let _ = io::stderr().write_all(&leaving);
         leaving.clear();
@@ -102,11 +100,7 @@ pub struct Line<'a> {
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut waiting = self
-            .shared
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.shared.waiting();
         let first = waiting.is_empty();
         waiting.extend_from_slice(bytes);
         let many = waiting.len() > MAX_WAITING;
