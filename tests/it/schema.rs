@@ -1,6 +1,6 @@
 //! The schema: made once whoever starts, completed after a crash, and nobody else's touched.
 
-use std::time::Duration;
+use std::{process::Output, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbBackend};
 use tokio::task::JoinSet;
@@ -100,7 +100,7 @@ async fn an_older_program_serves_beside_what_is_additive_and_refuses_the_rest() 
     record("m29990101_000001_colours_additive").await;
     Process::start(database.url()).await.stop().await;
     record("m29990101_000002_colours").await;
-    let refused = output(&["--database-url", database.url()], &[]).await;
+    let refused = start_on(database.url()).await;
     assert_eq!(refused.status.code(), Some(2));
     let complaint = String::from_utf8_lossy(&refused.stderr);
     assert!(
@@ -108,6 +108,19 @@ async fn an_older_program_serves_beside_what_is_additive_and_refuses_the_rest() 
             .contains("newer version of group-service (its schema has m29990101_000002_colours)"),
         "{complaint}"
     );
+}
+
+/// What becomes of a server that is started on a database, on a free port.
+async fn start_on(url: &str) -> Output {
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--database-url",
+        url,
+        "--log",
+        "off",
+    ];
+    output(&args, &[]).await
 }
 
 #[tokio::test]
@@ -121,7 +134,7 @@ async fn the_tables_of_another_program_are_left_as_they_are() {
     db.execute_unprepared("CREATE TABLE users (id INTEGER PRIMARY KEY)")
         .await
         .expect("created");
-    let refused = output(&["--database-url", database.url()], &[]).await;
+    let refused = start_on(database.url()).await;
     assert_eq!(refused.status.code(), Some(2));
     let complaint = String::from_utf8_lossy(&refused.stderr);
     assert!(
@@ -161,7 +174,7 @@ async fn what_the_url_gets_wrong_is_one_sentence_without_the_password() {
             format!("{server}/no_such_database"),
         ),
     ] {
-        let refused = output(&["--database-url", &url, "--log", "off"], &[]).await;
+        let refused = start_on(&url).await;
         assert_eq!(refused.status.code(), Some(2));
         let complaint = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(complaint.lines().count(), 1, "{complaint}");
