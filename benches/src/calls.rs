@@ -179,8 +179,7 @@ pub(crate) fn create_group(role_ids: Vec<String>) -> Call {
 
 /// A question about a user of the directory that a rule allows.
 pub(crate) fn question(directory: &Directory, user: u64, number: u64) -> pb::CheckAccessRequest {
-    let role = directory.roles_of_group(directory.groups_of_user(user)[0])[0];
-    let [bundle, controller, action] = crate::directory::rule(role, number % 10);
+    let [bundle, controller, action] = directory.allowed(user, number);
     pb::CheckAccessRequest {
         user_id: directory.user(user),
         bundle,

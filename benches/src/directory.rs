@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use uuid::{Builder, Uuid};
 
-pub(crate) use fill::{keys, sql_id};
+pub(crate) use fill::{keys, members, sql_id};
 
 /// How many rules a role has: ten that allow, and one that denies.
-const RULES: u64 = 11;
+pub(crate) const RULES: u64 = 11;
 const ACTIONS: [&str; RULES as usize] = [
     "view", "list", "edit", "create", "delete", "export", "import", "approve", "refund", "archive",
     "purge",
@@ -97,6 +97,12 @@ impl Directory {
         [0, 1, 2].map(|place| (user + place * (groups / 3)) % groups)
     }
 
+    /// What a user may do: another of ten for each number.
+    pub(crate) fn allowed(&self, user: u64, number: u64) -> [String; 3] {
+        let role = self.roles_of_group(self.groups_of_user(user)[0])[0];
+        rule(role, number % (RULES - 1))
+    }
+
     /// A group, and a user who isn't in it: another pair for each number.
     pub(crate) fn apart(&self, number: u64) -> (u64, u64) {
         let Size { groups, users, .. } = self.size;
@@ -171,6 +177,11 @@ pub(crate) fn person(number: u64) -> [String; 3] {
     let last = LAST[(number % 11) as usize].to_owned();
     let username = format!("u{number:07}@shop.example");
     [first, last, username]
+}
+
+/// Whether a role's rule denies.
+pub(crate) fn denies(number: u64) -> bool {
+    number == RULES - 1
 }
 
 /// Bundle, controller and action of a role's rule; the eleventh denies.

@@ -7,6 +7,7 @@ mod decide;
 mod large;
 mod mixed;
 mod pages;
+mod peer;
 mod postgres;
 mod process;
 mod reads;
@@ -42,6 +43,8 @@ pub(crate) enum Line {
     Batch,
     /// The decision alone against casbin's
     Decide,
+    /// `CheckAccess` against OpenFGA's `Check`
+    Peer,
     /// `CreateGroup` with 64 callers and with one, against a raw loop
     Create,
     /// `AssignUser` on PostgreSQL, 64 callers against one
@@ -78,6 +81,7 @@ impl Line {
             Self::Zipf => access::zipf(run).await,
             Self::Batch => access::batch(run).await,
             Self::Decide => decide::against_casbin(run).await,
+            Self::Peer => peer::openfga(run).await,
             Self::Create => create::create(run).await,
             Self::Assign => postgres::assign(run).await,
             Self::Mixed => mixed::mixed(run).await,

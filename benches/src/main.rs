@@ -17,6 +17,7 @@ mod directory;
 mod lines;
 mod load;
 mod machine;
+mod openfga;
 mod postgres;
 mod raw;
 mod report;

@@ -68,7 +68,7 @@ fn create(db: &Connection, number: u64, roles: &[Uuid; 3]) {
     run("BEGIN IMMEDIATE");
     let revision: i64 = statement(
         db,
-        "UPDATE directory SET revision = revision + 1 RETURNING revision",
+        "UPDATE directory SET revision = revision + 1, group_count = group_count + 1 RETURNING revision",
     )
     .query_row([], |row| row.get(0))
     .expect("a row");
@@ -83,7 +83,7 @@ fn create(db: &Connection, number: u64, roles: &[Uuid; 3]) {
                 sql_id(&group),
                 title.as_str(),
                 key,
-                sort,
+                &sort,
                 folded.as_str(),
                 now,
                 now
@@ -103,9 +103,10 @@ fn create(db: &Connection, number: u64, roles: &[Uuid; 3]) {
     let group = sql_id(&group);
     statement(
         db,
-        "INSERT INTO group_roles (group_id, role_id) VALUES (?, ?), (?, ?), (?, ?)",
+        "INSERT INTO group_roles (group_id, role_id, title_sort, group_created_at) VALUES \
+         (?1, ?2, ?5, ?6), (?1, ?3, ?5, ?6), (?1, ?4, ?5, ?6)",
     )
-    .execute(params![group, a, group, b, group, c])
+    .execute(params![group, a, b, c, sort, now])
     .expect("inserted");
     let created = ChangeKind::GroupCreated.number();
     let assigned = ChangeKind::RoleAssigned.number();

@@ -6,7 +6,7 @@ use sea_orm::Value;
 use uuid::Uuid;
 
 use super::{
-    Directory, EVERYWHERE, HUB, Kind, RULES, created, id, person, role_name, rule,
+    Directory, EVERYWHERE, HUB, Kind, RULES, created, denies, id, person, role_name, rule,
     schema::{derived, drop_indexes},
     title,
 };
@@ -74,7 +74,7 @@ pub(super) fn fill(directory: &Directory) {
 }
 
 /// Who is in which group: group and user, in order.
-fn members(directory: &Directory) -> Vec<(u32, u32)> {
+pub(crate) fn members(directory: &Directory) -> Vec<(u32, u32)> {
     let size = directory.size;
     let pair = |group: u64, user: u64| (group as u32, user as u32);
     let mut members: Vec<_> = (0..size.users)
@@ -127,7 +127,7 @@ fn roles(db: &Connection, directory: &Directory) {
             .expect("inserted");
         for number in 0..RULES {
             let [bundle, controller, action] = rule(role, number);
-            let effect = if number == RULES - 1 { 2 } else { 1 };
+            let effect = if denies(number) { 2 } else { 1 };
             insert_rule
                 .execute(params![id, bundle, controller, action, effect])
                 .expect("inserted");

@@ -4,14 +4,14 @@ use std::{collections::HashMap, hint::black_box, time::Instant};
 
 use casbin::{CoreApi, DefaultModel, Enforcer, MemoryAdapter, MgmtApi};
 use group_service::domain::{
-    Effect, Grant, GroupRef, Id, Literal, MAX_ACTION, MAX_BUNDLE, Name, Pattern, Question, RoleId,
-    RoleRef, Rule, UserId, UserStatus, Verdict, decide,
+    Asked, Effect, Grant, GroupRef, Id, Literal, MAX_ACTION, MAX_BUNDLE, Name, Pattern, Question,
+    RoleId, RoleRef, Rule, Rules, UserId, UserStatus, Verdict, decide,
 };
 
 use super::speed;
 use crate::{
     Run,
-    directory::{Directory, Size, role_name, rule, title},
+    directory::{Directory, RULES, Size, denies, role_name, rule, title},
     report::Wanted,
     rounds::alternate,
 };
@@ -22,7 +22,6 @@ const SIZE: Size = Size {
     users: 10_000,
     changes: 0,
 };
-const RULES_OF_A_ROLE: u64 = 11;
 /// How many questions are asked, of as many users.
 const QUESTIONS: u64 = 8;
 
@@ -114,7 +113,7 @@ fn asked(directory: &Directory, user: u64, place: u64) -> [String; 3] {
         if place.is_multiple_of(2) {
             place
         } else {
-            RULES_OF_A_ROLE - 1
+            RULES - 1
         },
     )
 }
@@ -122,7 +121,7 @@ fn asked(directory: &Directory, user: u64, place: u64) -> [String; 3] {
 /// What the server has in memory when it decides.
 struct Ours {
     roles: HashMap<UserId, Vec<(RoleRef, GroupRef)>>,
-    rules: HashMap<RoleId, Vec<Rule>>,
+    rules: HashMap<RoleId, Rules>,
     users: Vec<UserId>,
 }
 
@@ -151,9 +150,8 @@ impl Ours {
                 .collect()
         };
         let rules_of = |role| {
-            (0..RULES_OF_A_ROLE)
-                .map(|number| our_rule(role, number))
-                .collect()
+            let rules = (0..RULES).map(|number| our_rule(role, number));
+            Rules::new(rules.collect())
         };
         Self {
             roles: (0..)
@@ -167,12 +165,13 @@ impl Ours {
         }
     }
 
-    /// The public function that decides, given what a cache holds: the one place to change with it.
+    /// The public function that decides, given what the cache holds: as the server does it.
     fn decide(&self, user: u64, question: &Question) -> bool {
         let roles = self.roles[&self.users[user as usize]].iter();
-        let grants = roles.flat_map(|(role, group)| {
-            let rules = self.rules[&role.id].iter();
-            rules.map(move |rule| Grant { rule, role, group })
+        let asked = Asked::new(question);
+        let grants = roles.filter_map(|(role, group)| {
+            let rule = self.rules[&role.id].deciding(&asked)?;
+            Some(Grant { rule, role, group })
         });
         matches!(
             decide(Some(UserStatus::Active), grants, question),
@@ -196,10 +195,6 @@ fn our_rule(role: u64, number: u64) -> Rule {
     }
 }
 
-fn denies(number: u64) -> bool {
-    number == RULES_OF_A_ROLE - 1
-}
-
 fn parse([bundle, controller, action]: &[String; 3]) -> Question {
     let literal = |text: &str, max| Literal::parse(text, max).expect("a literal");
     Question {
@@ -216,7 +211,7 @@ async fn casbin(directory: &Directory) -> Enforcer {
         .expect("an enforcer");
     let mut policies = Vec::new();
     for role in 0..directory.roles() {
-        for number in 0..RULES_OF_A_ROLE {
+        for number in 0..RULES {
             let [bundle, controller, action] = rule(role, number);
             let effect = if denies(number) { "deny" } else { "allow" };
             policies.push(vec![
