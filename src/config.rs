@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
@@ -81,6 +81,27 @@ pub struct Config {
     )]
     pub cache_memory: u64,
 
+    /// Whether calls may be compressed: `gzip` takes compressed requests, and compresses answers to callers who take
+    /// that
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_COMPRESSION",
+        default_value = "off",
+        value_name = "ENCODING"
+    )]
+    pub compression: Compression,
+
+    /// The address to tell Prometheus on, at `/metrics`; port 0 takes a free one. Nobody is told if it isn't given
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_METRICS_LISTEN",
+        value_name = "IP:PORT",
+        value_parser = listen
+    )]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// What to log: a level (error, warn, info, debug, trace), or a list such as
     /// `info,group_service=debug`
     #[arg(
@@ -106,6 +127,15 @@ pub struct Config {
     /// What to do
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// How calls may be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// Not at all.
+    Off,
+    /// As RFC 1952 has it.
+    Gzip,
 }
 
 /// What to do.

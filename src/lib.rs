@@ -16,6 +16,7 @@ pub mod entity;
 pub mod error;
 pub mod feed;
 pub mod grpc;
+pub mod metrics;
 pub mod pb;
 pub mod server;
 pub mod store;

@@ -1,6 +1,6 @@
 //! The start-up story: config → telemetry → bind → wait for the database → migrate → serve → drain.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
 use group_service::{
@@ -58,15 +58,17 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
     let mut shutdown = std::pin::pin!(shutdown);
 
     // Bound before the database is opened, so that a second server on a taken address changes nothing.
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        (
-            EXIT_USAGE,
-            format!("can't listen on {}: {error}", config.listen),
-        )
-    })?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| (1, format!("can't tell the address listened on: {error}")))?;
+    let (listener, address) = bind(config.listen).await?;
+    let (metrics, metrics_address) = match config.metrics_listen {
+        Some(address) => {
+            let (listener, address) = bind(address).await?;
+            (
+                Some(listener),
+                format!(", metrics on http://{address}/metrics"),
+            )
+        }
+        None => (None, String::new()),
+    };
     let db = tokio::select! {
         db = Db::open(&settings) => db.map_err(|error| (EXIT_USAGE, error.to_string()))?,
         () = &mut shutdown => return Ok(()),
@@ -75,13 +77,29 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
 
     let _ = writeln!(
         std::io::stdout(),
-        "group-service {} listens on {address}, data in {location}; \
+        "group-service {} listens on {address}, data in {location}{metrics_address}; \
          try: grpcurl -plaintext {address} list",
         env!("CARGO_PKG_VERSION"),
     );
-    server::run(listener, db, config.changes_retention, shutdown)
+    let serving = server::Settings {
+        listener,
+        metrics,
+        changes_retention: config.changes_retention,
+        compression: config.compression,
+    };
+    server::run(serving, db, shutdown)
         .await
         .map_err(|error| (1, format!("the server failed: {error}")))
+}
+
+/// Listens on an address, and tells which one it is.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), (u8, String)> {
+    let refused = |error| (EXIT_USAGE, format!("can't listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| (1, format!("can't tell the address listened on: {error}")))?;
+    Ok((listener, address))
 }
 
 fn settings(config: &Config) -> Result<Settings, String> {

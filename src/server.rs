@@ -5,12 +5,17 @@ use std::{future::Future, time::Duration};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{
+    codec::CompressionEncoding,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    config::Compression,
     feed::Feed,
     grpc::{Access, Changes, Groups, Methods, ObserveLayer, Roles, Users},
+    metrics,
     pb::{
         self, access_service_server::AccessServiceServer,
         change_service_server::ChangeServiceServer, group_service_server::GroupServiceServer,
@@ -50,17 +55,46 @@ const LIVENESS: &str = "liveness";
 /// Why serving ended before it was asked to.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves on `listener` until `shutdown` resolves, keeping changes for `changes_retention` or for ever; then
-/// takes no more calls, answers those under way, and closes the database.
+/// How to serve.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where calls come in.
+    pub listener: TcpListener,
+    /// Where Prometheus asks, if it may.
+    pub metrics: Option<TcpListener>,
+    /// How long changes are kept; for ever if nothing is said.
+    pub changes_retention: Option<Duration>,
+    /// How calls may be compressed.
+    pub compression: Compression,
+}
+
+/// A service, which compresses if that is wanted. Messages are as large as they may be when they are unpacked.
+macro_rules! service {
+    ($compression:expr, $server:ident, $service:expr) => {
+        match $compression {
+            Compression::Off => $server::new($service),
+            Compression::Gzip => $server::new($service)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        }
+    };
+}
+
+/// Serves until `shutdown` resolves; then takes no more calls, answers those under way, and closes the database.
 ///
 /// # Errors
 /// The server can't be set up.
 pub async fn run(
-    listener: TcpListener,
+    settings: Settings,
     db: Db,
-    changes_retention: Option<Duration>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let Settings {
+        listener,
+        metrics,
+        changes_retention,
+        compression,
+    } = settings;
     let descriptors = [
         pb::FILE_DESCRIPTOR_SET,
         // So that tools can show the details of errors.
@@ -82,18 +116,27 @@ pub async fn run(
         let _ = stopped.wait_for(|stop| *stop).await;
     };
 
+    let changes = Changes {
+        db: db.clone(),
+        feed,
+    };
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(ObserveLayer(methods(&descriptors)?))
-        .add_service(AccessServiceServer::new(Access(db.clone())))
-        .add_service(ChangeServiceServer::new(Changes {
-            db: db.clone(),
-            feed,
-        }))
-        .add_service(GroupServiceServer::new(Groups(db.clone())))
-        .add_service(RoleServiceServer::new(Roles(db.clone())))
-        .add_service(UserServiceServer::new(Users(db.clone())))
+        .add_service(service!(
+            compression,
+            AccessServiceServer,
+            Access(db.clone())
+        ))
+        .add_service(service!(compression, ChangeServiceServer, changes))
+        .add_service(service!(
+            compression,
+            GroupServiceServer,
+            Groups(db.clone())
+        ))
+        .add_service(service!(compression, RoleServiceServer, Roles(db.clone())))
+        .add_service(service!(compression, UserServiceServer, Users(db.clone())))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -111,6 +154,7 @@ pub async fn run(
         let db = db.clone();
         async move { expire(&db, changes_retention).await }
     });
+    let measured = tokio::spawn(metrics::serve(metrics, db.clone()));
     let listening = tokio::spawn({
         let db = db.clone();
         async move { tokio::join!(db.listen(), db.follow_replica(), db.follow_changes()) }
@@ -132,6 +176,7 @@ pub async fn run(
     };
     expiring.abort();
     listening.abort();
+    measured.abort();
     if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
         .await
         .is_err()

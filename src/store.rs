@@ -56,7 +56,7 @@ pub use write::{Once, Origin, Reply, Write, write};
 #[derive(Clone, Debug)]
 pub struct Db {
     writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    reader: engine::Reader,
     /// Apart from the others: a full pool is no dead database.
     prober: DatabaseConnection,
     replica: Option<Arc<replica::Replica>>,
@@ -82,6 +82,12 @@ impl Db {
     #[must_use]
     pub fn revision(&self) -> Revision {
         *self.revision.borrow()
+    }
+
+    /// How long ago a look at the database began that got through: what had been committed by then is known.
+    #[must_use]
+    pub fn revision_age(&self) -> Duration {
+        self.health.looked.borrow().elapsed()
     }
 
     /// Tells of every revision that gets known to be committed.
@@ -140,7 +146,7 @@ impl Db {
         let mut revisions = self.revision.subscribe();
         let reached = async {
             loop {
-                self.reach(change::directory(&self.reader).await?.revision);
+                self.reach(change::directory(&self.reader.pool).await?.revision);
                 let reached = revisions.wait_for(|revision| *revision >= wanted);
                 if let Ok(Ok(_)) = timeout(FRESHNESS_POLL, reached).await {
                     return Ok(());
@@ -187,7 +193,7 @@ impl Db {
     /// Begins a read-only transaction: every statement in it sees the same state. It ends when dropped.
     async fn snapshot(&self) -> Result<DatabaseTransaction> {
         self.health.check()?;
-        let snapshot = self.reader.begin().await.map_err(Error::from);
+        let snapshot = self.reader.pool.begin().await.map_err(Error::from);
         self.health.note(&snapshot);
         snapshot
     }

@@ -59,7 +59,7 @@ pub struct CacheCounts {
     pub loads: u64,
     /// What is kept, in bytes, about.
     pub bytes: u64,
-    /// How many revisions memory is behind what is known to be committed.
+    /// How many revisions memory is behind what is known to be committed; 0 if nothing is kept.
     pub behind: i64,
 }
 
@@ -184,7 +184,11 @@ impl Cache {
             passed_on: passed_on.load(Ordering::Relaxed),
             loads: loads.load(Ordering::Relaxed),
             bytes: self.entries.as_ref().map_or(0, Entries::weight),
-            behind: known.number() - self.applied().number(),
+            behind: if self.is_on() {
+                known.number() - self.applied().number()
+            } else {
+                0
+            },
         }
     }
 

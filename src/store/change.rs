@@ -176,7 +176,7 @@ pub(crate) async fn start(
     history: Option<HistoryId>,
 ) -> Result<((Revision, i32), HistoryId)> {
     check_history(db, history).await?;
-    let directory = directory(&db.reader).await?;
+    let directory = directory(&db.reader.pool).await?;
     check_range(from, &directory)?;
     let behind = from.map_or(directory.revision, Revision::previous);
     Ok(((behind, i32::MAX), directory.history_id))
@@ -186,7 +186,7 @@ async fn check_history(db: &Db, history: Option<HistoryId>) -> Result<()> {
     let Some(history) = history else {
         return Ok(());
     };
-    let directory = directory(&db.reader).await?;
+    let directory = directory(&db.reader.pool).await?;
     if directory.history_id == history {
         Ok(())
     } else {

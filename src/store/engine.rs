@@ -1,27 +1,32 @@
 //! What differs between the database engines, a module each: how they are connected to and looked at, how
 //! the write lock is taken, and what their errors mean.
 
+mod count;
 pub(super) mod mysql;
 pub(super) mod postgres;
+mod reader;
 pub(super) mod sqlite;
 
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait, QueryFilter, QueryTrait, Statement,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    Statement,
     sea_query::{Expr, ExprTrait, SubQueryStatement},
 };
 use sqlx::{Connection, Executor, Pool, pool::PoolOptions};
 
 use super::{location::Location, outage::Outage};
 use crate::{
-    domain::{Revision, RoleId, Timestamp},
-    entity::{directory, role},
+    domain::{Revision, Timestamp},
+    entity::directory,
     error::{Error, Result},
 };
 
-/// How long a call waits for a connection before it is told that there are too many.
+pub(super) use count::{add_new_group, count_groups, count_in_roles};
+pub(super) use reader::Reader;
+
+/// How long a call waits for a connection until it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to answer when it is given back.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -198,37 +203,6 @@ fn build(backend: DbBackend, statement: &SubQueryStatement) -> Statement {
         SubQueryStatement::DeleteStatement(statement) => backend.build(statement),
         SubQueryStatement::WithStatement(statement) => backend.build(statement),
     }
-}
-
-/// Carries these out, and counts a new group in the directory and in its roles.
-pub(super) async fn add_new_group(
-    tx: &DatabaseTransaction,
-    mut writes: Vec<SubQueryStatement>,
-    roles: impl Iterator<Item = RoleId>,
-) -> Result<()> {
-    if tx.get_database_backend() == DbBackend::MySql {
-        together(tx, writes).await?;
-        return mysql::count_new_group(tx, roles.collect()).await;
-    }
-    writes.extend([count_in_roles(roles, 1), count_groups(1)]);
-    together(tx, writes).await
-}
-
-/// Counts so many groups more in each of these roles.
-pub(super) fn count_in_roles(ids: impl Iterator<Item = RoleId>, more: i64) -> SubQueryStatement {
-    use role::Column as C;
-    let update = role::Entity::update_many()
-        .col_expr(C::GroupCount, Expr::col(C::GroupCount).add(more))
-        .filter(C::Id.is_in(ids));
-    update.into_query().into()
-}
-
-/// Counts so many groups more in the directory.
-pub(super) fn count_groups(more: i64) -> SubQueryStatement {
-    use directory::Column as C;
-    let update = directory::Entity::update_many()
-        .col_expr(C::GroupCount, Expr::col(C::GroupCount).add(more));
-    update.into_query().into()
 }
 
 /// What the server itself said, if that is what the error is.

@@ -30,7 +30,7 @@ impl Db {
                     let revision = told.payload().parse().ok();
                     // Not taken at its word: what is given back has been told of, too.
                     if revision.is_some_and(|revision: i64| revision > self.revision().number())
-                        && let Ok(directory) = change::directory(&self.reader)
+                        && let Ok(directory) = change::directory(&self.reader.pool)
                             .with_subscriber(NoSubscriber::default())
                             .await
                     {

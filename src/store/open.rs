@@ -107,8 +107,9 @@ impl Db {
             .ping()
             .await
             .map_err(|error| OpenError::of(location, &error))?;
-        let reader = connect(Use::Read, connections.saturating_sub(writers).max(1));
-        let directory = change::directory(&reader).await;
+        let readers = connections.saturating_sub(writers).max(1);
+        let reader = engine::Reader::connect(location, server, readers, &outage);
+        let directory = change::directory(&reader.pool).await;
         let directory = directory.map_err(|error| OpenError::of(location, &error))?;
         Ok(Self {
             writer,

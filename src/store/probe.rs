@@ -120,7 +120,7 @@ impl Db {
             tracing::warn!(server, database = %health.location, "another server of the database is used from now on");
         }
         health.returned.send_replace(Instant::now());
-        for db in [&self.writer, &self.reader, &self.prober] {
+        for db in [&self.writer, &self.reader.pool, &self.prober] {
             engine::redirect(db, &health.location, server);
         }
         health.outage.end();

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseConnection, DatabaseExecutor, TransactionTrait};
+use sea_orm::{DatabaseExecutor, TransactionTrait};
 
 use tokio::time::timeout;
 
-use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change};
+use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Reader};
 use crate::{
     domain::Revision,
     error::{Error, Result},
@@ -205,14 +205,30 @@ async fn recall<R: Read>(db: &Db, command: &R, wanted: Revision) -> Option<R::Ou
     None
 }
 
+/// Whether it is what the command is answered with, and no fault of the connection.
+fn is_answer(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::Conflict(_) | Error::Overloaded(_) | Error::Unavailable(_) | Error::Internal(_)
+    )
+}
+
 /// Reads once, and tells the revision that was seen.
-async fn attempt<R: Read>(db: &DatabaseConnection, command: &R) -> (Result<R::Output>, Revision) {
+async fn attempt<R: Read>(reader: &Reader, command: &R) -> (Result<R::Output>, Revision) {
     if R::TELLS {
-        let view = View::of(db, Revision::NONE);
+        let lent = match reader.lend().await {
+            Ok(lent) => lent,
+            Err(error) => return (Err(error.into()), Revision::NONE),
+        };
+        let view = View::of(lent.db(), Revision::NONE);
         let result = command.read(&view).await;
         let seen = view.revision();
         let stale = result.is_err() && seen < command.min_revision();
         let torn = view.torn.load(Ordering::Relaxed) || stale;
+        drop(view);
+        if result.as_ref().err().is_none_or(is_answer) {
+            lent.done();
+        }
         match &result {
             Err(Error::Unavailable(_) | Error::Overloaded(_)) => return (result, seen),
             _ if !torn => return (result, seen),
@@ -221,7 +237,7 @@ async fn attempt<R: Read>(db: &DatabaseConnection, command: &R) -> (Result<R::Ou
     }
     let mut seen = Revision::NONE;
     let within = async {
-        let snapshot = db.begin().await?;
+        let snapshot = reader.pool.begin().await?;
         seen = change::directory(&snapshot).await?.revision;
         command.read(&View::of(&snapshot, seen)).await
     };

@@ -29,7 +29,7 @@ const MAX_LAG: Duration = Duration::from_secs(10);
 /// A copy of the database.
 #[derive(Debug)]
 pub(super) struct Replica {
-    pub(super) db: DatabaseConnection,
+    pub(super) db: engine::Reader,
     prober: DatabaseConnection,
     /// Of which history it must be a copy.
     history: HistoryId,
@@ -39,12 +39,10 @@ pub(super) struct Replica {
 
 impl Replica {
     pub(super) fn new(location: &Location, connections: u32, history: HistoryId) -> Self {
-        let connect = |purpose, connections| {
-            engine::connect(location, 0, purpose, connections, &Arc::default())
-        };
+        let outage = Arc::default();
         Self {
-            db: connect(Use::Read, connections),
-            prober: connect(Use::Look, 1),
+            db: engine::Reader::connect(location, 0, connections, &outage),
+            prober: engine::connect(location, 0, Use::Look, 1, &outage),
             history,
             reached: watch::Sender::new(None),
         }
@@ -63,10 +61,9 @@ impl Replica {
     }
 
     pub(super) async fn close(&self) {
-        for db in [&self.db, &self.prober] {
-            // What can't be closed is gone already.
-            let _ = db.close_by_ref().await;
-        }
+        // What can't be closed is gone already.
+        let _ = self.db.close().await;
+        let _ = self.prober.close_by_ref().await;
     }
 }
 

@@ -103,16 +103,15 @@ impl Kept for User {
     }
 
     async fn load(db: &Db, ids: &[UserId]) -> Result<Vec<(UserId, Self)>> {
-        let rows: Vec<UserRow> = user::Entity::find()
+        let select = user::Entity::find()
             .select_only()
             .columns([user::Column::Id, user::Column::Status])
             .column(group_user::Column::GroupId)
             .expr_as(revision(), "revision")
             .join_rev(JoinType::LeftJoin, group_user::Relation::User.def())
             .filter(user::Column::Id.is_in(ids.iter().copied()))
-            .into_model()
-            .all(&db.reader)
-            .await?;
+            .into_model();
+        let rows: Vec<UserRow> = db.reader.all(select).await?;
         let mut users: BTreeMap<_, (Revision, UserStatus, Vec<GroupId>)> = BTreeMap::new();
         for row in rows {
             let user = users
@@ -162,7 +161,7 @@ impl Kept for Group {
 
     async fn load(db: &Db, ids: &[GroupId]) -> Result<Vec<(GroupId, Self)>> {
         use group::Column as C;
-        let rows: Vec<GroupAndRole> = group::Entity::find()
+        let select = group::Entity::find()
             .select_only()
             .columns([
                 C::Id,
@@ -176,9 +175,8 @@ impl Kept for Group {
             .expr_as(revision(), "revision")
             .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
             .filter(C::Id.is_in(ids.iter().copied()))
-            .into_model()
-            .all(&db.reader)
-            .await?;
+            .into_model();
+        let rows: Vec<GroupAndRole> = db.reader.all(select).await?;
         let mut groups: BTreeMap<GroupId, GroupRow> = BTreeMap::new();
         for row in rows {
             let role = row.role_id;
@@ -214,14 +212,13 @@ impl Kept for UserCount {
     }
 
     async fn load(db: &Db, ids: &[GroupId]) -> Result<Vec<(GroupId, Self)>> {
-        let rows: Vec<(GroupId, i64, Revision)> = group::Entity::find()
+        let select = group::Entity::find()
             .select_only()
             .columns([group::Column::Id, group::Column::UserCount])
             .expr_as(revision(), "revision")
             .filter(group::Column::Id.is_in(ids.iter().copied()))
-            .into_tuple()
-            .all(&db.reader)
-            .await?;
+            .into_tuple();
+        let rows: Vec<(GroupId, i64, Revision)> = db.reader.all(select).await?;
         let counts = rows.into_iter();
         let counts = counts.map(|(id, count, since)| (id, Self { since, count }));
         Ok(counts.collect())

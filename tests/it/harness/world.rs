@@ -1,6 +1,7 @@
 //! A server in this process, on a database and a port of its own.
 
 use group_service::{
+    config::Compression,
     pb::{
         self, access_service_client::AccessServiceClient,
         change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
@@ -82,13 +83,19 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
+        let settings = server::Settings {
+            listener,
+            metrics: None,
+            changes_retention: None,
+            compression: Compression::Off,
+        };
         let serving = tokio::spawn({
             let db = db.clone();
             async move {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                server::run(listener, db, None, stopped)
+                server::run(settings, db, stopped)
                     .await
                     .expect("the server runs");
             }

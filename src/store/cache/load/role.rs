@@ -65,12 +65,11 @@ impl Kept for Role {
     }
 
     async fn load(db: &Db, ids: &[RoleId]) -> Result<Vec<(RoleId, Self)>> {
-        let rows: Vec<RoleAt> = role::Entity::find()
+        let select = role::Entity::find()
             .expr_as(revision(), "revision")
             .filter(role::Column::Id.is_in(ids.iter().copied()))
-            .into_model()
-            .all(&db.reader)
-            .await?;
+            .into_model();
+        let rows: Vec<RoleAt> = db.reader.all(select).await?;
         let roles = rows.into_iter().map(|RoleAt { role, revision }| {
             let (since, row) = (revision, Arc::new(role));
             (row.id, Self { since, row })
@@ -106,16 +105,15 @@ impl Kept for RoleRules {
 
     async fn load(db: &Db, ids: &[RoleId]) -> Result<Vec<(RoleId, Self)>> {
         use role::Column as C;
-        let rows: Vec<RoleAndRule> = role::Entity::find()
+        let select = role::Entity::find()
             .select_only()
             .columns([C::Id, C::Name, C::NameSort])
             .columns(role_rule::Column::iter())
             .expr_as(revision(), "revision")
             .join_rev(JoinType::LeftJoin, role_rule::Relation::Role.def())
             .filter(C::Id.is_in(ids.iter().copied()))
-            .into_model()
-            .all(&db.reader)
-            .await?;
+            .into_model();
+        let rows: Vec<RoleAndRule> = db.reader.all(select).await?;
         let mut roles: BTreeMap<RoleId, (Revision, Name, SortKey, Vec<Rule>)> = BTreeMap::new();
         for row in rows {
             let role =

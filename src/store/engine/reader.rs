@@ -1,0 +1,141 @@
+//! Connections to read on: for a transaction, and for single statements.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sea_orm::{
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
+    DbErr, Selector, SelectorTrait, TransactionTrait,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+
+use super::{ACQUIRE_TIMEOUT, Use};
+use crate::store::{location::Location, outage::Outage};
+
+/// Connections to read on.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Reader {
+    /// For transactions.
+    pub(in crate::store) pool: DatabaseConnection,
+    held: Option<Arc<Held>>,
+}
+
+/// Connections for single statements, kept out of their pool. Whatever goes back to a pool is pinged twice, and
+/// with SQLite a ping takes as long as most statements: a hop to the connection's thread and back.
+#[derive(Debug)]
+struct Held {
+    pool: DatabaseConnection,
+    room: Semaphore,
+    free: Mutex<Vec<DatabaseTransaction>>,
+}
+
+/// A connection for single statements. One that isn't given back ([`Lent::done`]) is closed: something may still be
+/// under way in it, or it may be broken.
+#[derive(Debug)]
+pub(in crate::store) struct Lent<'a>(On<'a>);
+
+#[derive(Debug)]
+enum On<'a> {
+    Pool(&'a DatabaseConnection),
+    Held(DatabaseTransaction, &'a Held, SemaphorePermit<'a>),
+}
+
+impl Reader {
+    /// Connections to one of the servers of `location`, opened when they are needed.
+    pub(in crate::store) fn connect(
+        location: &Location,
+        server: usize,
+        connections: u32,
+        outage: &Arc<Outage>,
+    ) -> Self {
+        let pool = || super::connect(location, server, Use::Read, connections, outage);
+        let held = matches!(location, Location::Sqlite(_)).then(|| {
+            Arc::new(Held {
+                pool: pool(),
+                room: Semaphore::new(connections as usize),
+                free: Mutex::default(),
+            })
+        });
+        Self { pool: pool(), held }
+    }
+
+    /// Takes a connection for single statements, as soon as there is one. Each statement sees what is committed when
+    /// it begins.
+    pub(in crate::store) async fn lend(&self) -> Result<Lent<'_>, DbErr> {
+        let Some(held) = &self.held else {
+            return Ok(Lent(On::Pool(&self.pool)));
+        };
+        let refused = DbErr::ConnectionAcquire;
+        let room = timeout(ACQUIRE_TIMEOUT, held.room.acquire()).await;
+        let room = room.map_err(|_| refused(ConnAcquireErr::Timeout))?;
+        let room = room.map_err(|_| refused(ConnAcquireErr::ConnectionClosed))?;
+        let free = held.free().pop();
+        let connection = match free {
+            Some(connection) => connection,
+            None => {
+                let opened = hold(&held.pool).with_subscriber(NoSubscriber::default());
+                opened.await?
+            }
+        };
+        Ok(Lent(On::Held(connection, held, room)))
+    }
+
+    /// Carries out one statement.
+    pub(in crate::store) async fn all<S>(&self, select: Selector<S>) -> Result<Vec<S::Item>, DbErr>
+    where
+        S: SelectorTrait,
+    {
+        let lent = self.lend().await?;
+        let rows = select.all(&lent.db()).await?;
+        lent.done();
+        Ok(rows)
+    }
+
+    /// Closes every connection, after what is under way in them.
+    pub(in crate::store) async fn close(&self) -> Result<(), DbErr> {
+        let mut closed = Ok(());
+        if let Some(held) = &self.held {
+            held.room.close();
+            held.free().clear();
+            closed = held.pool.close_by_ref().await;
+        }
+        closed.and(self.pool.close_by_ref().await)
+    }
+}
+
+impl Held {
+    fn free(&self) -> MutexGuard<'_, Vec<DatabaseTransaction>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What holds a connection is a transaction of SeaORM's, which is none of SQLite's: that is ended at once. Only
+/// statements may be carried out in it: a transaction within would be a savepoint, and rolling back to one doesn't
+/// end it. Nobody's trace tells of it.
+async fn hold(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let held = pool.begin().await?;
+    held.execute_unprepared("COMMIT").await?;
+    Ok(held)
+}
+
+impl Lent<'_> {
+    /// What statements are carried out on.
+    pub(in crate::store) fn db(&self) -> DatabaseExecutor<'_> {
+        match &self.0 {
+            On::Pool(pool) => (*pool).into(),
+            On::Held(connection, ..) => connection.into(),
+        }
+    }
+
+    /// Gives it back: all statements have ended, and none of them because of the connection.
+    pub(in crate::store) fn done(self) {
+        if let On::Held(connection, held, _room) = self.0
+            && !held.room.is_closed()
+        {
+            held.free().push(connection);
+        }
+    }
+}
