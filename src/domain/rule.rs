@@ -38,7 +38,7 @@ impl Pattern {
         if text == ANY {
             return Ok(Self(text.to_owned()));
         }
-        Literal::parse(text, max).map(|Literal(text)| Self(text))
+        Literal::parse(text.to_owned(), max).map(|Literal(text)| Self(text))
     }
 
     /// The literal, or `*`.
@@ -80,12 +80,12 @@ impl Literal {
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.
-    pub fn parse(text: &str, max: usize) -> Result<Self, String> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+    pub fn parse(text: String, max: usize) -> Result<Self, String> {
+        let allowed = |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
         if text.is_empty() {
             return Err("must not be empty".to_owned());
         }
-        if !text.chars().all(allowed) {
+        if !text.bytes().all(allowed) {
             return Err("must be of lower-case letters, digits, `-`, `_` and `.`".to_owned());
         }
         if text.len() > max {
@@ -94,7 +94,7 @@ impl Literal {
                 text.len()
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text))
     }
 
     /// The text.

@@ -40,18 +40,18 @@ impl Violations {
         });
     }
 
-    /// Takes the value of a check, or its complaint about `field`.
-    pub fn check<T, E: Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+    /// Takes the value of a check, or its complaint about `field`, whose name is made only for that.
+    pub fn check<T, E: Display>(&mut self, field: impl Display, result: Result<T, E>) -> Option<T> {
         result
-            .map_err(|error| self.add(field, error.to_string()))
+            .map_err(|error| self.add(field.to_string(), error.to_string()))
             .ok()
     }
 
     /// Reads a required id.
-    pub fn id<T: Id>(&mut self, field: &str, text: &str) -> Option<T> {
+    pub fn id<T: Id>(&mut self, field: impl Display, text: &str) -> Option<T> {
         let id = T::parse(text);
         if id.is_none() {
-            self.add(field, not_a_uuid(text));
+            self.add(field.to_string(), not_a_uuid(text));
         }
         id
     }

@@ -90,7 +90,7 @@ impl TryFrom<pb::CheckAccessRequest> for CheckAccess {
         } = request;
         let mut violations = Violations::default();
         let user = violations.id::<UserId>("user_id", &user_id);
-        let question = read_question(&mut violations, "", [&bundle, &controller, &action]);
+        let question = read_question(&mut violations, "", [bundle, controller, action]);
         let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         match (user, question, min_revision) {
             (Some(user), Some(question), Some(min_revision)) => Ok(Self {
@@ -126,10 +126,11 @@ impl TryFrom<pb::BatchCheckAccessRequest> for CheckAccess {
                 controller,
                 action,
             } = question;
-            let prefix = format!("questions[{index}].");
-            let user = violations.id::<UserId>(&format!("{prefix}user_id"), &user_id);
-            let parts = [&*bundle, &*controller, &*action];
-            let question = read_question(&mut violations, &prefix, parts);
+            let field = format_args!("questions[{index}].user_id");
+            let user = violations.id::<UserId>(field, &user_id);
+            let prefix = format_args!("questions[{index}].");
+            let parts = [bundle, controller, action];
+            let question = read_question(&mut violations, prefix, parts);
             read.extend(user.zip(question));
         }
         let min_revision = violations.check("min_revision", Revision::parse(min_revision));
@@ -156,9 +157,9 @@ impl TryFrom<pb::ListUsersWithAccessRequest> for ListUsersWithAccess {
             min_revision,
         } = request;
         let mut violations = Violations::default();
-        let question = read_question(&mut violations, "", [&bundle, &controller, &action]);
-        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let scope = Scope::new("users with access").words(&[&bundle, &controller, &action]);
+        let question = read_question(&mut violations, "", [bundle, controller, action]);
+        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let order = Some(Order::BY_NAME);
         let page = PageRequest::parse(&mut violations, page_size, &page_token, order, Some(scope));
         match (question, page, min_revision) {

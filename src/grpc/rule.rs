@@ -1,6 +1,6 @@
 //! Rules and questions, as callers write and read them.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Display};
 
 use crate::{
     domain::{Effect, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule, Violations},
@@ -49,7 +49,7 @@ fn read_rule(violations: &mut Violations, field: &str, rule: &pb::Rule) -> Optio
         effect,
     } = rule;
     let mut part = |name: &str, text: &str, max| {
-        violations.check(&format!("{field}.{name}"), Pattern::parse(text, max))
+        violations.check(format_args!("{field}.{name}"), Pattern::parse(text, max))
     };
     let bundle = part("bundle", bundle, MAX_BUNDLE);
     let controller = part("controller", controller, MAX_BUNDLE);
@@ -76,11 +76,11 @@ fn read_rule(violations: &mut Violations, field: &str, rule: &pb::Rule) -> Optio
 /// Reads a question; `prefix` stands before its fields.
 pub(super) fn read_question(
     violations: &mut Violations,
-    prefix: &str,
-    [bundle, controller, action]: [&str; 3],
+    prefix: impl Display,
+    [bundle, controller, action]: [String; 3],
 ) -> Option<Question> {
-    let mut part = |name: &str, text: &str, max| {
-        violations.check(&format!("{prefix}{name}"), Literal::parse(text, max))
+    let mut part = |name: &str, text: String, max| {
+        violations.check(format_args!("{prefix}{name}"), Literal::parse(text, max))
     };
     let bundle = part("bundle", bundle, MAX_BUNDLE);
     let controller = part("controller", controller, MAX_BUNDLE);

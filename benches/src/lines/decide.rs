@@ -196,7 +196,7 @@ fn our_rule(role: u64, number: u64) -> Rule {
 }
 
 fn parse([bundle, controller, action]: &[String; 3]) -> Question {
-    let literal = |text: &str, max| Literal::parse(text, max).expect("a literal");
+    let literal = |text: &str, max| Literal::parse(text.to_owned(), max).expect("a literal");
     Question {
         bundle: literal(bundle, MAX_BUNDLE),
         controller: literal(controller, MAX_BUNDLE),
