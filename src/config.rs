@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use crate::domain::{Caller, Id, Permissions, TokenId};
+
 /// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
 const DEFAULT_LOG: &str = "info,sea_orm_migration=warn,sqlx=warn";
 
@@ -22,6 +24,21 @@ pub struct Config {
         value_parser = listen
     )]
     pub listen: SocketAddr,
+
+    /// Whether callers must be known, and how: `tokens` are made by `group-service token`; with `off` everybody may do
+    /// everything
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_AUTHENTICATION",
+        default_value = "off",
+        value_name = "HOW"
+    )]
+    pub authentication: Authentication,
+
+    /// Listen beyond loopback although what is sent can be read and changed on the way
+    #[arg(long, global = true, env = "GROUP_SERVICE_INSECURE")]
+    pub insecure: bool,
 
     /// Where the data is: `sqlite:` and the path of a file, created if it isn't there; or `postgres://`,
     /// `mysql://` or `mariadb://` and `user:password@host:port/database`, where several hosts of the same
@@ -129,6 +146,15 @@ pub struct Config {
     pub command: Option<Command>,
 }
 
+/// How callers are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Authentication {
+    /// Not at all.
+    Off,
+    /// By tokens.
+    Tokens,
+}
+
 /// How calls may be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compression {
@@ -139,7 +165,7 @@ pub enum Compression {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Serve until SIGTERM or SIGINT: the default
     Serve,
@@ -148,6 +174,38 @@ pub enum Command {
         /// What to do with it
         #[command(subcommand)]
         step: Migrate,
+    },
+    /// Look after the tokens that callers are known by
+    Token {
+        /// What to do with them
+        #[command(subcommand)]
+        step: TokenStep,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenStep {
+    /// Make one, and show it this once
+    Create {
+        /// The name that the caller's changes are recorded under
+        #[arg(value_parser = Caller::parse)]
+        caller: Caller,
+        /// What the caller may do, separated by commas: read, check, write, audit; all for these; act-as to name
+        /// other actors in `x-actor`
+        #[arg(long, value_name = "PERMISSIONS", value_parser = Permissions::parse)]
+        permissions: Permissions,
+        /// How long it is valid, such as `90d` or `12h`; until it is revoked if it isn't given
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List them
+    List,
+    /// Revoke one: within a second no instance accepts it any more
+    Revoke {
+        /// Its id, as `list` tells it
+        #[arg(value_parser = token_id)]
+        id: TokenId,
     },
 }
 
@@ -160,6 +218,10 @@ pub enum Migrate {
     Down,
     /// Tell which migrations it has
     Status,
+}
+
+fn token_id(text: &str) -> Result<TokenId, String> {
+    TokenId::parse(text).ok_or_else(|| "it must be an id, as `token list` tells it".to_owned())
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

@@ -7,11 +7,13 @@ mod command;
 mod id;
 mod order;
 mod page;
+mod permission;
 mod refs;
 mod rule;
 mod stamp;
 mod status;
 mod text;
+mod token;
 mod violations;
 
 pub use change::{Actor, Change, ChangeFilter, ChangeKind, Recorded, Revision, Value};
@@ -21,9 +23,10 @@ pub use command::{
     ListUsers, ListUsersInGroup, ListUsersWithAccess, UnassignUsers, UpdateGroup, UpdateRole,
     UpdateUser, WatchChanges,
 };
-pub use id::{GroupId, HistoryId, Id, RequestId, RoleId, UserId};
+pub use id::{GroupId, HistoryId, Id, RequestId, RoleId, TokenId, UserId};
 pub use order::{Order, SortBy};
 pub use page::{Cursor, CursorKey, PageRequest, PageToken, Scope};
+pub use permission::{Permission, Permissions};
 pub use refs::{GroupRef, RoleRef};
 pub use rule::{
     Asked, Deciding, Effect, Grant, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule,
@@ -32,4 +35,5 @@ pub use rule::{
 pub use stamp::{Etag, Timestamp, Version};
 pub use status::UserStatus;
 pub use text::{Folded, Name, Note, SortKey, UniqueKey, Words};
+pub use token::{Caller, Token, TokenDigest};
 pub use violations::{FieldViolation, Violations};

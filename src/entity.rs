@@ -12,4 +12,5 @@ pub mod group_user;
 pub mod request;
 pub mod role;
 pub mod role_rule;
+pub mod token;
 pub mod user;

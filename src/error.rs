@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 
-use crate::domain::{FieldViolation, GroupId, Name, Revision, RoleId, UserId, Violations};
+use crate::domain::{
+    FieldViolation, GroupId, Name, Permission, Revision, RoleId, UserId, Violations,
+};
 
 /// The result of a command or query.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,6 +46,10 @@ pub enum Error {
     },
     /// The write lost against others until its retries were used up.
     Conflict(Cause),
+    /// The caller isn't known: without a word on why.
+    Unauthenticated,
+    /// The caller hasn't got the permission that this needs.
+    NotPermitted(Permission),
     /// The server is about to end.
     Stopping,
     /// More writes are waiting than can be carried out in time.
@@ -123,6 +129,8 @@ impl std::fmt::Display for Error {
             Self::RevisionUnknown { .. } => "the revision was never given",
             Self::RevisionCompacted { .. } => "the revision is no longer kept",
             Self::Conflict(_) => "concurrent writes got in each other's way",
+            Self::Unauthenticated => "the caller isn't known",
+            Self::NotPermitted(_) => "the caller lacks a permission",
             Self::Stopping => "the server is stopping",
             Self::Overloaded(_) => "too many writes are waiting",
             Self::Unavailable(_) => "the database is unavailable",

@@ -3,6 +3,7 @@
 mod access;
 mod change;
 mod group;
+mod guard;
 mod observe;
 mod origin;
 mod page;
@@ -14,6 +15,7 @@ mod user;
 pub use access::Access;
 pub use change::Changes;
 pub use group::Groups;
+pub use guard::Guard;
 pub use observe::{Methods, ObserveLayer};
 pub use role::Roles;
 pub use user::Users;

@@ -10,6 +10,7 @@
 //! `tonic` and [`pb`] are known to [`grpc`] and [`server`] only, queries to [`store`] only, and
 //! [`domain`] knows none of them. `ARCHITECTURE.md` tells why.
 
+pub mod auth;
 pub mod config;
 pub mod domain;
 pub mod entity;

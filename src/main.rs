@@ -4,7 +4,10 @@ use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
 use group_service::{
-    config::{Command, Config, Migrate},
+    config::{Command, Config, Migrate, TokenStep},
+    domain::{Timestamp, Token},
+    entity,
+    error::Error,
     server,
     store::{self, Db, Direction, Location, Migration, Settings},
     telemetry::{self, Lines},
@@ -47,10 +50,24 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 
     let settings = settings(&config).map_err(|reason| (EXIT_USAGE, reason))?;
-    if let Some(Command::Migrate { step }) = config.command {
-        return migrate(&settings, step)
-            .await
-            .map_err(|error| (EXIT_USAGE, error.to_string()));
+    match &config.command {
+        Some(Command::Migrate { step }) => {
+            return migrate(&settings, *step)
+                .await
+                .map_err(|error| (EXIT_USAGE, error.to_string()));
+        }
+        Some(Command::Token { step }) => return token(&settings, step).await,
+        Some(Command::Serve) | None => {}
+    }
+    if config.insecure {
+        tracing::warn!("insecure: what is sent can be read and changed on the way");
+    } else if !config.listen.ip().is_loopback() {
+        let reason = format!(
+            "--listen {}: what is sent could be read and changed on the way; listen on loopback, behind what ends \
+             TLS, or say --insecure",
+            config.listen
+        );
+        return Err((EXIT_USAGE, reason));
     }
 
     // Before the start-up line invites anybody to stop us.
@@ -86,6 +103,8 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
         metrics,
         changes_retention: config.changes_retention,
         compression: config.compression,
+        authentication: config.authentication,
+        insecure: config.insecure,
     };
     server::run(serving, db, shutdown)
         .await
@@ -114,6 +133,67 @@ fn settings(config: &Config) -> Result<Settings, String> {
         connect_timeout: config.connect_timeout,
         cache_bytes: config.cache_memory,
     })
+}
+
+async fn token(settings: &Settings, step: &TokenStep) -> Result<(), (u8, String)> {
+    let db = Db::open(settings).await;
+    let db = db.map_err(|error| (EXIT_USAGE, error.to_string()))?;
+    let result = look_after_tokens(&db, step).await;
+    db.close().await;
+    result.map_err(|error| (1, error))
+}
+
+async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
+    let failed = |error: Error| error.to_string();
+    match step {
+        TokenStep::Create {
+            caller,
+            permissions,
+            expires,
+        } => {
+            let token = Token::generate()
+                .map_err(|error| format!("the system has no random bits: {error}"))?;
+            let expires_at = expires.map(|time| Timestamp::now().after(time));
+            let row = store::token::add(db, &token, caller.clone(), *permissions, expires_at);
+            let row = row.await.map_err(failed)?;
+            let _ = writeln!(std::io::stdout(), "{}", token.reveal());
+            let _ = writeln!(std::io::stderr(), "not shown again: {}", line(&row));
+        }
+        TokenStep::List => {
+            for row in store::token::list(db).await.map_err(failed)? {
+                let _ = writeln!(std::io::stdout(), "{}", line(&row));
+            }
+        }
+        TokenStep::Revoke { id } => {
+            if !store::token::revoke(db, *id).await.map_err(failed)? {
+                return Err(format!("there is no token {id} to revoke"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What may be told of a token.
+fn line(row: &entity::token::Model) -> String {
+    let now = Timestamp::now();
+    let state = match (row.revoked_at, row.expires_at) {
+        (Some(revoked), _) => format!("revoked {}", told(revoked)),
+        (None, Some(expires)) if expires <= now => format!("expired {}", told(expires)),
+        (None, Some(expires)) => format!("until {}", told(expires)),
+        (None, None) => "until it is revoked".to_owned(),
+    };
+    format!(
+        "{}  {:<22}  {}  {state}",
+        row.id,
+        row.permissions,
+        row.caller.as_str()
+    )
+}
+
+/// A time as RFC 3339 has it, to the second.
+fn told(time: Timestamp) -> String {
+    let seconds = time.micros().div_euclid(1_000_000);
+    prost_types::Timestamp { seconds, nanos: 0 }.to_string()
 }
 
 async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {

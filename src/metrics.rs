@@ -15,10 +15,10 @@ use crate::store::{CacheCounts, Db};
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Tells whoever asks on `listener`, if there is one, as long as it is polled.
-pub(crate) async fn serve(listener: Option<TcpListener>, db: Db) {
+pub(crate) async fn serve(listener: Option<TcpListener>, db: Db, insecure: bool) {
     let Some(listener) = listener else { return };
     let mut registry = Registry::with_prefix("group_service");
-    registry.register_collector(Box::new(Directory(db)));
+    registry.register_collector(Box::new(Told { db, insecure }));
     let registry = std::sync::Arc::new(registry);
     let told = get(async move || {
         let mut text = String::new();
@@ -36,11 +36,14 @@ pub(crate) async fn serve(listener: Option<TcpListener>, db: Db) {
     }
 }
 
-/// What the directory knows of itself, read when it is asked for.
+/// What is read when it is asked for.
 #[derive(Debug)]
-struct Directory(Db);
+struct Told {
+    db: Db,
+    insecure: bool,
+}
 
-impl Collector for Directory {
+impl Collector for Told {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let CacheCounts {
             answered,
@@ -48,7 +51,7 @@ impl Collector for Directory {
             loads,
             bytes,
             behind,
-        } = self.0.cache_counts();
+        } = self.db.cache_counts();
         let count = ConstCounter::<u64>::new;
         let encoder = &mut encoder;
         tell(
@@ -56,7 +59,7 @@ impl Collector for Directory {
             "revision",
             "The last revision that is known to be committed",
             None,
-            ConstGauge::new(self.0.revision().number()),
+            ConstGauge::new(self.db.revision().number()),
         )?;
         tell(
             encoder,
@@ -64,7 +67,7 @@ impl Collector for Directory {
             "How long ago the database was last asked for its revision, and answered: what other instances had \
              committed by then is known. Reads from memory without min_revision are behind by no more than this",
             Some(&Unit::Seconds),
-            ConstGauge::new(self.0.revision_age().as_secs_f64()),
+            ConstGauge::new(self.db.revision_age().as_secs_f64()),
         )?;
         tell(
             encoder,
@@ -103,10 +106,17 @@ impl Collector for Directory {
         )?;
         tell(
             encoder,
+            "insecure",
+            "Whether it was told to listen where what is sent can be read and changed on the way",
+            None,
+            ConstGauge::new(i64::from(self.insecure)),
+        )?;
+        tell(
+            encoder,
             "write_retries",
             "How often a transaction was tried again because others were in its way",
             None,
-            count(self.0.retries()),
+            count(self.db.retries()),
         )
     }
 }

@@ -1,5 +1,7 @@
 //! Serving: layers, services, health, reflection, and the end of it all.
 
+mod health;
+
 use std::{future::Future, time::Duration};
 
 use prost::Message;
@@ -9,12 +11,14 @@ use tonic::{
     codec::CompressionEncoding,
     transport::{Server, server::TcpIncoming},
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::ServingStatus;
 
+use self::health::{end_watches, follow_database, set_health};
 use crate::{
-    config::Compression,
+    auth::Tokens,
+    config::{Authentication, Compression},
     feed::Feed,
-    grpc::{Access, Changes, Groups, Methods, ObserveLayer, Roles, Users},
+    grpc::{Access, Changes, Groups, Guard, Methods, ObserveLayer, Roles, Users},
     metrics,
     pb::{
         self, access_service_server::AccessServiceServer,
@@ -24,15 +28,6 @@ use crate::{
     store::{self, Db},
 };
 
-/// The services whose health is told, beside that of the whole server, which has no name.
-const SERVICES: [&str; 6] = [
-    "",
-    "groups.v1.AccessService",
-    "groups.v1.ChangeService",
-    "groups.v1.GroupService",
-    "groups.v1.RoleService",
-    "groups.v1.UserService",
-];
 /// How long calls under way may take once the server is asked to stop. Then those that still wait for the
 /// database are refused, and there is as long to answer as [`LAST_WORDS`]: 10 seconds are what it may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,11 +42,6 @@ const EXPIRY_PAUSE: Duration = Duration::from_millis(10);
 /// A peer that is lost is found out by this.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the database's health is looked at, and which revision other instances have brought it to.
-const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-/// The health of the process, which doesn't follow that of the database: a restart wouldn't help.
-const LIVENESS: &str = "liveness";
-
 /// Why serving ended before it was asked to.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -66,6 +56,10 @@ pub struct Settings {
     pub changes_retention: Option<Duration>,
     /// How calls may be compressed.
     pub compression: Compression,
+    /// How callers are known.
+    pub authentication: Authentication,
+    /// Whether it was told that what is sent may be read and changed on the way.
+    pub insecure: bool,
 }
 
 /// A service, which compresses if that is wanted. Messages are as large as they may be when they are unpacked.
@@ -94,7 +88,13 @@ pub async fn run(
         metrics,
         changes_retention,
         compression,
+        authentication,
+        insecure,
     } = settings;
+    let guard = match authentication {
+        Authentication::Off => Guard::Off,
+        Authentication::Tokens => Guard::Tokens(Tokens::read(db.clone()).await?),
+    };
     let descriptors = [
         pb::FILE_DESCRIPTOR_SET,
         // So that tools can show the details of errors.
@@ -123,7 +123,10 @@ pub async fn run(
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(ObserveLayer(methods(&descriptors)?))
+        .layer(ObserveLayer {
+            methods: methods(&descriptors)?,
+            guard: guard.clone(),
+        })
         .add_service(service!(
             compression,
             AccessServiceServer,
@@ -154,10 +157,17 @@ pub async fn run(
         let db = db.clone();
         async move { expire(&db, changes_retention).await }
     });
-    let measured = tokio::spawn(metrics::serve(metrics, db.clone()));
+    let measured = tokio::spawn(metrics::serve(metrics, db.clone(), insecure));
     let listening = tokio::spawn({
         let db = db.clone();
-        async move { tokio::join!(db.listen(), db.follow_replica(), db.follow_changes()) }
+        async move {
+            tokio::join!(
+                db.listen(),
+                db.follow_replica(),
+                db.follow_changes(),
+                guard.keep_up()
+            )
+        }
     });
 
     let result = tokio::select! {
@@ -203,31 +213,6 @@ async fn drain<E>(
         })
 }
 
-/// Keeps the health of every service that of the database.
-async fn follow_database(db: &Db, health: &HealthReporter) {
-    health
-        .set_service_status(LIVENESS, ServingStatus::Serving)
-        .await;
-    loop {
-        set_health(health, ServingStatus::Serving).await;
-        loop {
-            let faulted = tokio::select! {
-                () = db.faulted() => true,
-                () = tokio::time::sleep(PROBE_INTERVAL) => false,
-            };
-            if !db.is_readable().await || (faulted && !db.is_writable().await) {
-                break;
-            }
-        }
-        set_health(health, ServingStatus::NotServing).await;
-        tracing::error!("the database is unavailable: not serving until it can be written again");
-        while !(db.is_readable().await && db.is_writable().await) {
-            tokio::time::sleep(PROBE_INTERVAL).await;
-        }
-        tracing::info!("the database is available again: serving");
-    }
-}
-
 /// Removes what need no longer be kept, in small steps, so that writers never wait for long.
 async fn expire(db: &Db, changes_retention: Option<Duration>) {
     let interval = changes_retention.map_or(EXPIRY_INTERVAL, |kept| EXPIRY_INTERVAL.min(kept / 2));
@@ -249,20 +234,8 @@ async fn expire(db: &Db, changes_retention: Option<Duration>) {
     }
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in SERVICES {
-        health.set_service_status(service, status).await;
-    }
-}
-
-async fn end_watches(mut health: HealthReporter) {
-    for service in SERVICES.into_iter().chain([LIVENESS]) {
-        health.clear_service_status(service).await;
-    }
-}
-
 /// The names of every RPC in these descriptor sets.
-fn methods(descriptor_sets: &[&[u8]]) -> Result<Methods, prost::DecodeError> {
+fn methods(descriptor_sets: &[&[u8]]) -> Result<Methods, Error> {
     let mut names = Vec::new();
     for set in descriptor_sets {
         for file in FileDescriptorSet::decode(*set)?.file {
@@ -278,5 +251,5 @@ fn methods(descriptor_sets: &[&[u8]]) -> Result<Methods, prost::DecodeError> {
             }
         }
     }
-    Ok(names.into_iter().collect())
+    Ok(Methods::new(names)?)
 }

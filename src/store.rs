@@ -25,6 +25,7 @@ pub mod role;
 mod row;
 mod schema;
 mod search;
+pub mod token;
 pub mod user;
 mod write;
 

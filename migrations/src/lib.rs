@@ -13,6 +13,7 @@ mod ddl;
 mod m20261123_000001_groups;
 mod m20261123_000002_changes;
 mod m20261124_000003_large_directories;
+mod m20261125_000004_tokens_additive;
 
 /// Brings a database to this version's schema, and back.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_groups::Migration),
             Box::new(m20261123_000002_changes::Migration),
             Box::new(m20261124_000003_large_directories::Migration),
+            Box::new(m20261125_000004_tokens_additive::Migration),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use sea_orm::{ActiveEnum, DeriveActiveEnum, DeriveValueType, EnumIter};
 
-use super::{GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, UserId, Words};
+use super::{Caller, GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, UserId, Words};
 
 /// A number that a committed write has: without gaps, in the order of the commits, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
@@ -206,6 +206,12 @@ impl Actor {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&Caller> for Actor {
+    fn from(caller: &Caller) -> Self {
+        Self(caller.as_str().to_owned())
     }
 }
 

@@ -24,6 +24,12 @@ macro_rules! ids {
                 Self(Uuid::now_v7())
             }
 
+            /// The id of these bytes.
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
             /// The UUID itself.
             #[must_use]
             pub fn uuid(self) -> Uuid {
@@ -69,4 +75,6 @@ ids! {
     RequestId
     /// The id of a directory's history: another one after a restore from a backup.
     HistoryId
+    /// The id of a token.
+    TokenId
 }

@@ -4,7 +4,7 @@ mod call;
 mod deadline;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -16,21 +16,39 @@ use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
 use self::call::Call;
-use super::status::{deadline_exceeded, refine};
+use super::{
+    guard::{Guard, Need, need},
+    status::{deadline_exceeded, refine},
+};
 
-/// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after.
+/// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after, and what they need.
 #[derive(Clone, Debug)]
-pub struct Methods(Arc<HashSet<Arc<str>>>);
+pub struct Methods(Arc<HashMap<Arc<str>, Need>>);
 
-impl FromIterator<String> for Methods {
-    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
-        Self(Arc::new(names.into_iter().map(Arc::from).collect()))
+impl Methods {
+    /// Those of these names.
+    ///
+    /// # Errors
+    /// It isn't said what one of them needs.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let needs = names.into_iter().map(|name| match need(&name) {
+            Some(need) => Ok((Arc::from(name), need)),
+            None => Err(format!("it isn't said which permission {name} needs")),
+        });
+        needs
+            .collect::<Result<_, _>>()
+            .map(|needs| Self(Arc::new(needs)))
     }
 }
 
-/// Observes every call of the services below it.
+/// Observes every call of the services below it, and lets those in who may come in.
 #[derive(Clone, Debug)]
-pub struct ObserveLayer(pub Methods);
+pub struct ObserveLayer {
+    /// Which calls there are.
+    pub methods: Methods,
+    /// Who may come in.
+    pub guard: Guard,
+}
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
@@ -38,7 +56,8 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            methods: self.0.clone(),
+            methods: self.methods.clone(),
+            guard: self.guard.clone(),
         }
     }
 }
@@ -48,6 +67,7 @@ impl<S> Layer<S> for ObserveLayer {
 pub struct Observe<S> {
     inner: S,
     methods: Methods,
+    guard: Guard,
 }
 
 impl<S> Service<http::Request<Body>> for Observe<S>
@@ -67,9 +87,28 @@ where
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         // The framework would answer CANCELLED. A write under way is carried out all the same.
         let deadline = deadline::take(request.headers_mut());
-        let mut call = Call::begin(&request, &self.methods.0);
-        let response = call.enter(|| self.inner.call(request));
+        let path = request.uri().path().trim_start_matches('/');
+        let method = self.methods.0.get_key_value(path);
+        let mut call = Call::begin(&request, method.map(|(name, _)| name.clone()));
+        let need = method.map_or(Need::Identity, |(_, need)| *need);
+        let admitted = self.guard.admit(request.headers(), need);
+        let response = admitted.map(|identity| {
+            if let Some(identity) = identity {
+                call.is_of(identity.caller().clone());
+                request.extensions_mut().insert(identity);
+            }
+            call.enter(|| self.inner.call(request))
+        });
         Box::pin(async move {
+            let response = match response {
+                Ok(response) => response,
+                Err(refused) => {
+                    let status = Status::from(refused);
+                    call.end(&status, status.code());
+                    let response = status.into_http();
+                    return Ok(response.map(|inner| ObservedBody { inner, call: None }));
+                }
+            };
             let response = call.instrument(response);
             let mut response = match deadline {
                 None => response.await?,

@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use tonic::Request;
 
 use crate::{
-    domain::{Actor, RequestId, Violations},
+    auth::Identity,
+    domain::{Actor, Permission, RequestId, Violations},
     error::Error,
     store::{Once, Origin, Reply},
 };
@@ -22,17 +23,23 @@ pub(super) trait WriteRequest: Message {
     fn request_id(&self) -> &str;
 }
 
-/// Takes a request apart: the command, and where it comes from. Tells every violation of both.
+/// Takes a request apart: the command, and where it comes from. Tells every violation of both. The actor is the
+/// caller, unless one who may act for others names another.
 pub(super) fn accept<M: WriteRequest, C>(request: Request<M>) -> Result<(C, Origin), Error>
 where
     C: TryFrom<M, Error = Error>,
 {
     let mut violations = Violations::default();
+    let identity = request.extensions().get::<Identity>();
     let actor = request.metadata().get(ACTOR).map(|value| value.to_str());
-    let actor = match actor {
-        Some(Ok(actor)) => violations.check(ACTOR, Actor::parse(actor)),
-        Some(Err(error)) => violations.check(ACTOR, Err(error)),
-        None => Some(Actor::default()),
+    let actor = match (actor, identity) {
+        (Some(_), Some(identity)) if !identity.may(Permission::ActAs) => {
+            return Err(Error::NotPermitted(Permission::ActAs));
+        }
+        (Some(Ok(actor)), _) => violations.check(ACTOR, Actor::parse(actor)),
+        (Some(Err(error)), _) => violations.check(ACTOR, Err(error)),
+        (None, Some(identity)) => Some(identity.caller().into()),
+        (None, None) => Some(Actor::default()),
     };
     let message = request.into_inner();
     let id: Option<Option<RequestId>> = violations.optional_id("request_id", message.request_id());

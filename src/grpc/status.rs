@@ -155,6 +155,19 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
             "concurrent writes got in the way: try again".to_owned(),
             retry(info("CONFLICT", [])),
         ),
+        Error::Unauthenticated => (
+            Code::Unauthenticated,
+            "credentials are missing or not valid: send `authorization: Bearer TOKEN`".to_owned(),
+            info("UNAUTHENTICATED", []),
+        ),
+        Error::NotPermitted(permission) => (
+            Code::PermissionDenied,
+            format!("this needs the permission `{}`", permission.name()),
+            info(
+                "PERMISSION_DENIED",
+                [("permission", permission.name().to_owned())],
+            ),
+        ),
         Error::Stopping => (
             Code::Unavailable,
             "the server is stopping: connect to another one, or again".to_owned(),

@@ -7,7 +7,7 @@ use super::engine::{mysql, postgres, sqlite};
 
 const MIGRATION_TABLE: &str = "seaql_migrations";
 /// Every table that this version makes.
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 29] = [
     MIGRATION_TABLE,
     "changes",
     "directory",
@@ -29,6 +29,7 @@ const TABLES: [&str; 28] = [
     "role_trigrams_docsize",
     "role_trigrams_idx",
     "roles",
+    "tokens",
     "user_search",
     "user_trigrams",
     "user_trigrams_config",

@@ -6,6 +6,7 @@
 
 mod access;
 mod alike;
+mod auth;
 mod cached;
 mod changes;
 mod clusters;

@@ -83,6 +83,7 @@ async fn prometheus_is_told_how_fresh_memory_is() {
         ("cache_answers_total", 3.0),
         ("cache_misses_total", 1.0),
         ("write_retries_total", 0.0),
+        ("insecure", 0.0),
     ] {
         let name = format!("group_service_{name}");
         assert_eq!(after[&name], before[&name] + more, "{name}");

@@ -1,8 +1,7 @@
 //! One call, from its request to its status.
 
 use std::{
-    collections::HashSet, error::Error as StdError, fmt::Write, future::Future, net::SocketAddr,
-    sync::Arc, time::Instant,
+    error::Error as StdError, fmt::Write, future::Future, net::SocketAddr, sync::Arc, time::Instant,
 };
 
 use http::HeaderMap;
@@ -19,6 +18,7 @@ use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::code_name;
+use crate::domain::Caller;
 
 /// The names under which calls of unknown methods are counted together, so that nobody can fill the
 /// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
@@ -31,6 +31,7 @@ const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
 pub(super) struct Call {
     span: Span,
     method: Arc<str>,
+    caller: Option<Caller>,
     peer: Option<SocketAddr>,
     trace_id: TraceId,
     began: Instant,
@@ -39,10 +40,8 @@ pub(super) struct Call {
 
 impl Call {
     /// Opens the span of a call; its attributes are those of OpenTelemetry's RPC conventions.
-    pub(super) fn begin(request: &http::Request<Body>, methods: &HashSet<Arc<str>>) -> Self {
-        let path = request.uri().path();
-        let method = path.strip_prefix('/').and_then(|name| methods.get(name));
-        let name = method.map_or(OTHER, |name| &**name);
+    pub(super) fn begin(request: &http::Request<Body>, method: Option<Arc<str>>) -> Self {
+        let name = method.as_deref().unwrap_or(OTHER);
         let connection = request.extensions().get::<TcpConnectInfo>();
         let peer = connection.and_then(TcpConnectInfo::remote_addr);
         let local = connection.and_then(TcpConnectInfo::local_addr);
@@ -56,13 +55,15 @@ impl Call {
             rpc.method_original = Empty,
             rpc.response.status_code = Empty,
             error.type = Empty,
+            enduser.id = Empty,
             network.peer.address = peer.map(|peer| tracing::field::display(peer.ip())),
             network.peer.port = peer.map(|peer| peer.port()),
             server.address = local.map(|local| tracing::field::display(local.ip())),
             server.port = local.map(|local| local.port()),
         );
         if method.is_none() {
-            span.record("rpc.method_original", path.trim_start_matches('/'));
+            let path = request.uri().path().trim_start_matches('/');
+            span.record("rpc.method_original", path);
         }
         let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
         let caller = parent.span().span_context().trace_id();
@@ -76,12 +77,19 @@ impl Call {
         };
         Self {
             span,
-            method: method.cloned().unwrap_or_else(|| OTHER.into()),
+            method: method.unwrap_or_else(|| OTHER.into()),
+            caller: None,
             peer,
             trace_id,
             began: Instant::now(),
             ended: false,
         }
+    }
+
+    /// Notes who calls.
+    pub(super) fn is_of(&mut self, caller: Caller) {
+        self.span.record("enduser.id", caller.as_str());
+        self.caller = Some(caller);
     }
 
     pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
@@ -119,6 +127,7 @@ impl Call {
                     network.peer.address = self.peer.map(|peer| tracing::field::display(peer.ip())),
                     network.peer.port = self.peer.map(|peer| peer.port()),
                     trace_id = %self.trace_id,
+                    enduser.id = self.caller.as_ref().map(Caller::as_str),
                     error = (!causes.is_empty()).then_some(causes),
                 }, "call")
             };

@@ -1,7 +1,7 @@
 //! A server in this process, on a database and a port of its own.
 
 use group_service::{
-    config::Compression,
+    config::{Authentication, Compression},
     pb::{
         self, access_service_client::AccessServiceClient,
         change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
@@ -88,6 +88,8 @@ impl World {
             metrics: None,
             changes_retention: None,
             compression: Compression::Off,
+            authentication: Authentication::Off,
+            insecure: false,
         };
         let serving = tokio::spawn({
             let db = db.clone();

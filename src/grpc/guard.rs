@@ -1,0 +1,138 @@
+//! Before every call: who calls, and whether they may.
+
+use http::{HeaderMap, header::AUTHORIZATION};
+
+use crate::{
+    auth::{Identity, Refusal, Tokens},
+    domain::Permission,
+    error::{Error, Result},
+};
+
+/// What each RPC needs.
+const TABLE: [(Permission, &[&str]); 4] = [
+    (
+        Permission::Read,
+        &[
+            "groups.v1.AccessService/ListUsersWithAccess",
+            "groups.v1.GroupService/GetGroup",
+            "groups.v1.GroupService/ListGroups",
+            "groups.v1.GroupService/ListRolesInGroup",
+            "groups.v1.GroupService/ListUsersInGroup",
+            "groups.v1.RoleService/GetRole",
+            "groups.v1.RoleService/ListRoles",
+            "groups.v1.UserService/GetUser",
+            "groups.v1.UserService/ListRolesOfUser",
+            "groups.v1.UserService/ListUsers",
+            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ],
+    ),
+    (
+        Permission::Check,
+        &[
+            "groups.v1.AccessService/BatchCheckAccess",
+            "groups.v1.AccessService/CheckAccess",
+        ],
+    ),
+    (
+        Permission::Write,
+        &[
+            "groups.v1.GroupService/AssignUser",
+            "groups.v1.GroupService/BatchAssignUsers",
+            "groups.v1.GroupService/BatchUnassignUsers",
+            "groups.v1.GroupService/CreateGroup",
+            "groups.v1.GroupService/DeleteGroup",
+            "groups.v1.GroupService/UnassignUser",
+            "groups.v1.GroupService/UpdateGroup",
+            "groups.v1.RoleService/CreateRole",
+            "groups.v1.RoleService/DeleteRole",
+            "groups.v1.RoleService/UpdateRole",
+            "groups.v1.UserService/CreateUser",
+            "groups.v1.UserService/DeleteUser",
+            "groups.v1.UserService/UpdateUser",
+        ],
+    ),
+    (
+        Permission::Audit,
+        &[
+            "groups.v1.ChangeService/ListChanges",
+            "groups.v1.ChangeService/WatchChanges",
+        ],
+    ),
+];
+/// Whoever looks after the process asks for its health, and has no credentials.
+const FREE: &str = "grpc.health.v1.Health/";
+
+/// What a caller needs for an RPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing.
+    Nothing,
+    /// To be known. Whoever asks for what isn't there learns so only then.
+    Identity,
+    /// To have a permission.
+    Permission(Permission),
+}
+
+/// What the RPC of this name, `package.Service/Method`, needs; nothing if nobody has said so.
+pub(super) fn need(rpc: &str) -> Option<Need> {
+    if rpc.starts_with(FREE) {
+        return Some(Need::Nothing);
+    }
+    let listed = TABLE.iter().find(|(_, rpcs)| rpcs.contains(&rpc));
+    listed.map(|(permission, _)| Need::Permission(*permission))
+}
+
+/// Lets those in who may come in.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// Everybody may do everything.
+    Off,
+    /// Callers send tokens.
+    Tokens(Tokens),
+}
+
+impl Guard {
+    /// Goes on finding out who may come in.
+    pub async fn keep_up(&self) {
+        if let Self::Tokens(tokens) = self {
+            tokens.follow().await;
+        }
+    }
+
+    /// Who calls, if that is asked for.
+    pub(super) fn admit(&self, headers: &HeaderMap, need: Need) -> Result<Option<Identity>> {
+        let Self::Tokens(tokens) = self else {
+            return Ok(None);
+        };
+        if need == Need::Nothing {
+            return Ok(None);
+        }
+        let identity = bearer(headers).ok_or(Refusal::Invalid);
+        let identity = identity.and_then(|token| tokens.identify(token));
+        let identity = identity.map_err(Error::from)?;
+        match need {
+            Need::Permission(permission) if !identity.may(permission) => {
+                Err(Error::NotPermitted(permission))
+            }
+            _ => Ok(Some(identity)),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid => Self::Unauthenticated,
+            Refusal::Unavailable => Self::Unavailable("tokens can't be read".into()),
+        }
+    }
+}
+
+/// The token of a request: the only one that it has (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}

@@ -1,0 +1,64 @@
+//! Tokens, by which callers are known.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
+};
+
+use super::{Db, row, write::begin};
+use crate::{
+    domain::{Caller, Permissions, Timestamp, Token, TokenId},
+    entity::token,
+    error::Result,
+};
+
+/// Keeps a new token, by which `caller` is known until it expires.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn add(
+    db: &Db,
+    token: &Token,
+    caller: Caller,
+    permissions: Permissions,
+    expires_at: Option<Timestamp>,
+) -> Result<token::Model> {
+    let row = token::ActiveModel {
+        id: Set(token.id()),
+        caller: Set(caller),
+        digest: Set(token.digest()),
+        permissions: Set(permissions),
+        created_at: Set(Timestamp::now()),
+        expires_at: Set(expires_at),
+        revoked_at: Set(None),
+    };
+    let tx = begin(db).await?;
+    let model = row::insert(&tx, row).await?;
+    tx.commit().await?;
+    Ok(model)
+}
+
+/// Revokes a token; false if there is none of this id that isn't revoked.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn revoke(db: &Db, id: TokenId) -> Result<bool> {
+    let tx = begin(db).await?;
+    let revoked = token::Entity::update_many()
+        .col_expr(token::Column::RevokedAt, Expr::value(Timestamp::now()))
+        .filter(token::Column::Id.eq(id))
+        .filter(token::Column::RevokedAt.is_null())
+        .exec(&tx)
+        .await?;
+    tx.commit().await?;
+    Ok(revoked.rows_affected > 0)
+}
+
+/// All tokens, in the order of their creation.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn list(db: &Db) -> Result<Vec<token::Model>> {
+    let select = token::Entity::find().order_by_asc(token::Column::Id);
+    let read = async { Ok(db.reader.all(select.into_model()).await?) };
+    db.health.while_there(read).await
+}

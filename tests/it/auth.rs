@@ -1,0 +1,337 @@
+//! Who may call what.
+
+use std::{sync::Arc, time::Duration};
+
+use group_service::pb::{
+    self, access_service_client::AccessServiceClient, change_service_client::ChangeServiceClient,
+    role_service_client::RoleServiceClient,
+};
+use tonic::{
+    Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, metadata::MetadataValue,
+    transport::Channel,
+};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    harness::{Database, Process, binary, raw::methods, told},
+    settings::{output, refused},
+};
+
+/// A server that wants tokens, and the database that they are in.
+struct Guarded {
+    server: Process,
+    channel: Channel,
+    database: Arc<Database>,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let database = Arc::new(Database::create().await);
+        let mut command = binary();
+        command
+            .args(["--listen", "127.0.0.1:0", "--authentication", "tokens"])
+            .args(["--database-url", database.url()]);
+        let server = Process::spawn(command).await;
+        Self {
+            channel: server.connect().await,
+            server,
+            database,
+        }
+    }
+
+    /// Runs `group-service token`: what it says on standard output.
+    async fn token(&self, args: &[&str]) -> String {
+        let command = [&["token"], args, &["--database-url", self.database.url()]].concat();
+        let output = output(&command, &[]).await;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{complaint}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    async fn create(&self, caller: &str, permissions: &str, further: &[&str]) -> String {
+        let args = [&["create", caller, "--permissions", permissions], further].concat();
+        let token = self.token(&args).await.trim_end().to_owned();
+        assert_eq!(token.len(), 68, "{token}");
+        token
+    }
+
+    /// Waits until the server knows the token, or doesn't.
+    async fn known(&self, token: &str, wanted: bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let rpc = "groups.v1.GroupService/GetGroup";
+        while (self.code(rpc, Some(token)).await != Code::Unauthenticated) != wanted {
+            assert!(tokio::time::Instant::now() < deadline, "{token}: {wanted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The code of a call with an empty message.
+    async fn code(&self, rpc: &str, token: Option<&str>) -> Code {
+        let mut request = Request::new(());
+        if let Some(token) = token {
+            authorize(&mut request, token);
+        }
+        self.call(rpc, request)
+            .await
+            .map_or_else(|s| s.code(), |()| Code::Ok)
+    }
+
+    /// Calls an RPC: its first answer.
+    async fn call(&self, rpc: &str, request: Request<()>) -> Result<(), Status> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.expect("connected");
+        let path = PathAndQuery::try_from(format!("/{rpc}")).expect("a path");
+        let codec = ProstCodec::<(), ()>::default();
+        let answers = grpc.server_streaming(request, path, codec).await?;
+        answers.into_inner().message().await.map(drop)
+    }
+}
+
+fn authorize<T>(request: &mut Request<T>, token: &str) {
+    let value = format!("Bearer {token}").parse().expect("ASCII");
+    request.metadata_mut().insert("authorization", value);
+}
+
+fn with<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    authorize(&mut request, token);
+    request
+}
+
+/// What the contract's names say an RPC needs.
+fn needed(rpc: &str) -> &'static str {
+    let (service, method) = rpc.split_once('/').expect("two parts");
+    match (service, method) {
+        ("grpc.health.v1.Health", _) => "",
+        ("groups.v1.ChangeService", _) => "audit",
+        (_, "CheckAccess" | "BatchCheckAccess") => "check",
+        _ if service.starts_with("grpc.reflection.") => "read",
+        _ if method.starts_with("Get") || method.starts_with("List") => "read",
+        _ => "write",
+    }
+}
+
+#[tokio::test]
+async fn every_rpc_wants_the_permission_that_it_needs() {
+    let w = Guarded::start().await;
+    let mut callers = vec![
+        ("nobody", None, &[][..]),
+        ("wrong", Some("gst_wrong".to_owned()), &[]),
+    ];
+    for permission in ["read", "check", "write", "audit", "act-as"] {
+        let token = w.create(permission, permission, &[]).await;
+        w.known(&token, true).await;
+        callers.push((
+            permission,
+            Some(token),
+            match permission {
+                "read" => &["read"][..],
+                "check" => &["check"],
+                "write" => &["write"],
+                "audit" => &["audit"],
+                _ => &["act-as"],
+            },
+        ));
+    }
+    let token = w.create("all", "all", &[]).await;
+    w.known(&token, true).await;
+    callers.push(("all", Some(token), &["read", "check", "write", "audit"]));
+    let expired = w.create("expired", "all", &["--expires", "1s"]).await;
+    w.known(&expired, false).await;
+    callers.push(("expired", Some(expired), &[]));
+
+    let rpcs = methods().into_iter().map(|method| {
+        let service = method.parent_service().full_name().to_owned();
+        format!("{service}/{}", method.name())
+    });
+    let others = [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    let rpcs: Vec<_> = rpcs.chain(others.map(str::to_owned)).collect();
+    assert!(rpcs.len() > 30, "{rpcs:?}");
+    for rpc in &rpcs {
+        for (caller, token, permissions) in &callers {
+            let code = w.code(rpc, token.as_deref()).await;
+            let need = needed(rpc);
+            let refused = match code {
+                Code::Unauthenticated | Code::PermissionDenied => Some(code),
+                _ => None,
+            };
+            let wanted = if need.is_empty() || permissions.contains(&need) {
+                None
+            } else if permissions.is_empty() {
+                Some(Code::Unauthenticated)
+            } else {
+                Some(Code::PermissionDenied)
+            };
+            assert_eq!(refused, wanted, "{rpc} by {caller}: {code:?}");
+        }
+    }
+    // Who isn't known doesn't even learn what there is.
+    let unknown = "groups.v1.GroupService/Nonsense";
+    assert_eq!(w.code(unknown, None).await, Code::Unauthenticated);
+    let read = callers[2].1.as_deref();
+    assert_eq!(w.code(unknown, read).await, Code::Unimplemented);
+    w.server.stop().await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_no_good_are_all_refused_alike() {
+    let w = Guarded::start().await;
+    let good = w.create("good", "all", &[]).await;
+    let other = w.create("other", "all", &[]).await;
+    w.known(&good, true).await;
+    w.known(&other, true).await;
+    // The id is 16 bytes, 21 characters and a third; what follows is the secret.
+    let mixed = format!("{}{}", &good[..30], &other[30..]);
+    let last = if good.ends_with('A') { "E" } else { "A" };
+    let bearers = [
+        String::new(),
+        "gst_".to_owned(),
+        good[4..].to_owned(),
+        good[..good.len() - 1].to_owned(),
+        format!("{good}A"),
+        format!("{}{last}", &good[..good.len() - 1]),
+        good.to_uppercase(),
+        mixed,
+        format!("{good} {good}"),
+        format!("gst_{}", "A".repeat(64)),
+        "A".repeat(7000),
+    ];
+    let mut values: Vec<_> = bearers.map(|token| format!("Bearer {token}")).into();
+    values.extend([
+        good.clone(),
+        format!("Basic {good}"),
+        format!("Token {good}"),
+        "Bearer".to_owned(),
+    ]);
+    let rpc = "groups.v1.GroupService/ListGroups";
+    let mut answers = Vec::new();
+    for value in &values {
+        let mut request = Request::new(());
+        let value = value.parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", value);
+        answers.push(told(w.call(rpc, request).await.map(tonic::Response::new)));
+    }
+    let mut doubled = with((), &good);
+    let value: MetadataValue<_> = format!("Bearer {good}").parse().expect("ASCII");
+    doubled.metadata_mut().append("authorization", value);
+    answers.push(told(w.call(rpc, doubled).await.map(tonic::Response::new)));
+    let mut odd = Request::new(());
+    let value = MetadataValue::try_from(&b"Bearer \xff"[..]).expect("a header");
+    odd.metadata_mut().insert("authorization", value);
+    answers.push(told(w.call(rpc, odd).await.map(tonic::Response::new)));
+    for answer in &answers {
+        assert_eq!(answer.code, Code::Unauthenticated, "{answer:?}");
+        assert_eq!(answer.reason, "UNAUTHENTICATED");
+        assert_eq!(answer.message, answers[0].message);
+        assert!(answer.metadata.is_empty(), "{answer:?}");
+    }
+    let mut lower = Request::new(());
+    let value = format!("bearer {good}").parse().expect("ASCII");
+    lower.metadata_mut().insert("authorization", value);
+    w.call(rpc, lower).await.expect("a scheme in any case");
+    let log = w.server.stop().await;
+    assert!(!log.contains(&good[26..]), "a secret in the log");
+    assert!(log.contains("enduser.id=\"good\""), "{log}");
+}
+
+#[tokio::test]
+async fn the_caller_is_the_actor_unless_one_who_may_names_another() {
+    let w = Guarded::start().await;
+    let plain = w.create("till", "write,audit", &[]).await;
+    let proxy = w.create("back office", "write,act-as", &[]).await;
+    w.known(&plain, true).await;
+    w.known(&proxy, true).await;
+    let mut roles = RoleServiceClient::new(w.channel.clone());
+    let create = |name: &str, token: &str, actor: Option<&str>| {
+        let message = pb::CreateRoleRequest {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let mut request = with(message, token);
+        if let Some(actor) = actor {
+            let actor = actor.parse().expect("ASCII");
+            request.metadata_mut().insert("x-actor", actor);
+        }
+        request
+    };
+    let created = roles.create_role(create("A", &plain, None)).await;
+    created.expect("created");
+    let refused = told(roles.create_role(create("B", &plain, Some("ann"))).await);
+    assert_eq!(refused.code, Code::PermissionDenied);
+    assert_eq!(refused.reason, "PERMISSION_DENIED");
+    assert_eq!(refused.metadata["permission"], "act-as");
+    for actor in [Some("ann"), None] {
+        let name = format!("C {actor:?}");
+        let created = roles.create_role(create(&name, &proxy, actor)).await;
+        created.expect("created");
+    }
+    let mut changes = ChangeServiceClient::new(w.channel.clone());
+    let request = with(pb::ListChangesRequest::default(), &plain);
+    let listed = changes.list_changes(request).await.expect("listed");
+    let actors = listed.into_inner().changes.into_iter().map(|c| c.actor);
+    assert_eq!(actors.collect::<Vec<_>>(), ["till", "ann", "back office"]);
+
+    let mut access = AccessServiceClient::new(w.channel.clone());
+    let request = with(pb::CheckAccessRequest::default(), &plain);
+    let refused = told(access.check_access(request).await);
+    assert_eq!(refused.metadata["permission"], "check");
+    w.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_is_refused_and_ends_what_it_follows() {
+    let w = Guarded::start().await;
+    let token = w.create("follower", "read,audit", &[]).await;
+    let other = w.create("other", "read", &[]).await;
+    w.known(&token, true).await;
+    w.known(&other, true).await;
+    let mut changes = ChangeServiceClient::new(w.channel.clone());
+    let request = with(pb::WatchChangesRequest::default(), &token);
+    let mut feed = changes.watch_changes(request).await.expect("followed");
+    let list = w.token(&["list"]).await;
+    let line = list.lines().find(|line| line.contains("follower"));
+    let id = line.expect("listed").split(' ').next().expect("an id");
+    assert!(!list.contains(&token[26..]), "a secret in the list");
+    w.token(&["revoke", id]).await;
+    w.known(&token, false).await;
+    let ended = async {
+        loop {
+            match feed.get_mut().message().await {
+                Ok(Some(_)) => {}
+                ended => return ended.expect_err("an error"),
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert_eq!(ended.expect("it ends").code(), Code::Unauthenticated);
+    w.known(&other, true).await;
+    assert!(w.token(&["list"]).await.contains("revoked 20"));
+    let again = ["token", "revoke", id, "--database-url", w.database.url()];
+    assert_eq!(output(&again, &[]).await.status.code(), Some(1));
+    w.server.stop().await;
+}
+
+#[tokio::test]
+async fn beyond_loopback_it_listens_only_if_told_that_this_is_insecure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}", dir.path().join("new.db").display());
+    let args = ["--listen", "0.0.0.0:0", "--database-url", &url];
+    let complaint = refused(&output(&args, &[]).await);
+    assert!(complaint.contains("--insecure"), "{complaint}");
+    assert!(!dir.path().join("new.db").exists(), "nothing was opened");
+    // Nobody listens beyond loopback here: that it says so is enough.
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--insecure"])
+        .args(["--database-url", &url]);
+    let log = Process::spawn(command).await.stop().await;
+    assert!(log.contains("WARN group_service: insecure"), "{log}");
+    let wrong = ["token", "create", "a", "--permissions", "read,everything"];
+    let complaint = refused(&output(&wrong, &[]).await);
+    assert!(complaint.contains("is no permission"), "{complaint}");
+}
