@@ -1,4 +1,4 @@
-//! Who calls: a copy of the tokens that are valid, no older than a second.
+//! Who calls: by a token, of which there is a copy no older than a second, or by a certificate.
 
 use std::{
     collections::HashMap,
@@ -36,11 +36,16 @@ struct Known {
 
 #[derive(Debug)]
 struct Entry {
-    id: TokenId,
     digest: TokenDigest,
+    who: Arc<Who>,
+    expires_at: Option<Timestamp>,
+}
+
+/// A caller, and what it may do.
+#[derive(Debug)]
+struct Who {
     caller: Caller,
     permissions: Permissions,
-    expires_at: Option<Timestamp>,
 }
 
 /// Why a caller isn't known.
@@ -55,8 +60,66 @@ pub enum Refusal {
 /// A caller who is known.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    entry: Arc<Entry>,
-    tokens: Tokens,
+    who: Arc<Who>,
+    /// The token that says so; else a certificate has said so, for as long as its connection is there.
+    token: Option<(TokenId, Tokens)>,
+}
+
+/// What callers may do who are known by certificates.
+#[derive(Clone, Debug, Default)]
+pub struct Grants(Arc<[Grant]>);
+
+/// What a caller may do, or several: a `*` at its end stands for anything.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    callers: String,
+    permissions: Permissions,
+}
+
+impl Grant {
+    /// Reads a grant: `CALLER=PERMISSIONS`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the operator.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (callers, permissions) = text
+            .rsplit_once('=')
+            .ok_or("it must be CALLER=PERMISSIONS, such as spiffe://shop/till=check,read")?;
+        Ok(Self {
+            callers: callers.to_owned(),
+            permissions: Permissions::parse(permissions)?,
+        })
+    }
+
+    fn is_for(&self, caller: &str) -> bool {
+        match self.callers.strip_suffix('*') {
+            Some(beginning) => caller.starts_with(beginning),
+            None => caller == self.callers,
+        }
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        Self(grants.into_iter().collect())
+    }
+}
+
+impl Grants {
+    /// Whom a certificate with these names is of: the first one names the caller.
+    pub(crate) fn identify(&self, names: &[String]) -> Option<Identity> {
+        let caller = Caller::parse(names.first()?).ok()?;
+        let granted = self.0.iter().filter(|grant| grant.is_for(caller.as_str()));
+        let permissions =
+            granted.fold(Permissions::NONE, |some, grant| some.and(grant.permissions));
+        Some(Identity {
+            who: Arc::new(Who {
+                caller,
+                permissions,
+            }),
+            token: None,
+        })
+    }
 }
 
 impl Tokens {
@@ -98,8 +161,8 @@ impl Tokens {
             return Err(Refusal::Invalid);
         }
         Ok(Identity {
-            entry: entry.clone(),
-            tokens: self.clone(),
+            who: entry.who.clone(),
+            token: Some((token.id(), self.clone())),
         })
     }
 }
@@ -122,20 +185,23 @@ impl Identity {
     /// The name that changes are recorded under.
     #[must_use]
     pub fn caller(&self) -> &Caller {
-        &self.entry.caller
+        &self.who.caller
     }
 
     /// Whether the caller has a permission.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
-        self.entry.permissions.allow(permission)
+        self.who.permissions.allow(permission)
     }
 
     /// Waits until the caller is no longer known.
     pub async fn ended(&self) -> Refusal {
-        let mut changes = self.tokens.known.subscribe();
+        let Some((id, tokens)) = &self.token else {
+            return std::future::pending().await;
+        };
+        let mut changes = tokens.known.subscribe();
         loop {
-            let found = changes.borrow_and_update().find(self.entry.id).map(drop);
+            let found = changes.borrow_and_update().find(*id).map(drop);
             if let Err(refusal) = found {
                 return refusal;
             }
@@ -161,10 +227,11 @@ async fn known(db: &Db) -> Result<Known> {
         (
             id,
             Arc::new(Entry {
-                id,
                 digest,
-                caller,
-                permissions,
+                who: Arc::new(Who {
+                    caller,
+                    permissions,
+                }),
                 expires_at,
             }),
         )

@@ -1,11 +1,17 @@
 //! Every setting, documented once: here, and in `--help`, which is made from it.
 
-use std::{net::SocketAddr, time::Duration};
+mod parse;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 
-use crate::domain::{Caller, Id, Permissions, TokenId};
+use self::parse::{duration, listen, log_filter, size, token_id};
+use crate::{
+    auth::Grant,
+    domain::{Caller, Permissions, TokenId},
+};
 
 /// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
 const DEFAULT_LOG: &str = "info,sea_orm_migration=warn,sqlx=warn";
@@ -25,18 +31,57 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
 
-    /// Whether callers must be known, and how: `tokens` are made by `group-service token`; with `off` everybody may do
-    /// everything
+    /// Whether callers must be known: by a token, which `group-service token` makes, or by a certificate of
+    /// `--tls-client-ca`; with `off` everybody may do everything
     #[arg(
         long,
         global = true,
         env = "GROUP_SERVICE_AUTHENTICATION",
         default_value = "off",
-        value_name = "HOW"
+        value_name = "WHETHER"
     )]
     pub authentication: Authentication,
 
-    /// Listen beyond loopback although what is sent can be read and changed on the way
+    /// What callers may do who are known by a certificate of this name (URI or DNS name), or of one that begins so
+    /// if it ends with `*`; may be given several times
+    #[arg(
+        long = "grant",
+        global = true,
+        env = "GROUP_SERVICE_GRANTS",
+        value_name = "CALLER=PERMISSIONS",
+        value_delimiter = ' ',
+        value_parser = Grant::parse
+    )]
+    pub grants: Vec<Grant>,
+
+    /// The server's certificate and those between it and its authority, in PEM; read again when it changes
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_TLS_CERTIFICATE",
+        value_name = "FILE"
+    )]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The key of the server's certificate, in PEM
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_TLS_KEY",
+        value_name = "FILE"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// The authorities of callers' certificates, in PEM
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_TLS_CLIENT_CA",
+        value_name = "FILE"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Listen beyond loopback although callers aren't known, or what is sent can be read and changed on the way
     #[arg(long, global = true, env = "GROUP_SERVICE_INSECURE")]
     pub insecure: bool,
 
@@ -151,8 +196,8 @@ pub struct Config {
 pub enum Authentication {
     /// Not at all.
     Off,
-    /// By tokens.
-    Tokens,
+    /// By a token or a certificate.
+    Required,
 }
 
 /// How calls may be compressed.
@@ -218,51 +263,4 @@ pub enum Migrate {
     Down,
     /// Tell which migrations it has
     Status,
-}
-
-fn token_id(text: &str) -> Result<TokenId, String> {
-    TokenId::parse(text).ok_or_else(|| "it must be an id, as `token list` tells it".to_owned())
-}
-
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "it must be an IP address and a port, such as 127.0.0.1:50051 or [::1]:50051".to_owned()
-    })
-}
-
-fn log_filter(text: &str) -> Result<Targets, String> {
-    // A word alone would be taken for the name of a target to log everything of, and nothing for a level.
-    let parts: Vec<_> = text.split(',').map(str::trim).collect();
-    let known = |part: &&str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
-    let known = parts.iter().all(|part| !part.is_empty() && known(part));
-    let targets = known.then(|| parts.join(",").parse().ok());
-    targets.flatten().ok_or_else(|| {
-        "it must be error, warn, info, debug, trace or off, or a list such as info,sea_orm=debug"
-            .to_owned()
-    })
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let seconds = units.iter().find_map(|(unit, seconds)| {
-        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(u64::from(number) * seconds)
-    });
-    match seconds {
-        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
-        _ => Err(
-            "it must be a number of days, hours, minutes or seconds, such as 90d, 12h, 30m or 60s"
-                .to_owned(),
-        ),
-    }
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let bytes = units.iter().find_map(|(unit, bits)| {
-        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(u64::from(number) << bits)
-    });
-    let bytes = if text == "0" { Some(0) } else { bytes };
-    bytes.ok_or_else(|| "it must be 0, or a number of KiB, MiB or GiB, such as 128MiB".to_owned())
 }

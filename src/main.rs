@@ -1,16 +1,18 @@
 //! The start-up story: config → telemetry → bind → wait for the database → migrate → serve → drain.
 
-use std::{io::Write, net::SocketAddr, process::ExitCode};
+use std::{io::Write, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use group_service::{
-    config::{Command, Config, Migrate, TokenStep},
+    config::{Authentication, Command, Config, Migrate, TokenStep},
     domain::{Timestamp, Token},
     entity,
     error::Error,
+    listen::Security,
     server,
     store::{self, Db, Direction, Location, Migration, Settings},
     telemetry::{self, Lines},
+    tls::{Files, Tls},
 };
 use tokio::{
     net::TcpListener,
@@ -59,16 +61,14 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
         Some(Command::Token { step }) => return token(&settings, step).await,
         Some(Command::Serve) | None => {}
     }
-    if config.insecure {
-        tracing::warn!("insecure: what is sent can be read and changed on the way");
-    } else if !config.listen.ip().is_loopback() {
+    if !(config.insecure || config.listen.ip().is_loopback() || is_safe(&config)) {
         let reason = format!(
-            "--listen {}: what is sent could be read and changed on the way; listen on loopback, behind what ends \
-             TLS, or say --insecure",
+            "--listen {}: beyond loopback it takes --tls-certificate and --authentication required, or --insecure",
             config.listen
         );
         return Err((EXIT_USAGE, reason));
     }
+    let security = security(&config).map_err(|reason| (EXIT_USAGE, reason))?;
 
     // Before the start-up line invites anybody to stop us.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
@@ -76,6 +76,9 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
 
     // Bound before the database is opened, so that a second server on a taken address changes nothing.
     let (listener, address) = bind(config.listen).await?;
+    if config.insecure {
+        tracing::warn!("insecure: callers aren't known, or what is sent can be read on the way");
+    }
     let (metrics, metrics_address) = match config.metrics_listen {
         Some(address) => {
             let (listener, address) = bind(address).await?;
@@ -100,6 +103,7 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
     );
     let serving = server::Settings {
         listener,
+        security,
         metrics,
         changes_retention: config.changes_retention,
         compression: config.compression,
@@ -119,6 +123,27 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), (u8, Str
         .local_addr()
         .map_err(|error| (1, format!("can't tell the address listened on: {error}")))?;
     Ok((listener, address))
+}
+
+/// Whether callers are known, and nobody else can read or change what is sent.
+fn is_safe(config: &Config) -> bool {
+    config.tls_certificate.is_some() && config.authentication == Authentication::Required
+}
+
+fn security(config: &Config) -> Result<Security, String> {
+    let tls = match (&config.tls_certificate, &config.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::load(Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_ca: config.tls_client_ca.clone(),
+        })?),
+        (None, None) if config.tls_client_ca.is_none() => None,
+        _ => return Err("TLS takes --tls-certificate and --tls-key".to_owned()),
+    };
+    Ok(Security {
+        tls: tls.map(Arc::new),
+        grants: config.grants.iter().cloned().collect(),
+    })
 }
 
 fn settings(config: &Config) -> Result<Settings, String> {

@@ -2,15 +2,12 @@
 
 mod health;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::watch};
-use tonic::{
-    codec::CompressionEncoding,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{codec::CompressionEncoding, transport::Server};
 use tonic_health::ServingStatus;
 
 use self::health::{end_watches, follow_database, set_health};
@@ -19,6 +16,7 @@ use crate::{
     config::{Authentication, Compression},
     feed::Feed,
     grpc::{Access, Changes, Groups, Guard, Methods, ObserveLayer, Roles, Users},
+    listen::{Security, incoming},
     metrics,
     pb::{
         self, access_service_server::AccessServiceServer,
@@ -26,6 +24,7 @@ use crate::{
         role_service_server::RoleServiceServer, user_service_server::UserServiceServer,
     },
     store::{self, Db},
+    tls::Tls,
 };
 
 /// How long calls under way may take once the server is asked to stop. Then those that still wait for the
@@ -50,6 +49,8 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub struct Settings {
     /// Where calls come in.
     pub listener: TcpListener,
+    /// TLS, and what certificates stand for.
+    pub security: Security,
     /// Where Prometheus asks, if it may.
     pub metrics: Option<TcpListener>,
     /// How long changes are kept; for ever if nothing is said.
@@ -85,6 +86,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let Settings {
         listener,
+        security,
         metrics,
         changes_retention,
         compression,
@@ -93,7 +95,7 @@ pub async fn run(
     } = settings;
     let guard = match authentication {
         Authentication::Off => Guard::Off,
-        Authentication::Tokens => Guard::Tokens(Tokens::read(db.clone()).await?),
+        Authentication::Required => Guard::Required(Tokens::read(db.clone()).await?),
     };
     let descriptors = [
         pb::FILE_DESCRIPTOR_SET,
@@ -120,6 +122,7 @@ pub async fn run(
         db: db.clone(),
         feed,
     };
+    let tls = security.tls.clone();
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -143,10 +146,7 @@ pub async fn run(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stopping(stopped.clone()),
-        );
+        .serve_with_incoming_shutdown(incoming(listener, security), stopping(stopped.clone()));
     let mut serving = std::pin::pin!(serving);
     let watching = tokio::spawn({
         let (db, health) = (db.clone(), health.clone());
@@ -165,7 +165,8 @@ pub async fn run(
                 db.listen(),
                 db.follow_replica(),
                 db.follow_changes(),
-                guard.keep_up()
+                guard.keep_up(),
+                keep_up(tls)
             )
         }
     });
@@ -194,6 +195,13 @@ pub async fn run(
         tracing::warn!("stopping although the database is still busy");
     }
     Ok(result?)
+}
+
+/// Goes on looking for other certificates.
+async fn keep_up(tls: Option<Arc<Tls>>) {
+    if let Some(tls) = tls {
+        tls.follow().await;
+    }
 }
 
 /// Waits for the answers to the calls under way, but not for ever.

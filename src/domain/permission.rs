@@ -41,11 +41,20 @@ impl Permission {
     }
 }
 
-/// Some of them: one at least.
+/// Some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct Permissions(i16);
 
 impl Permissions {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     /// Reads names, separated by commas; `all` are those that RPCs need.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use crate::{
     auth::{Identity, Refusal, Tokens},
     domain::Permission,
     error::{Error, Result},
+    listen::Peer,
 };
 
 /// What each RPC needs.
@@ -88,29 +89,40 @@ pub(super) fn need(rpc: &str) -> Option<Need> {
 pub enum Guard {
     /// Everybody may do everything.
     Off,
-    /// Callers send tokens.
-    Tokens(Tokens),
+    /// Callers must be known.
+    Required(Tokens),
 }
 
 impl Guard {
     /// Goes on finding out who may come in.
     pub async fn keep_up(&self) {
-        if let Self::Tokens(tokens) = self {
+        if let Self::Required(tokens) = self {
             tokens.follow().await;
         }
     }
 
     /// Who calls, if that is asked for.
-    pub(super) fn admit(&self, headers: &HeaderMap, need: Need) -> Result<Option<Identity>> {
-        let Self::Tokens(tokens) = self else {
+    pub(super) fn admit<B>(
+        &self,
+        request: &http::Request<B>,
+        need: Need,
+    ) -> Result<Option<Identity>> {
+        let Self::Required(tokens) = self else {
             return Ok(None);
         };
         if need == Need::Nothing {
             return Ok(None);
         }
-        let identity = bearer(headers).ok_or(Refusal::Invalid);
-        let identity = identity.and_then(|token| tokens.identify(token));
-        let identity = identity.map_err(Error::from)?;
+        let headers = request.headers();
+        // Whoever sends a token wants to be known by that: one that is no good isn't passed over.
+        let identity = if headers.contains_key(AUTHORIZATION) {
+            let token = bearer(headers).ok_or(Refusal::Invalid)?;
+            tokens.identify(token)?
+        } else {
+            let peer = request.extensions().get::<Peer>();
+            let identity = peer.and_then(|peer| peer.identity.clone());
+            identity.ok_or(Refusal::Invalid)?
+        };
         match need {
             Need::Permission(permission) if !identity.may(permission) => {
                 Err(Error::NotPermitted(permission))

@@ -91,7 +91,7 @@ where
         let method = self.methods.0.get_key_value(path);
         let mut call = Call::begin(&request, method.map(|(name, _)| name.clone()));
         let need = method.map_or(Need::Identity, |(_, need)| *need);
-        let admitted = self.guard.admit(request.headers(), need);
+        let admitted = self.guard.admit(&request, need);
         let response = admitted.map(|identity| {
             if let Some(identity) = identity {
                 call.is_of(identity.caller().clone());

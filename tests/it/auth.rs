@@ -29,7 +29,7 @@ impl Guarded {
         let database = Arc::new(Database::create().await);
         let mut command = binary();
         command
-            .args(["--listen", "127.0.0.1:0", "--authentication", "tokens"])
+            .args(["--listen", "127.0.0.1:0", "--authentication", "required"])
             .args(["--database-url", database.url()]);
         let server = Process::spawn(command).await;
         Self {

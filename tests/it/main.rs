@@ -39,5 +39,6 @@ mod settings;
 mod spans;
 mod statements;
 mod text;
+mod tls;
 mod tour;
 mod user;

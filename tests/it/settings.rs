@@ -58,7 +58,13 @@ async fn a_wrong_setting_is_one_sentence_and_exit_code_2() {
             "can't listen on",
         ),
         (
-            &["--insecure", "--listen", "192.0.2.1:1", "--database-url", &url],
+            &[
+                "--insecure",
+                "--listen",
+                "192.0.2.1:1",
+                "--database-url",
+                &url,
+            ],
             "can't listen on 192.0.2.1:1",
         ),
         (&["--log", "loud"], "must be error, warn, info"),

@@ -13,12 +13,12 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{IdGenerator, RandomIdGenerator},
 };
-use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
+use tonic::{Code, Status, body::Body};
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::code_name;
-use crate::domain::Caller;
+use crate::{domain::Caller, listen::Peer};
 
 /// The names under which calls of unknown methods are counted together, so that nobody can fill the
 /// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
@@ -42,9 +42,9 @@ impl Call {
     /// Opens the span of a call; its attributes are those of OpenTelemetry's RPC conventions.
     pub(super) fn begin(request: &http::Request<Body>, method: Option<Arc<str>>) -> Self {
         let name = method.as_deref().unwrap_or(OTHER);
-        let connection = request.extensions().get::<TcpConnectInfo>();
-        let peer = connection.and_then(TcpConnectInfo::remote_addr);
-        let local = connection.and_then(TcpConnectInfo::local_addr);
+        let connection = request.extensions().get::<Peer>();
+        let peer = connection.and_then(|connection| connection.remote);
+        let local = connection.and_then(|connection| connection.local);
         let span = tracing::info_span!(
             "rpc",
             otel.name = name,

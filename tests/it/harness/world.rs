@@ -2,6 +2,7 @@
 
 use group_service::{
     config::{Authentication, Compression},
+    listen::Security,
     pb::{
         self, access_service_client::AccessServiceClient,
         change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
@@ -85,6 +86,7 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let settings = server::Settings {
             listener,
+            security: Security::default(),
             metrics: None,
             changes_retention: None,
             compression: Compression::Off,

@@ -1,0 +1,54 @@
+//! Reading settings: each complaint ends the sentence that the setting begins.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::domain::{Id, TokenId};
+
+pub(super) fn token_id(text: &str) -> Result<TokenId, String> {
+    TokenId::parse(text).ok_or_else(|| "it must be an id, as `token list` tells it".to_owned())
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "it must be an IP address and a port, such as 127.0.0.1:50051 or [::1]:50051".to_owned()
+    })
+}
+
+pub(super) fn log_filter(text: &str) -> Result<Targets, String> {
+    // A word alone would be taken for the name of a target to log everything of, and nothing for a level.
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let known = |part: &&str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    let known = parts.iter().all(|part| !part.is_empty() && known(part));
+    let targets = known.then(|| parts.join(",").parse().ok());
+    targets.flatten().ok_or_else(|| {
+        "it must be error, warn, info, debug, trace or off, or a list such as info,sea_orm=debug"
+            .to_owned()
+    })
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let seconds = units.iter().find_map(|(unit, seconds)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(u64::from(number) * seconds)
+    });
+    match seconds {
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err(
+            "it must be a number of days, hours, minutes or seconds, such as 90d, 12h, 30m or 60s"
+                .to_owned(),
+        ),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let bytes = units.iter().find_map(|(unit, bits)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(u64::from(number) << bits)
+    });
+    let bytes = if text == "0" { Some(0) } else { bytes };
+    bytes.ok_or_else(|| "it must be 0, or a number of KiB, MiB or GiB, such as 128MiB".to_owned())
+}

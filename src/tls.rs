@@ -1,0 +1,176 @@
+//! TLS: certificates and keys, which may change while it serves.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+    },
+};
+
+/// How often it is looked whether the files have changed.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where certificates and keys are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The server's certificate, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities of callers' certificates, if callers may have one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is in the files.
+#[derive(Clone, PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// What connections are taken with.
+#[derive(Debug)]
+pub struct Tls {
+    files: Files,
+    /// With the contents of the files that it was made of.
+    present: RwLock<Present>,
+}
+
+struct Present {
+    contents: Contents,
+    config: Arc<ServerConfig>,
+}
+
+impl std::fmt::Debug for Present {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Present(hidden)")
+    }
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the operator.
+    pub fn load(files: Files) -> Result<Self, String> {
+        let present = RwLock::new(Present::of(read(&files)?)?);
+        Ok(Self { files, present })
+    }
+
+    /// What the next connection is taken with.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        present.config.clone().into()
+    }
+
+    /// Goes on looking whether the files have changed, and at once at SIGHUP. Connections that are there stay.
+    pub(crate) async fn follow(&self) {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            return;
+        };
+        let mut complaint = None;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            match self.reload() {
+                Ok(true) => {
+                    tracing::info!("the certificates have changed: new connections have them")
+                }
+                Ok(false) => {}
+                // While they are being written they may not go together: said once for each reason.
+                Err(reason) if complaint.as_ref() != Some(&reason) => {
+                    tracing::warn!(
+                        "the certificates can't be read again, the old ones stay: {reason}"
+                    );
+                    complaint = Some(reason);
+                    continue;
+                }
+                Err(_) => continue,
+            }
+            complaint = None;
+        }
+    }
+
+    fn reload(&self) -> Result<bool, String> {
+        let contents = read(&self.files)?;
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        let changed = present.contents != contents;
+        drop(present);
+        if changed {
+            let new = Present::of(contents)?;
+            *self.present.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+        Ok(changed)
+    }
+}
+
+impl Present {
+    fn of(contents: Contents) -> Result<Self, String> {
+        let config = Arc::new(config(&contents)?);
+        Ok(Self { contents, config })
+    }
+}
+
+fn read(files: &Files) -> Result<Contents, String> {
+    let read = |setting: &str, path: &Path| {
+        let contents = std::fs::read(path);
+        contents.map_err(|error| format!("{setting} {}: {error}", path.display()))
+    };
+    let client_ca = files.client_ca.as_deref();
+    let client_ca = client_ca.map(|path| read("--tls-client-ca", path));
+    Ok(Contents {
+        certificate: read("--tls-certificate", &files.certificate)?,
+        key: read("--tls-key", &files.key)?,
+        client_ca: client_ca.transpose()?,
+    })
+}
+
+fn config(contents: &Contents) -> Result<ServerConfig, String> {
+    let chain = certificates("--tls-certificate", &contents.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&contents.key);
+    let key = key.map_err(|_| "--tls-key: there is no private key in it".to_owned())?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS: {error}"))?;
+    let builder = match &contents.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let wrong = |error: &dyn std::fmt::Display| format!("--tls-client-ca: {error}");
+            let mut roots = RootCertStore::empty();
+            for authority in certificates("--tls-client-ca", authorities)? {
+                roots.add(authority).map_err(|error| wrong(&error))?;
+            }
+            // Whoever has no certificate may still have a token.
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| wrong(&error))?)
+        }
+    };
+    let config = builder.with_single_cert(chain, key);
+    let mut config = config.map_err(|error| format!("--tls-certificate and --tls-key: {error}"))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn certificates(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(format!("{setting}: there is no certificate in it")),
+    }
+}

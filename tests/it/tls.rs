@@ -1,0 +1,298 @@
+//! TLS, and callers who are known by their certificates.
+
+use std::{fs, path::Path, time::Duration};
+
+use group_service::pb::{self, role_service_client::RoleServiceClient};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType, date_time_ymd,
+};
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
+};
+
+use crate::{
+    harness::{Process, binary, told},
+    settings::{output, refused},
+};
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Authority {
+    let mut params = CertificateParams::new([]).expect("valid");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed")
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+struct Signed {
+    certificate: String,
+    key: String,
+}
+
+fn sign(authority: &Authority, adjust: impl FnOnce(&mut CertificateParams)) -> Signed {
+    let mut params = CertificateParams::new([]).expect("valid");
+    adjust(&mut params);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, authority).expect("signed");
+    Signed {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+/// A caller's certificate with this URI in it.
+fn caller(authority: &Authority, uri: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Signed {
+    sign(authority, |params| {
+        let uri = uri.try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        adjust(params);
+    })
+}
+
+fn server(authority: &Authority) -> Signed {
+    sign(authority, |params| {
+        let name = "group-service.test".try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::DnsName(name));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    })
+}
+
+/// Puts what a server needs where it looks for it.
+fn put(dir: &Path, server: &Signed, callers: &Authority) {
+    // The key first: for a moment they don't go together, and the old ones stay.
+    fs::write(dir.join("key.pem"), &server.key).expect("written");
+    fs::write(dir.join("server.pem"), &server.certificate).expect("written");
+    fs::write(dir.join("callers.pem"), callers.pem()).expect("written");
+}
+
+async fn start(dir: &Path) -> Process {
+    let mut command = binary();
+    let file = |name: &str| dir.join(name).display().to_string();
+    command
+        .args(["--listen", "127.0.0.1:0", "--authentication", "required"])
+        .args(["--database-url", &format!("sqlite:{}", file("tls.db"))])
+        .args(["--tls-certificate", &file("server.pem")])
+        .args(["--tls-key", &file("key.pem")])
+        .args(["--tls-client-ca", &file("callers.pem")])
+        .args(["--grant", "spiffe://shop/till=read,write,audit"])
+        .args(["--grant", "spiffe://shop/desk/*=read"]);
+    Process::spawn(command).await
+}
+
+/// Connects, with a certificate if there is one.
+async fn connect(
+    server: &Process,
+    trusted: &Authority,
+    with: Option<&Signed>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut tls = ClientTlsConfig::new()
+        .domain_name("group-service.test")
+        .ca_certificate(Certificate::from_pem(trusted.pem()));
+    if let Some(Signed { certificate, key }) = with {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    let endpoint = Channel::from_shared(format!("https://{}", server.address)).expect("a URI");
+    endpoint.tls_config(tls)?.connect().await
+}
+
+async fn create(
+    channel: &Channel,
+    name: &str,
+) -> Result<tonic::Response<pb::CreateRoleResponse>, tonic::Status> {
+    let request = pb::CreateRoleRequest {
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    RoleServiceClient::new(channel.clone())
+        .create_role(request)
+        .await
+}
+
+#[tokio::test]
+async fn a_certificate_says_who_calls() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, theirs, foreign) = (authority(), authority(), authority());
+    put(dir.path(), &server(&ours), &theirs);
+    let server = start(dir.path()).await;
+
+    let till = caller(&theirs, "spiffe://shop/till", |_| {});
+    let channel = connect(&server, &ours, Some(&till)).await.expect("known");
+    create(&channel, "A").await.expect("created");
+    let mut changes = pb::change_service_client::ChangeServiceClient::new(channel);
+    let listed = changes
+        .list_changes(pb::ListChangesRequest::default())
+        .await;
+    let listed = listed.expect("listed").into_inner().changes;
+    assert_eq!(listed[0].actor, "spiffe://shop/till");
+
+    // Known, and may something else.
+    for (uri, permission) in [
+        ("spiffe://shop/desk/7", "write"),
+        ("spiffe://shop/till2", "write"),
+    ] {
+        let desk = caller(&theirs, uri, |_| {});
+        let channel = connect(&server, &ours, Some(&desk)).await.expect("known");
+        let refused = told(create(&channel, "B").await);
+        assert_eq!(refused.code, Code::PermissionDenied, "{uri}");
+        assert_eq!(refused.metadata["permission"], permission);
+    }
+
+    // Not known: without a certificate, or by one without a name.
+    let nameless = sign(&theirs, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    for with in [None, Some(&nameless)] {
+        let channel = connect(&server, &ours, with).await.expect("TLS");
+        let refused = told(create(&channel, "B").await);
+        assert_eq!(refused.code, Code::Unauthenticated);
+    }
+
+    // Certificates that aren't worth anything: there is no connection.
+    let expired = |params: &mut CertificateParams| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    };
+    let of_a_server = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    for (what, bad) in [
+        ("foreign", caller(&foreign, "spiffe://shop/till", |_| {})),
+        ("expired", caller(&theirs, "spiffe://shop/till", expired)),
+        (
+            "wrong usage",
+            caller(&theirs, "spiffe://shop/till", of_a_server),
+        ),
+    ] {
+        // In TLS 1.3 the refusal comes after the handshake, as far as the caller is concerned: then its first call
+        // fails with the connection, however that looks to it.
+        if let Ok(channel) = connect(&server, &ours, Some(&bad)).await {
+            create(&channel, "B").await.expect_err(what);
+        }
+    }
+    let listed = changes
+        .list_changes(pb::ListChangesRequest::default())
+        .await;
+    assert_eq!(listed.expect("listed").into_inner().changes.len(), 1);
+    // A server that the caller doesn't trust isn't talked with.
+    connect(&server, &foreign, Some(&till))
+        .await
+        .expect_err("not trusted");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn certificates_change_without_a_restart_or_a_lost_call() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (old, new) = (authority(), authority());
+    put(dir.path(), &server(&old), &old);
+    let process = start(dir.path()).await;
+    let before = caller(&old, "spiffe://shop/till", |_| {});
+    let channel = connect(&process, &old, Some(&before)).await.expect("known");
+    create(&channel, "A").await.expect("created");
+
+    put(dir.path(), &server(&new), &new);
+    process.signal("HUP").await;
+    let after = caller(&new, "spiffe://shop/till", |_| {});
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let fresh = loop {
+        match connect(&process, &new, Some(&after)).await {
+            Ok(channel) => break channel,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+        create(&channel, &format!("B {:?}", deadline.elapsed()))
+            .await
+            .ok();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    create(&fresh, "C").await.expect("created");
+    create(&channel, "D")
+        .await
+        .expect("the connection is still there");
+    connect(&process, &old, Some(&before))
+        .await
+        .expect_err("the old ones are gone");
+
+    // What is no certificate changes nothing.
+    fs::write(dir.path().join("server.pem"), "nonsense").expect("written");
+    process.signal("HUP").await;
+    let channel = connect(&process, &new, Some(&after)).await.expect("known");
+    create(&channel, "E").await.expect("created");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_certificates_end_a_start_before_anything_is_opened() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (one, other) = (authority(), authority());
+    let (a, b) = (server(&one), server(&other));
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let certificate = file("a.pem", &a.certificate);
+    let key = file("a.key", &a.key);
+    let foreign = file("b.key", &b.key);
+    let nonsense = file("nonsense", "nonsense");
+    let missing = dir.path().join("missing").display().to_string();
+    let url = format!("sqlite:{}", dir.path().join("new.db").display());
+    for (args, part) in [
+        (vec!["--tls-certificate", &certificate], "--tls-key"),
+        (vec!["--tls-key", &key], "--tls-certificate"),
+        (vec!["--tls-client-ca", &certificate], "--tls-certificate"),
+        (
+            vec!["--tls-certificate", &missing, "--tls-key", &key],
+            "--tls-certificate",
+        ),
+        (
+            vec!["--tls-certificate", &certificate, "--tls-key", &missing],
+            "--tls-key",
+        ),
+        (
+            vec!["--tls-certificate", &nonsense, "--tls-key", &key],
+            "no certificate in it",
+        ),
+        (
+            vec!["--tls-certificate", &certificate, "--tls-key", &nonsense],
+            "no private key",
+        ),
+        (
+            vec!["--tls-certificate", &certificate, "--tls-key", &foreign],
+            "--tls-key",
+        ),
+        (
+            vec![
+                "--tls-certificate",
+                &certificate,
+                "--tls-key",
+                &key,
+                "--tls-client-ca",
+                &nonsense,
+            ],
+            "--tls-client-ca",
+        ),
+        (vec!["--grant", "till"], "--grant"),
+        (vec!["--grant", "till=everything"], "is no permission"),
+        // TLS alone doesn't say who calls.
+        (
+            vec![
+                "--tls-certificate",
+                &certificate,
+                "--tls-key",
+                &key,
+                "--listen",
+                "0.0.0.0:0",
+            ],
+            "--insecure",
+        ),
+    ] {
+        let args = [&["--database-url", &url], &args[..]].concat();
+        let complaint = refused(&output(&args, &[]).await);
+        assert!(complaint.contains(part), "{args:?}: {complaint}");
+        assert!(!dir.path().join("new.db").exists(), "nothing was opened");
+    }
+}
