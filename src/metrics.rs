@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::store::{CacheCounts, Db};
 
-/// What the text is (OpenMetrics 1.0).
+/// The format of the text: OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Tells whoever asks on `listener`, if there is one, as long as it is polled.
