@@ -5,13 +5,12 @@ mod recall;
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType,
-    QueryFilter, QuerySelect, QueryTrait, RelationTrait, sea_query::SelectStatement,
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect,
+    QueryTrait, RelationTrait, sea_query::SelectStatement,
 };
 
 use super::{
     At, Glance, Page, Read, Seen, View,
-    engine::sqlite,
     page::{cut, revision},
     role::rules_told,
     user::KEYSET,
@@ -116,22 +115,10 @@ impl Read for ListUsersWithAccess {
 
     async fn read(&self, view: &View<'_>) -> Result<Allowed> {
         let question = &self.question;
-        let allowed = users_by(question, Effect::Allow);
-        let few = match view.db().get_database_backend() {
-            DbBackend::Sqlite => sqlite::few_users(view.db(), allowed.clone()).await?,
-            _ => None,
-        };
-        let allowed = match few {
-            Some((few, revision)) => {
-                view.saw(revision);
-                few
-            }
-            None => user::Column::Id.in_subquery(allowed),
-        };
         let select = user::Entity::find()
             .expr_as(revision(), "revision")
             .filter(user::Column::Status.eq(UserStatus::Active))
-            .filter(allowed)
+            .filter(user::Column::Id.in_subquery(users_by(question, Effect::Allow)))
             .filter(user::Column::Id.not_in_subquery(users_by(question, Effect::Deny)));
         let select = KEYSET.select(select, &self.page).into_model();
         let rows: Vec<UserAt> = select.all(view.db()).await?;

@@ -181,11 +181,7 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
         assert_eq!(page.users.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same(
-        "ListUsersWithAccess of 1 and of 200",
-        &statements,
-        list_users_with_access(),
-    );
+    same("ListUsersWithAccess of 1 and of 200", &statements, 3);
 
     statements.clear();
     for asked in [&users[..1], &users] {
@@ -212,14 +208,6 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
 
 fn same(what: &str, statements: &[usize], expected: usize) {
     assert_eq!(statements, [expected; 2], "{what}");
-}
-
-/// On SQLite it is looked first whether there are few.
-pub(crate) fn list_users_with_access() -> usize {
-    match engine() {
-        DbBackend::Sqlite => 4,
-        _ => 3,
-    }
 }
 
 /// So many statements, and `writes` more that SQLite and PostgreSQL take together.

@@ -1,6 +1,5 @@
 //! SQLite: how a file is opened, and how its health is found out.
 
-mod few;
 mod trigrams;
 
 use std::{
@@ -19,7 +18,6 @@ use sqlx::{
 use super::{ACQUIRE_TIMEOUT, Use};
 use crate::store::classify::Meaning;
 
-pub(in crate::store) use few::few_users;
 pub(in crate::store) use trigrams::candidates;
 
 /// How long a write waits for another process that holds the file.
