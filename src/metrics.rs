@@ -1,36 +1,89 @@
-//! What Prometheus is told, over HTTP.
+//! What Prometheus is told, over HTTP, and whoever asks whether the process is alive and ready.
 
-use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+mod calls;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::store::{CacheCounts, Db};
+
+pub use calls::Calls;
+pub(crate) use calls::Rpc;
 
 /// The format of the text: OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What is told.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// The directory.
+    pub(crate) db: Db,
+    /// Whether it was told to listen where others can read along.
+    pub(crate) insecure: bool,
+    /// The calls.
+    pub(crate) calls: Calls,
+    /// Whether calls are answered.
+    pub(crate) ready: watch::Receiver<bool>,
+}
+
 /// Tells whoever asks on `listener`, if there is one, as long as it is polled.
-pub(crate) async fn serve(listener: Option<TcpListener>, db: Db, insecure: bool) {
+pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
     let Some(listener) = listener else { return };
-    let mut registry = Registry::with_prefix("group_service");
+    let Metrics {
+        db,
+        insecure,
+        calls,
+        ready,
+    } = metrics;
+    let mut registry = Registry::default();
+    registry.register_with_unit(
+        "rpc_server_call_duration",
+        "How long calls took",
+        Unit::Seconds,
+        calls.durations,
+    );
+    registry.register(
+        "group_service_calls_in_flight",
+        "Calls under way, feeds among them",
+        calls.in_flight,
+    );
     registry.register_collector(Box::new(Told { db, insecure }));
-    let registry = std::sync::Arc::new(registry);
+    let registry = Arc::new(registry);
     let told = get(async move || {
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
             Err(error) => {
                 tracing::error!(error = %error, "metrics can't be told");
-                axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }
     });
-    let served = axum::serve(listener, Router::new().route("/metrics", told)).await;
+    let is_ready = get(async move || {
+        if *ready.borrow() {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
+    });
+    let routes = Router::new()
+        .route("/metrics", told)
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", is_ready);
+    let served = axum::serve(listener, routes).await;
     if let Err(error) = served {
         tracing::error!(error = %error, "metrics are no longer told");
     }
@@ -128,5 +181,6 @@ fn tell(
     unit: Option<&Unit>,
     metric: impl EncodeMetric,
 ) -> std::fmt::Result {
-    metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
+    let name = format!("group_service_{name}");
+    metric.encode(encoder.encode_descriptor(&name, help, unit, metric.metric_type())?)
 }

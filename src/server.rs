@@ -8,7 +8,6 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{codec::CompressionEncoding, transport::Server};
-use tonic_health::ServingStatus;
 
 use self::health::{end_watches, follow_database, set_health};
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
     feed::Feed,
     grpc::{Access, Changes, Groups, Guard, Methods, ObserveLayer, Roles, Users},
     listen::{Security, incoming},
-    metrics,
+    metrics::{self, Calls, Metrics},
     pb::{
         self, access_service_server::AccessServiceServer,
         change_service_server::ChangeServiceServer, group_service_server::GroupServiceServer,
@@ -123,11 +122,13 @@ pub async fn run(
         feed,
     };
     let tls = security.tls.clone();
+    let calls = Calls::default();
+    let (ready, is_ready) = watch::channel(false);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(ObserveLayer {
-            methods: methods(&descriptors)?,
+            methods: methods(&descriptors, &calls)?,
             guard: guard.clone(),
         })
         .add_service(service!(
@@ -149,15 +150,21 @@ pub async fn run(
         .serve_with_incoming_shutdown(incoming(listener, security), stopping(stopped.clone()));
     let mut serving = std::pin::pin!(serving);
     let watching = tokio::spawn({
-        let (db, health) = (db.clone(), health.clone());
-        async move { follow_database(&db, &health).await }
+        let (db, health, ready) = (db.clone(), health.clone(), ready.clone());
+        async move { follow_database(&db, &health, &ready).await }
     });
 
     let expiring = tokio::spawn({
         let db = db.clone();
         async move { expire(&db, changes_retention).await }
     });
-    let measured = tokio::spawn(metrics::serve(metrics, db.clone(), insecure));
+    let told = Metrics {
+        db: db.clone(),
+        insecure,
+        calls,
+        ready: is_ready,
+    };
+    let measured = tokio::spawn(metrics::serve(metrics, told));
     let listening = tokio::spawn({
         let db = db.clone();
         async move {
@@ -178,7 +185,7 @@ pub async fn run(
             watching.abort();
             // Awaited, so that it can't tell of another health any more.
             let _ = watching.await;
-            set_health(&health, ServingStatus::NotServing).await;
+            set_health(&health, &ready, false).await;
             stop.send_replace(true);
             // Those who watch have been told; their streams would go on for ever.
             end_watches(health).await;
@@ -243,7 +250,7 @@ async fn expire(db: &Db, changes_retention: Option<Duration>) {
 }
 
 /// The names of every RPC in these descriptor sets.
-fn methods(descriptor_sets: &[&[u8]]) -> Result<Methods, Error> {
+fn methods(descriptor_sets: &[&[u8]], calls: &Calls) -> Result<Methods, Error> {
     let mut names = Vec::new();
     for set in descriptor_sets {
         for file in FileDescriptorSet::decode(*set)?.file {
@@ -259,5 +266,5 @@ fn methods(descriptor_sets: &[&[u8]]) -> Result<Methods, Error> {
             }
         }
     }
-    Ok(Methods::new(names)?)
+    Ok(Methods::new(names, calls)?)
 }

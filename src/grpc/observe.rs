@@ -15,7 +15,9 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
-use self::call::Call;
+use self::call::{Call, OTHER};
+use crate::metrics::{Calls, Rpc};
+
 use super::{
     guard::{Guard, Need, need},
     status::{deadline_exceeded, refine},
@@ -23,21 +25,32 @@ use super::{
 
 /// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after, and what they need.
 #[derive(Clone, Debug)]
-pub struct Methods(Arc<HashMap<Arc<str>, Need>>);
+pub struct Methods(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    rpcs: HashMap<Arc<str>, (Need, Rpc)>,
+    /// All others.
+    other: Rpc,
+}
 
 impl Methods {
     /// Those of these names.
     ///
     /// # Errors
     /// It isn't said what one of them needs.
-    pub fn new(names: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let needs = names.into_iter().map(|name| match need(&name) {
-            Some(need) => Ok((Arc::from(name), need)),
+    pub fn new(names: impl IntoIterator<Item = String>, calls: &Calls) -> Result<Self, String> {
+        let rpcs = names.into_iter().map(|name| match need(&name) {
+            Some(need) => {
+                let rpc = calls.of(&name);
+                Ok((Arc::from(name), (need, rpc)))
+            }
             None => Err(format!("it isn't said which permission {name} needs")),
         });
-        needs
-            .collect::<Result<_, _>>()
-            .map(|needs| Self(Arc::new(needs)))
+        Ok(Self(Arc::new(Known {
+            rpcs: rpcs.collect::<Result<_, _>>()?,
+            other: calls.of(OTHER),
+        })))
     }
 }
 
@@ -88,9 +101,11 @@ where
         // The framework would answer CANCELLED. A write under way is carried out all the same.
         let deadline = deadline::take(request.headers_mut());
         let path = request.uri().path().trim_start_matches('/');
-        let method = self.methods.0.get_key_value(path);
-        let mut call = Call::begin(&request, method.map(|(name, _)| name.clone()));
-        let need = method.map_or(Need::Identity, |(_, need)| *need);
+        let Known { rpcs, other } = &*self.methods.0;
+        let method = rpcs.get_key_value(path);
+        let rpc = method.map_or(other, |(_, (_, rpc))| rpc).clone();
+        let mut call = Call::begin(&request, method.map(|(name, _)| name.clone()), rpc);
+        let need = method.map_or(Need::Identity, |(_, (need, _))| *need);
         let admitted = self.guard.admit(&request, need);
         let response = admitted.map(|identity| {
             if let Some(identity) = identity {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::store::Db;
@@ -21,12 +22,12 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 const LIVENESS: &str = "liveness";
 
 /// Keeps the health of every service that of the database.
-pub(super) async fn follow_database(db: &Db, health: &HealthReporter) {
+pub(super) async fn follow_database(db: &Db, health: &HealthReporter, ready: &watch::Sender<bool>) {
     health
         .set_service_status(LIVENESS, ServingStatus::Serving)
         .await;
     loop {
-        set_health(health, ServingStatus::Serving).await;
+        set_health(health, ready, true).await;
         loop {
             let faulted = tokio::select! {
                 () = db.faulted() => true,
@@ -36,7 +37,7 @@ pub(super) async fn follow_database(db: &Db, health: &HealthReporter) {
                 break;
             }
         }
-        set_health(health, ServingStatus::NotServing).await;
+        set_health(health, ready, false).await;
         tracing::error!("the database is unavailable: not serving until it can be written again");
         while !(db.is_readable().await && db.is_writable().await) {
             tokio::time::sleep(PROBE_INTERVAL).await;
@@ -45,8 +46,18 @@ pub(super) async fn follow_database(db: &Db, health: &HealthReporter) {
     }
 }
 
-/// Tells the health of every service.
-pub(super) async fn set_health(health: &HealthReporter, status: ServingStatus) {
+/// Tells the health of every service, and whether calls are answered.
+pub(super) async fn set_health(
+    health: &HealthReporter,
+    ready: &watch::Sender<bool>,
+    serving: bool,
+) {
+    ready.send_replace(serving);
+    let status = if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
     for service in SERVICES {
         health.set_service_status(service, status).await;
     }

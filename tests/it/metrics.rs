@@ -88,11 +88,27 @@ async fn prometheus_is_told_how_fresh_memory_is() {
         let name = format!("group_service_{name}");
         assert_eq!(after[&name], before[&name] + more, "{name}");
     }
+    let count = |told: &HashMap<String, f64>, code: &str| {
+        let labels = format!(
+            "rpc_method=\"groups.v1.GroupService/GetGroup\",rpc_response_status_code=\"{code}\""
+        );
+        let name = format!("rpc_server_call_duration_seconds_count{{{labels}}}");
+        told.get(&name).copied().unwrap_or_default()
+    };
+    assert_eq!(count(&before, "OK"), 0.0);
+    assert_eq!(count(&after, "OK"), 3.0);
+    assert_eq!(count(&after, "NOT_FOUND"), 1.0);
+    assert_eq!(after["group_service_calls_in_flight"], 0.0);
     assert_eq!(after["group_service_cache_behind_revisions"], 0.0);
     assert!(after["group_service_revision_age_seconds"] >= 0.0);
     for name in ["cache_size_bytes", "cache_loads_total"] {
         let name = format!("group_service_{name}");
         assert!(after[&name] > before[&name], "{name}");
+    }
+    for (path, wanted) in [("/livez", "alive\n"), ("/readyz", "ready\n")] {
+        let (head, body) = ask(address, path).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(body, wanted);
     }
     let (head, _) = ask(address, "/").await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");

@@ -18,11 +18,11 @@ use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::code_name;
-use crate::{domain::Caller, listen::Peer};
+use crate::{domain::Caller, listen::Peer, metrics::Rpc};
 
 /// The names under which calls of unknown methods are counted together, so that nobody can fill the
 /// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
-const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = "_OTHER";
 /// Probes ask every few seconds and tools before every call: logged for those who ask for more.
 const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
 
@@ -31,6 +31,7 @@ const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
 pub(super) struct Call {
     span: Span,
     method: Arc<str>,
+    rpc: Rpc,
     caller: Option<Caller>,
     peer: Option<SocketAddr>,
     trace_id: TraceId,
@@ -40,7 +41,8 @@ pub(super) struct Call {
 
 impl Call {
     /// Opens the span of a call; its attributes are those of OpenTelemetry's RPC conventions.
-    pub(super) fn begin(request: &http::Request<Body>, method: Option<Arc<str>>) -> Self {
+    pub(super) fn begin(request: &http::Request<Body>, method: Option<Arc<str>>, rpc: Rpc) -> Self {
+        rpc.begin();
         let name = method.as_deref().unwrap_or(OTHER);
         let connection = request.extensions().get::<Peer>();
         let peer = connection.and_then(|connection| connection.remote);
@@ -78,6 +80,7 @@ impl Call {
         Self {
             span,
             method: method.unwrap_or_else(|| OTHER.into()),
+            rpc,
             caller: None,
             peer,
             trace_id,
@@ -114,6 +117,9 @@ impl Call {
             self.span.record("error.type", name);
             self.span.record("otel.status_code", "ERROR");
         }
+        let number = usize::try_from(i32::from(code)).unwrap_or_default();
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.rpc.end((number, name), seconds);
         self.log(code, &causes(status));
     }
 
