@@ -31,7 +31,7 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Known {
     read: Instant,
-    tokens: HashMap<TokenId, Arc<Entry>>,
+    tokens: HashMap<TokenId, Entry>,
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub enum Refusal {
 pub struct Identity {
     who: Arc<Who>,
     /// The token that says so; else a certificate has said so, for as long as its connection is there.
-    token: Option<(TokenId, Tokens)>,
+    token: Option<(TokenId, Arc<watch::Sender<Known>>)>,
 }
 
 /// What callers may do who are known by certificates.
@@ -106,9 +106,9 @@ impl FromIterator<Grant> for Grants {
 }
 
 impl Grants {
-    /// Whom a certificate with these names is of: the first one names the caller.
-    pub(crate) fn identify(&self, names: &[String]) -> Option<Identity> {
-        let caller = Caller::parse(names.first()?).ok()?;
+    /// Whom a certificate of this name is of.
+    pub(crate) fn identify(&self, name: &str) -> Option<Identity> {
+        let caller = Caller::parse(name).ok()?;
         let granted = self.0.iter().filter(|grant| grant.is_for(caller.as_str()));
         let permissions =
             granted.fold(Permissions::NONE, |some, grant| some.and(grant.permissions));
@@ -162,13 +162,13 @@ impl Tokens {
         }
         Ok(Identity {
             who: entry.who.clone(),
-            token: Some((token.id(), self.clone())),
+            token: Some((token.id(), self.known.clone())),
         })
     }
 }
 
 impl Known {
-    fn find(&self, id: TokenId) -> Result<&Arc<Entry>, Refusal> {
+    fn find(&self, id: TokenId) -> Result<&Entry, Refusal> {
         if self.read.elapsed() > MAX_AGE {
             return Err(Refusal::Unavailable);
         }
@@ -196,10 +196,10 @@ impl Identity {
 
     /// Waits until the caller is no longer known.
     pub async fn ended(&self) -> Refusal {
-        let Some((id, tokens)) = &self.token else {
+        let Some((id, known)) = &self.token else {
             return std::future::pending().await;
         };
-        let mut changes = tokens.known.subscribe();
+        let mut changes = known.subscribe();
         loop {
             let found = changes.borrow_and_update().find(*id).map(drop);
             if let Err(refusal) = found {
@@ -213,8 +213,7 @@ impl Identity {
 
 async fn known(db: &Db) -> Result<Known> {
     let read = Instant::now();
-    let tokens = store::token::list(db).await?.into_iter();
-    let valid = tokens.filter(|token| token.revoked_at.is_none());
+    let valid = store::token::valid(db).await?.into_iter();
     let entry = |token: Model| {
         let Model {
             id,
@@ -226,14 +225,14 @@ async fn known(db: &Db) -> Result<Known> {
         } = token;
         (
             id,
-            Arc::new(Entry {
+            Entry {
                 digest,
                 who: Arc::new(Who {
                     caller,
                     permissions,
                 }),
                 expires_at,
-            }),
+            },
         )
     };
     Ok(Known {

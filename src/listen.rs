@@ -108,7 +108,7 @@ async fn shake_hands(stream: TcpStream, security: &Security) -> Option<Connectio
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
             let certificate = certificates.and_then(|chain| chain.first());
-            let identity = certificate.and_then(|one| security.grants.identify(&names(one)));
+            let identity = certificate.and_then(|one| security.grants.identify(&name(one)?));
             Some(Connection::Tls(Box::new(stream), identity))
         }
         Ok(Err(error)) => {
@@ -119,15 +119,13 @@ async fn shake_hands(stream: TcpStream, security: &Security) -> Option<Connectio
     }
 }
 
-/// The names of a certificate (subject alternative names): URIs, then DNS names.
-fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
-        return Vec::new();
-    };
-    let uris = certificate.valid_uri_names();
-    uris.chain(certificate.valid_dns_names())
-        .map(str::to_owned)
-        .collect()
+/// The name of a certificate (subject alternative names): its first URI, or else its first DNS name.
+fn name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let mut names = certificate
+        .valid_uri_names()
+        .chain(certificate.valid_dns_names());
+    names.next().map(str::to_owned)
 }
 
 impl Connected for Connection {

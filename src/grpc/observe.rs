@@ -29,9 +29,9 @@ pub struct Methods(Arc<Known>);
 
 #[derive(Debug)]
 struct Known {
-    rpcs: HashMap<Arc<str>, (Need, Rpc)>,
+    rpcs: HashMap<String, (Need, Rpc)>,
     /// All others.
-    other: Rpc,
+    other: (Need, Rpc),
 }
 
 impl Methods {
@@ -43,13 +43,13 @@ impl Methods {
         let rpcs = names.into_iter().map(|name| match need(&name) {
             Some(need) => {
                 let rpc = calls.of(&name);
-                Ok((Arc::from(name), (need, rpc)))
+                Ok((name, (need, rpc)))
             }
             None => Err(format!("it isn't said which permission {name} needs")),
         });
         Ok(Self(Arc::new(Known {
             rpcs: rpcs.collect::<Result<_, _>>()?,
-            other: calls.of(OTHER),
+            other: (Need::Identity, calls.of(OTHER)),
         })))
     }
 }
@@ -102,14 +102,12 @@ where
         let deadline = deadline::take(request.headers_mut());
         let path = request.uri().path().trim_start_matches('/');
         let Known { rpcs, other } = &*self.methods.0;
-        let method = rpcs.get_key_value(path);
-        let rpc = method.map_or(other, |(_, (_, rpc))| rpc).clone();
-        let mut call = Call::begin(&request, method.map(|(name, _)| name.clone()), rpc);
-        let need = method.map_or(Need::Identity, |(_, (need, _))| *need);
-        let admitted = self.guard.admit(&request, need);
+        let (need, rpc) = rpcs.get(path).unwrap_or(other);
+        let mut call = Call::begin(&request, rpc.clone());
+        let admitted = self.guard.admit(&request, *need);
         let response = admitted.map(|identity| {
             if let Some(identity) = identity {
-                call.is_of(identity.caller().clone());
+                call.is_of(identity.clone());
                 request.extensions_mut().insert(identity);
             }
             call.enter(|| self.inner.call(request))

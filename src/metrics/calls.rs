@@ -54,6 +54,11 @@ struct Durations {
 }
 
 impl Rpc {
+    /// Its name, as `package.Service/Method`.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.rpc
+    }
+
     pub(crate) fn begin(&self) {
         self.0.calls.in_flight.inc();
     }

@@ -1,7 +1,7 @@
 //! Tokens, by which callers are known.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Select, sea_query::Expr,
 };
 
 use super::{Db, row, write::begin};
@@ -58,7 +58,20 @@ pub async fn revoke(db: &Db, id: TokenId) -> Result<bool> {
 /// # Errors
 /// The database is unavailable.
 pub async fn list(db: &Db) -> Result<Vec<token::Model>> {
-    let select = token::Entity::find().order_by_asc(token::Column::Id);
-    let read = async { Ok(db.reader.all(select.into_model()).await?) };
+    read(db, token::Entity::find()).await
+}
+
+/// Those that aren't revoked.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn valid(db: &Db) -> Result<Vec<token::Model>> {
+    let valid = token::Entity::find().filter(token::Column::RevokedAt.is_null());
+    read(db, valid).await
+}
+
+async fn read(db: &Db, select: Select<token::Entity>) -> Result<Vec<token::Model>> {
+    let select = select.order_by_asc(token::Column::Id).into_model();
+    let read = async { Ok(db.reader.all(select).await?) };
     db.health.while_there(read).await
 }

@@ -6,14 +6,14 @@ use group_service::pb::{
     self, access_service_client::AccessServiceClient, change_service_client::ChangeServiceClient,
     role_service_client::RoleServiceClient,
 };
-use tonic::{
-    Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, metadata::MetadataValue,
-    transport::Channel,
-};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
 use crate::{
-    harness::{Database, Process, binary, raw::methods, told},
+    harness::{
+        Database, Process, binary,
+        raw::{Answer, methods, send},
+        told,
+    },
     settings::{output, refused},
 };
 
@@ -67,24 +67,27 @@ impl Guarded {
 
     /// The code of a call with an empty message.
     async fn code(&self, rpc: &str, token: Option<&str>) -> Code {
-        let mut request = Request::new(());
+        let mut request = Request::new(Vec::new());
         if let Some(token) = token {
             authorize(&mut request, token);
         }
         self.call(rpc, request)
             .await
-            .map_or_else(|s| s.code(), |()| Code::Ok)
+            .map_or_else(|status| status.code(), |_| Code::Ok)
     }
 
-    /// Calls an RPC: its first answer.
-    async fn call(&self, rpc: &str, request: Request<()>) -> Result<(), Status> {
-        let mut grpc = Grpc::new(self.channel.clone());
-        grpc.ready().await.expect("connected");
-        let path = PathAndQuery::try_from(format!("/{rpc}")).expect("a path");
-        let codec = ProstCodec::<(), ()>::default();
-        let answers = grpc.server_streaming(request, path, codec).await?;
-        answers.into_inner().message().await.map(drop)
+    /// Calls an RPC.
+    async fn call(&self, rpc: &str, request: Request<Vec<u8>>) -> Answer {
+        send(&self.channel, &format!("/{rpc}"), request).await
     }
+}
+
+/// An empty message with this header.
+fn headed(value: &str) -> Request<Vec<u8>> {
+    let mut request = Request::new(Vec::new());
+    let value = value.parse().expect("ASCII");
+    request.metadata_mut().insert("authorization", value);
+    request
 }
 
 fn authorize<T>(request: &mut Request<T>, token: &str) {
@@ -211,28 +214,23 @@ async fn credentials_that_are_no_good_are_all_refused_alike() {
     let rpc = "groups.v1.GroupService/ListGroups";
     let mut answers = Vec::new();
     for value in &values {
-        let mut request = Request::new(());
-        let value = value.parse().expect("ASCII");
-        request.metadata_mut().insert("authorization", value);
-        answers.push(told(w.call(rpc, request).await.map(tonic::Response::new)));
+        answers.push(told(w.call(rpc, headed(value)).await));
     }
-    let mut doubled = with((), &good);
+    let mut doubled = with(Vec::new(), &good);
     let value: MetadataValue<_> = format!("Bearer {good}").parse().expect("ASCII");
     doubled.metadata_mut().append("authorization", value);
-    answers.push(told(w.call(rpc, doubled).await.map(tonic::Response::new)));
-    let mut odd = Request::new(());
+    answers.push(told(w.call(rpc, doubled).await));
+    let mut odd = Request::new(Vec::new());
     let value = MetadataValue::try_from(&b"Bearer \xff"[..]).expect("a header");
     odd.metadata_mut().insert("authorization", value);
-    answers.push(told(w.call(rpc, odd).await.map(tonic::Response::new)));
+    answers.push(told(w.call(rpc, odd).await));
     for answer in &answers {
         assert_eq!(answer.code, Code::Unauthenticated, "{answer:?}");
         assert_eq!(answer.reason, "UNAUTHENTICATED");
         assert_eq!(answer.message, answers[0].message);
         assert!(answer.metadata.is_empty(), "{answer:?}");
     }
-    let mut lower = Request::new(());
-    let value = format!("bearer {good}").parse().expect("ASCII");
-    lower.metadata_mut().insert("authorization", value);
+    let lower = headed(&format!("bearer {good}"));
     w.call(rpc, lower).await.expect("a scheme in any case");
     let log = w.server.stop().await;
     assert!(!log.contains(&good[26..]), "a secret in the log");

@@ -1,7 +1,11 @@
 //! One call, from its request to its status.
 
 use std::{
-    error::Error as StdError, fmt::Write, future::Future, net::SocketAddr, sync::Arc, time::Instant,
+    error::Error as StdError,
+    fmt::Write,
+    future::Future,
+    net::SocketAddr,
+    time::{Duration, Instant},
 };
 
 use http::HeaderMap;
@@ -18,7 +22,7 @@ use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::code_name;
-use crate::{domain::Caller, listen::Peer, metrics::Rpc};
+use crate::{auth::Identity, listen::Peer, metrics::Rpc};
 
 /// The names under which calls of unknown methods are counted together, so that nobody can fill the
 /// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
@@ -30,9 +34,8 @@ const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
 #[derive(Debug)]
 pub(super) struct Call {
     span: Span,
-    method: Arc<str>,
     rpc: Rpc,
-    caller: Option<Caller>,
+    identity: Option<Identity>,
     peer: Option<SocketAddr>,
     trace_id: TraceId,
     began: Instant,
@@ -41,9 +44,9 @@ pub(super) struct Call {
 
 impl Call {
     /// Opens the span of a call; its attributes are those of OpenTelemetry's RPC conventions.
-    pub(super) fn begin(request: &http::Request<Body>, method: Option<Arc<str>>, rpc: Rpc) -> Self {
+    pub(super) fn begin(request: &http::Request<Body>, rpc: Rpc) -> Self {
         rpc.begin();
-        let name = method.as_deref().unwrap_or(OTHER);
+        let name = rpc.name();
         let connection = request.extensions().get::<Peer>();
         let peer = connection.and_then(|connection| connection.remote);
         let local = connection.and_then(|connection| connection.local);
@@ -63,7 +66,7 @@ impl Call {
             server.address = local.map(|local| tracing::field::display(local.ip())),
             server.port = local.map(|local| local.port()),
         );
-        if method.is_none() {
+        if name == OTHER {
             let path = request.uri().path().trim_start_matches('/');
             span.record("rpc.method_original", path);
         }
@@ -79,9 +82,8 @@ impl Call {
         };
         Self {
             span,
-            method: method.unwrap_or_else(|| OTHER.into()),
             rpc,
-            caller: None,
+            identity: None,
             peer,
             trace_id,
             began: Instant::now(),
@@ -90,9 +92,9 @@ impl Call {
     }
 
     /// Notes who calls.
-    pub(super) fn is_of(&mut self, caller: Caller) {
-        self.span.record("enduser.id", caller.as_str());
-        self.caller = Some(caller);
+    pub(super) fn is_of(&mut self, identity: Identity) {
+        self.span.record("enduser.id", identity.caller().as_str());
+        self.identity = Some(identity);
     }
 
     pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
@@ -118,22 +120,22 @@ impl Call {
             self.span.record("otel.status_code", "ERROR");
         }
         let number = usize::try_from(i32::from(code)).unwrap_or_default();
-        let seconds = self.began.elapsed().as_secs_f64();
-        self.rpc.end((number, name), seconds);
-        self.log(code, &causes(status));
+        let took = self.began.elapsed();
+        self.rpc.end((number, name), took.as_secs_f64());
+        self.log(code, took, &causes(status));
     }
 
-    fn log(&self, code: Code, causes: &str) {
+    fn log(&self, code: Code, took: Duration, causes: &str) {
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(target: "group_service::call", {
-                    rpc.method = %self.method,
+                    rpc.method = %self.rpc.name(),
                     rpc.response.status_code = %code_name(code),
-                    duration_ms = self.began.elapsed().as_micros() as f64 / 1000.0,
+                    duration_ms = took.as_micros() as f64 / 1000.0,
                     network.peer.address = self.peer.map(|peer| tracing::field::display(peer.ip())),
                     network.peer.port = self.peer.map(|peer| peer.port()),
                     trace_id = %self.trace_id,
-                    enduser.id = self.caller.as_ref().map(Caller::as_str),
+                    enduser.id = self.identity.as_ref().map(|one| one.caller().as_str()),
                     error = (!causes.is_empty()).then_some(causes),
                 }, "call")
             };
@@ -142,7 +144,12 @@ impl Call {
             Code::Unknown | Code::Internal | Code::DataLoss => line!(error),
             Code::Unimplemented => line!(info),
             _ if is_server_error(code) || code == Code::ResourceExhausted => line!(warn),
-            _ if QUIET.iter().any(|prefix| self.method.starts_with(prefix)) => line!(debug),
+            _ if QUIET
+                .iter()
+                .any(|prefix| self.rpc.name().starts_with(prefix)) =>
+            {
+                line!(debug)
+            }
             _ => line!(info),
         }
     }

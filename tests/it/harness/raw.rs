@@ -75,7 +75,9 @@ pub(crate) async fn send(channel: &Channel, path: &str, request: Request<Vec<u8>
     ready.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::try_from(path).expect("a path");
     // One message is all that a unary call has; of a feed it is what comes first.
-    let endless = path.path().ends_with("/WatchChanges");
+    let endless = ["/WatchChanges", "/Watch"]
+        .iter()
+        .any(|feed| path.path().ends_with(feed));
     let mut messages = client
         .server_streaming(request, path, Bytes)
         .await?
