@@ -139,7 +139,12 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
     let token = w.create("all", "all", &[]).await;
     w.known(&token, true).await;
     callers.push(("all", Some(token), &["read", "check", "write", "audit"]));
-    let expired = w.create("expired", "all", &["--expires", "1s"]).await;
+    let expired = w.create("late", "all", &["--expires", "1s"]).await;
+    // Not known yet isn't known no more: the same clock says when it has expired.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !w.token(&["list"]).await.contains("  expired ") {
+        assert!(tokio::time::Instant::now() < deadline, "it doesn't expire");
+    }
     w.known(&expired, false).await;
     callers.push(("expired", Some(expired), &[]));
 
