@@ -121,7 +121,8 @@ impl Directory {
         assert!(fine, "{change:?} doesn't follow from what was before");
     }
 
-    pub(crate) async fn listed(channel: Channel) -> Self {
+    /// What the lists tell, as fresh as this revision: another instance may be behind what was read on one.
+    pub(crate) async fn listed(channel: Channel, min_revision: i64) -> Self {
         let mut directory = Self::default();
         let mut groups = GroupServiceClient::new(channel.clone());
         let mut token = String::new();
@@ -129,6 +130,7 @@ impl Directory {
             let request = pb::ListRolesRequest {
                 page_size: 1000,
                 page_token: token,
+                min_revision,
                 ..Default::default()
             };
             let page = RoleServiceClient::new(channel.clone())
@@ -151,6 +153,7 @@ impl Directory {
             let request = pb::ListUsersRequest {
                 page_size: 1000,
                 page_token: token,
+                min_revision,
                 ..Default::default()
             };
             let page = UserServiceClient::new(channel.clone())
@@ -174,6 +177,7 @@ impl Directory {
             let request = pb::ListGroupsRequest {
                 page_size: 1000,
                 page_token: token,
+                min_revision,
                 ..Default::default()
             };
             let page = groups
@@ -184,6 +188,7 @@ impl Directory {
             for group in page.groups {
                 let request = pb::ListUsersInGroupRequest {
                     page_size: 1000,
+                    min_revision,
                     ..users_in(&group.id)
                 };
                 let users = groups
@@ -408,7 +413,7 @@ async fn the_changes_folded_are_the_directory() {
         last > OPERATIONS as i64 / 8,
         "only {last} of the operations changed anything"
     );
-    assert_eq!(folded, Directory::listed(w.channel.clone()).await);
+    assert_eq!(folded, Directory::listed(w.channel.clone(), 0).await);
     crate::crash::assert_consistent(&w.database).await;
 }
 
@@ -532,6 +537,6 @@ async fn a_follower_that_breaks_off_and_servers_that_crash_lose_nothing() {
         (revision, index) = expected;
         folded.apply(change);
     }
-    assert_eq!(folded, Directory::listed(server.connect().await).await);
+    assert_eq!(folded, Directory::listed(server.connect().await, 0).await);
     server.stop().await;
 }

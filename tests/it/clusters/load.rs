@@ -139,8 +139,9 @@ impl Load {
             caller.expect("no caller was told anything wrong");
         }
         let (folded, changes) = folded(&self.channels[0]).await;
+        let last = changes.last().map_or(0, |change| change.revision);
         for channel in &self.channels {
-            assert_eq!(folded, Directory::listed(channel.clone()).await);
+            assert_eq!(folded, Directory::listed(channel.clone(), last).await);
         }
         let mut created: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
         for change in changes
