@@ -23,7 +23,8 @@ use tonic::{
 
 use crate::{
     auth::{Grants, Identity},
-    tls::Tls,
+    config::Config,
+    tls::{Files, Tls},
 };
 
 /// How long a handshake may take.
@@ -40,6 +41,28 @@ pub struct Security {
     pub tls: Option<Arc<Tls>>,
     /// What callers may do whose certificates have these names.
     pub grants: Grants,
+}
+
+impl Security {
+    /// Reads the certificates and keys that the configuration names.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the operator.
+    pub fn load(config: &Config) -> Result<Self, String> {
+        let network = &config.network;
+        let files = network.tls_certificate.clone().zip(network.tls_key.clone());
+        let tls = files.map(|(certificate, key)| {
+            Tls::load(Files {
+                certificate,
+                key,
+                client_ca: network.tls_client_ca.clone(),
+            })
+        });
+        Ok(Self {
+            tls: tls.transpose()?.map(Arc::new),
+            grants: config.callers.grants.iter().cloned().collect(),
+        })
+    }
 }
 
 /// A connection.

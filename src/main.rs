@@ -1,18 +1,16 @@
 //! The start-up story: config → telemetry → bind → wait for the database → migrate → serve → drain.
 
-use std::{io::Write, net::SocketAddr, process::ExitCode, sync::Arc};
+mod command;
+
+use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
 use group_service::{
-    config::{Authentication, Command, Config, Migrate, TokenStep},
-    domain::{Timestamp, Token},
-    entity,
-    error::Error,
+    config::{Command, Config},
     listen::Security,
-    server,
-    store::{self, Db, Direction, Location, Migration, Settings},
+    server::{self, Listeners},
+    store::{Db, Location, Settings},
     telemetry::{self, Lines},
-    tls::{Files, Tls},
 };
 use tokio::{
     net::TcpListener,
@@ -47,39 +45,33 @@ fn failure(code: u8, reason: &str) -> ExitCode {
 }
 
 async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
-    let subscriber = telemetry::subscriber(config.log.clone(), lines, None);
+    let subscriber = telemetry::subscriber(config.observing.log.clone(), lines, None);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 
     let settings = settings(&config).map_err(|reason| (EXIT_USAGE, reason))?;
     match &config.command {
         Some(Command::Migrate { step }) => {
-            return migrate(&settings, *step)
+            return command::migrate(&settings, *step)
                 .await
                 .map_err(|error| (EXIT_USAGE, error.to_string()));
         }
-        Some(Command::Token { step }) => return token(&settings, step).await,
+        Some(Command::Token { step }) => return command::token(&settings, step).await,
         Some(Command::Serve) | None => {}
     }
-    if !(config.insecure || config.listen.ip().is_loopback() || is_safe(&config)) {
-        let reason = format!(
-            "--listen {}: beyond loopback it takes --tls-certificate and --authentication required, or --insecure",
-            config.listen
-        );
-        return Err((EXIT_USAGE, reason));
-    }
-    let security = security(&config).map_err(|reason| (EXIT_USAGE, reason))?;
+    config.check().map_err(|reason| (EXIT_USAGE, reason))?;
+    let security = Security::load(&config).map_err(|reason| (EXIT_USAGE, reason))?;
 
     // Before the start-up line invites anybody to stop us.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
     let mut shutdown = std::pin::pin!(shutdown);
 
     // Bound before the database is opened, so that a second server on a taken address changes nothing.
-    let (listener, address) = bind(config.listen).await?;
-    if config.insecure {
+    let (listener, address) = bind(config.network.listen).await?;
+    if config.network.insecure {
         tracing::warn!("insecure: callers aren't known, or what is sent can be read on the way");
     }
-    let (metrics, metrics_address) = match config.metrics_listen {
+    let (metrics, metrics_address) = match config.observing.metrics_listen {
         Some(address) => {
             let (listener, address) = bind(address).await?;
             (
@@ -94,23 +86,22 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
         () = &mut shutdown => return Ok(()),
     };
     let location = &settings.location;
+    let how = match &security.tls {
+        None => "-plaintext",
+        Some(_) => "-cacert ca.pem",
+    };
 
     let _ = writeln!(
         std::io::stdout(),
         "group-service {} listens on {address}, data in {location}{metrics_address}; \
-         try: grpcurl -plaintext {address} list",
+         try: grpcurl {how} {address} list",
         env!("CARGO_PKG_VERSION"),
     );
-    let serving = server::Settings {
-        listener,
-        security,
+    let listeners = Listeners {
+        calls: listener,
         metrics,
-        changes_retention: config.changes_retention,
-        compression: config.compression,
-        authentication: config.authentication,
-        insecure: config.insecure,
     };
-    server::run(serving, db, shutdown)
+    server::run(listeners, security, &config, db, shutdown)
         .await
         .map_err(|error| (1, format!("the server failed: {error}")))
 }
@@ -125,122 +116,19 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), (u8, Str
     Ok((listener, address))
 }
 
-/// Whether callers are known, and nobody else can read or change what is sent.
-fn is_safe(config: &Config) -> bool {
-    config.tls_certificate.is_some() && config.authentication == Authentication::Required
-}
-
-fn security(config: &Config) -> Result<Security, String> {
-    let tls = match (&config.tls_certificate, &config.tls_key) {
-        (Some(certificate), Some(key)) => Some(Tls::load(Files {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            client_ca: config.tls_client_ca.clone(),
-        })?),
-        (None, None) if config.tls_client_ca.is_none() => None,
-        _ => return Err("TLS takes --tls-certificate and --tls-key".to_owned()),
-    };
-    Ok(Security {
-        tls: tls.map(Arc::new),
-        grants: config.grants.iter().cloned().collect(),
-    })
-}
-
 fn settings(config: &Config) -> Result<Settings, String> {
-    let replica = config.read_database_url.as_deref().map(Location::parse);
+    let database = &config.database;
+    let replica = database.read_database_url.as_deref().map(Location::parse);
     let replica = replica
         .transpose()
         .map_err(|reason| format!("--read-database-url: {reason}"))?;
     Ok(Settings {
-        location: Location::parse(&config.database_url)?,
+        location: Location::parse(&database.database_url)?,
         replica,
-        connections: config.database_connections,
-        connect_timeout: config.connect_timeout,
-        cache_bytes: config.cache_memory,
+        connections: database.database_connections,
+        connect_timeout: database.connect_timeout,
+        cache_bytes: database.cache_memory,
     })
-}
-
-async fn token(settings: &Settings, step: &TokenStep) -> Result<(), (u8, String)> {
-    let db = Db::open(settings).await;
-    let db = db.map_err(|error| (EXIT_USAGE, error.to_string()))?;
-    let result = look_after_tokens(&db, step).await;
-    db.close().await;
-    result.map_err(|error| (1, error))
-}
-
-async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
-    let failed = |error: Error| error.to_string();
-    match step {
-        TokenStep::Create {
-            caller,
-            permissions,
-            expires,
-        } => {
-            let token = Token::generate()
-                .map_err(|error| format!("the system has no random bits: {error}"))?;
-            let expires_at = expires.map(|time| Timestamp::now().after(time));
-            let row = store::token::add(db, &token, caller.clone(), *permissions, expires_at);
-            let row = row.await.map_err(failed)?;
-            let _ = writeln!(std::io::stdout(), "{}", token.reveal());
-            let _ = writeln!(std::io::stderr(), "not shown again: {}", line(&row));
-        }
-        TokenStep::List => {
-            for row in store::token::list(db).await.map_err(failed)? {
-                let _ = writeln!(std::io::stdout(), "{}", line(&row));
-            }
-        }
-        TokenStep::Revoke { id } => {
-            if !store::token::revoke(db, *id).await.map_err(failed)? {
-                return Err(format!("there is no token {id} to revoke"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What may be told of a token.
-fn line(row: &entity::token::Model) -> String {
-    let now = Timestamp::now();
-    let state = match (row.revoked_at, row.expires_at) {
-        (Some(revoked), _) => format!("revoked {}", told(revoked)),
-        (None, Some(expires)) if expires <= now => format!("expired {}", told(expires)),
-        (None, Some(expires)) => format!("until {}", told(expires)),
-        (None, None) => "until it is revoked".to_owned(),
-    };
-    format!(
-        "{}  {:<22}  {}  {state}",
-        row.id,
-        row.permissions,
-        row.caller.as_str()
-    )
-}
-
-/// A time as RFC 3339 has it, to the second.
-fn told(time: Timestamp) -> String {
-    let seconds = time.micros().div_euclid(1_000_000);
-    prost_types::Timestamp { seconds, nanos: 0 }.to_string()
-}
-
-async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {
-    match step {
-        Migrate::Up => store::migrate(settings, Direction::Up).await.map(drop)?,
-        Migrate::Down => store::migrate(settings, Direction::Down).await.map(drop)?,
-        Migrate::Status => {}
-    }
-    for Migration {
-        name,
-        applied,
-        known,
-    } in store::migrations(settings).await?
-    {
-        let state = match (applied, known) {
-            (true, true) => "applied",
-            (true, false) => "applied, by a newer version",
-            (false, _) => "pending",
-        };
-        let _ = writeln!(std::io::stdout(), "{name}  {state}");
-    }
-    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

@@ -12,7 +12,7 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 use self::health::{end_watches, follow_database, set_health};
 use crate::{
     auth::Tokens,
-    config::{Authentication, Compression},
+    config::{Authentication, Compression, Config},
     feed::Feed,
     grpc::{Access, Changes, Groups, Guard, Methods, ObserveLayer, Roles, Users},
     listen::{Security, incoming},
@@ -43,23 +43,13 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why serving ended before it was asked to.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// How to serve.
+/// Where it listens.
 #[derive(Debug)]
-pub struct Settings {
+pub struct Listeners {
     /// Where calls come in.
-    pub listener: TcpListener,
-    /// TLS, and what certificates stand for.
-    pub security: Security,
+    pub calls: TcpListener,
     /// Where Prometheus asks, if it may.
     pub metrics: Option<TcpListener>,
-    /// How long changes are kept; for ever if nothing is said.
-    pub changes_retention: Option<Duration>,
-    /// How calls may be compressed.
-    pub compression: Compression,
-    /// How callers are known.
-    pub authentication: Authentication,
-    /// Whether it was told that what is sent may be read and changed on the way.
-    pub insecure: bool,
 }
 
 /// A service, which compresses if that is wanted. Messages are as large as they may be when they are unpacked.
@@ -79,20 +69,15 @@ macro_rules! service {
 /// # Errors
 /// The server can't be set up.
 pub async fn run(
-    settings: Settings,
+    listeners: Listeners,
+    security: Security,
+    config: &Config,
     db: Db,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Settings {
-        listener,
-        security,
-        metrics,
-        changes_retention,
-        compression,
-        authentication,
-        insecure,
-    } = settings;
-    let guard = match authentication {
+    let compression = config.network.compression;
+    let changes_retention = config.database.changes_retention;
+    let guard = match config.callers.authentication {
         Authentication::Off => Guard::Off,
         Authentication::Required => Guard::Required(Tokens::read(db.clone()).await?),
     };
@@ -147,7 +132,10 @@ pub async fn run(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(incoming(listener, security), stopping(stopped.clone()));
+        .serve_with_incoming_shutdown(
+            incoming(listeners.calls, security),
+            stopping(stopped.clone()),
+        );
     let mut serving = std::pin::pin!(serving);
     let watching = tokio::spawn({
         let (db, health, ready) = (db.clone(), health.clone(), ready.clone());
@@ -160,11 +148,11 @@ pub async fn run(
     });
     let told = Metrics {
         db: db.clone(),
-        insecure,
+        insecure: config.network.insecure,
         calls,
         ready: is_ready,
     };
-    let measured = tokio::spawn(metrics::serve(metrics, told));
+    let measured = tokio::spawn(metrics::serve(listeners.metrics, told));
     let listening = tokio::spawn({
         let db = db.clone();
         async move {

@@ -29,15 +29,21 @@ pub(super) fn log_filter(text: &str) -> Result<Targets, String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let seconds = units.iter().find_map(|(unit, seconds)| {
+    let units = [
+        ("ms", 1),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ];
+    let millis = units.iter().find_map(|(unit, millis)| {
         let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(u64::from(number) * seconds)
+        Some(u64::from(number) * millis)
     });
-    match seconds {
-        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+    match millis {
+        Some(millis @ 1..) => Ok(Duration::from_millis(millis)),
         _ => Err(
-            "it must be a number of days, hours, minutes or seconds, such as 90d, 12h, 30m or 60s"
+            "it must be a number of days, hours, minutes, seconds or milliseconds, such as 90d, 12h, 30m, 60s or 250ms"
                 .to_owned(),
         ),
     }

@@ -1,14 +1,15 @@
 //! A server in this process, on a database and a port of its own.
 
+use clap::Parser as _;
 use group_service::{
-    config::{Authentication, Compression},
+    config::Config,
     listen::Security,
     pb::{
         self, access_service_client::AccessServiceClient,
         change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
         role_service_client::RoleServiceClient, user_service_client::UserServiceClient,
     },
-    server,
+    server::{self, Listeners},
     store::{Db, Location, Settings},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -84,22 +85,18 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
-        let settings = server::Settings {
-            listener,
-            security: Security::default(),
+        let listeners = Listeners {
+            calls: listener,
             metrics: None,
-            changes_retention: None,
-            compression: Compression::Off,
-            authentication: Authentication::Off,
-            insecure: false,
         };
+        let config = Config::try_parse_from(["group-service"]).expect("defaults");
         let serving = tokio::spawn({
             let db = db.clone();
             async move {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                server::run(settings, db, stopped)
+                server::run(listeners, Security::default(), &config, db, stopped)
                     .await
                     .expect("the server runs");
             }

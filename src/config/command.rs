@@ -1,0 +1,62 @@
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::parse::{duration, token_id};
+use crate::domain::{Caller, Permissions, TokenId};
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT: the default
+    Serve,
+    /// Look after the database's schema
+    Migrate {
+        /// What to do with it
+        #[command(subcommand)]
+        step: Migrate,
+    },
+    /// Look after the tokens that callers are known by
+    Token {
+        /// What to do with them
+        #[command(subcommand)]
+        step: TokenStep,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenStep {
+    /// Make one, and show it this once
+    Create {
+        /// The name that the caller's changes are recorded under
+        #[arg(value_parser = Caller::parse)]
+        caller: Caller,
+        /// What the caller may do, separated by commas: read, check, write, audit; all for these; act-as to name
+        /// other actors in `x-actor`
+        #[arg(long, value_name = "PERMISSIONS", value_parser = Permissions::parse)]
+        permissions: Permissions,
+        /// How long it is valid, such as `90d` or `12h`; until it is revoked if it isn't given
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List them
+    List,
+    /// Revoke one: within a second no instance accepts it any more
+    Revoke {
+        /// Its id, as `list` tells it
+        #[arg(value_parser = token_id)]
+        id: TokenId,
+    },
+}
+
+/// What to do with the database's schema.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Migrate {
+    /// Bring it to this version's, as every start does
+    Up,
+    /// Take its last migration back, with all the data that it made room for
+    Down,
+    /// Tell which migrations it has
+    Status,
+}
