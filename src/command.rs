@@ -1,6 +1,7 @@
 //! What is done instead of serving.
 
+mod config;
 mod migrate;
 mod token;
 
-pub(super) use self::{migrate::migrate, token::token};
+pub(super) use self::{config::config, migrate::migrate, token::token};

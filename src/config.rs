@@ -3,20 +3,27 @@
 mod callers;
 mod command;
 mod database;
+pub mod file;
 mod limits;
+mod load;
 mod network;
 mod observing;
 mod parse;
+mod show;
+
+use std::path::PathBuf;
 
 use clap::Parser;
 
 pub use self::{
     callers::{Authentication, Callers},
-    command::{Command, Migrate, TokenStep},
+    command::{Command, ConfigStep, Migrate, TokenStep},
     database::Database,
     limits::Limits,
+    load::{Loaded, Refused, Setting, Source},
     network::{Compression, Network},
     observing::Observing,
+    show::{example, show},
 };
 
 /// Groups, roles and users over gRPC: who may do what.
@@ -38,6 +45,9 @@ pub struct Config {
     /// What is told of it.
     #[command(flatten, next_help_heading = "Observing")]
     pub observing: Observing,
+    /// A file of settings, in TOML: `config example` prints one. Variables and flags come before it
+    #[arg(long, global = true, env = "GROUP_SERVICE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -47,8 +57,8 @@ impl Config {
     /// Whether the settings go together.
     ///
     /// # Errors
-    /// What is wrong with them, for the operator.
-    pub fn check(&self) -> Result<(), String> {
+    /// What is wrong with them, a sentence each.
+    pub fn check(&self) -> Result<(), Vec<String>> {
         let Network {
             listen,
             tls_certificate,
@@ -57,19 +67,32 @@ impl Config {
             insecure,
             ..
         } = &self.network;
+        let mut mistakes = Vec::new();
         if tls_certificate.is_some() != tls_key.is_some()
             || (tls_client_ca.is_some() && tls_key.is_none())
         {
-            return Err("TLS takes --tls-certificate and --tls-key".to_owned());
+            mistakes.push("TLS takes --tls-certificate and --tls-key".to_owned());
         }
         let known = self.callers.authentication == Authentication::Required;
         let safe = tls_certificate.is_some() && known;
         if !(*insecure || listen.ip().is_loopback() || safe) {
-            return Err(format!(
+            mistakes.push(format!(
                 "--listen {listen}: beyond loopback it takes --tls-certificate and --authentication required, or \
                  --insecure"
             ));
         }
-        Ok(())
+        let Limits {
+            default_deadline,
+            max_deadline,
+            ..
+        } = &self.limits;
+        if default_deadline > max_deadline {
+            mistakes.push("--default-deadline is longer than --max-deadline".to_owned());
+        }
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(mistakes)
+        }
     }
 }

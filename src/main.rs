@@ -4,12 +4,11 @@ mod command;
 
 use std::{io::Write, net::SocketAddr, process::ExitCode};
 
-use clap::Parser;
 use group_service::{
-    config::{Command, Config},
+    config::{Command, Config, Loaded, Refused},
     listen::Security,
     server::{self, Listeners},
-    store::{Db, Location, Settings},
+    store::{Db, Settings},
     telemetry::{self, Lines},
 };
 use tokio::{
@@ -22,15 +21,15 @@ const EXIT_USAGE: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Config::try_parse() {
-        Ok(config) => config,
-        Err(error) => return usage(&error),
+    let loaded = match Config::load(std::env::args_os()) {
+        Ok(loaded) => loaded,
+        Err(refused) => return refuse(refused),
     };
     let lines = match Lines::start() {
         Ok(lines) => lines,
         Err(error) => return failure(1, &format!("can't set up logging: {error}")),
     };
-    let result = run(config, lines.clone()).await;
+    let result = run(loaded, lines.clone()).await;
     lines.flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,13 +43,15 @@ fn failure(code: u8, reason: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
+async fn run(loaded: Loaded, lines: Lines) -> Result<(), (u8, String)> {
+    let config = &loaded.config;
     let subscriber = telemetry::subscriber(config.observing.log.clone(), lines, None);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| (1, format!("can't set up logging: {error}")))?;
 
-    let settings = settings(&config).map_err(|reason| (EXIT_USAGE, reason))?;
+    let settings = settings(config);
     match &config.command {
+        Some(Command::Config { step }) => return command::config(&loaded, *step),
         Some(Command::Migrate { step }) => {
             return command::migrate(&settings, *step)
                 .await
@@ -59,8 +60,7 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
         Some(Command::Token { step }) => return command::token(&settings, step).await,
         Some(Command::Serve) | None => {}
     }
-    config.check().map_err(|reason| (EXIT_USAGE, reason))?;
-    let security = Security::load(&config).map_err(|reason| (EXIT_USAGE, reason))?;
+    let security = Security::load(config).map_err(|reason| (EXIT_USAGE, reason))?;
 
     // Before the start-up line invites anybody to stop us.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
@@ -101,7 +101,7 @@ async fn run(config: Config, lines: Lines) -> Result<(), (u8, String)> {
         calls: listener,
         metrics,
     };
-    server::run(listeners, security, &config, db, shutdown)
+    server::run(listeners, security, config, db, shutdown)
         .await
         .map_err(|error| (1, format!("the server failed: {error}")))
 }
@@ -116,19 +116,15 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), (u8, Str
     Ok((listener, address))
 }
 
-fn settings(config: &Config) -> Result<Settings, String> {
+fn settings(config: &Config) -> Settings {
     let database = &config.database;
-    let replica = database.read_database_url.as_deref().map(Location::parse);
-    let replica = replica
-        .transpose()
-        .map_err(|reason| format!("--read-database-url: {reason}"))?;
-    Ok(Settings {
-        location: Location::parse(&database.database_url)?,
-        replica,
+    Settings {
+        location: database.database_url.clone(),
+        replica: database.read_database_url.clone(),
         connections: database.database_connections,
         connect_timeout: database.connect_timeout,
         cache_bytes: database.cache_memory,
-    })
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT.
@@ -143,15 +139,24 @@ fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Says in one sentence what is wrong with the settings; help and version are no errors.
-fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+/// Says what is wrong with the settings, in a sentence each; help and version are no errors.
+fn refuse(refused: Refused) -> ExitCode {
+    let sentences = match refused {
+        Refused::Usage(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Refused::Usage(error) => {
+            // clap's first paragraph is the sentence; usage and tips follow it.
+            let text = error.render().to_string();
+            let sentence = text.split("\n\n").next().unwrap_or(&text).trim_end();
+            let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
+            vec![sentence.to_owned()]
+        }
+        Refused::Mistakes(mistakes) => mistakes,
+    };
+    for sentence in sentences {
+        failure(EXIT_USAGE, &sentence);
     }
-    // clap's first paragraph is the sentence; usage and tips follow it.
-    let text = error.render().to_string();
-    let sentence = text.split("\n\n").next().unwrap_or(&text);
-    let _ = writeln!(std::io::stderr(), "{}", sentence.trim_end());
     ExitCode::from(EXIT_USAGE)
 }

@@ -10,6 +10,12 @@ use crate::domain::{Caller, Permissions, TokenId};
 pub enum Command {
     /// Serve until SIGTERM or SIGINT: the default
     Serve,
+    /// Look after the configuration
+    Config {
+        /// What to do with it
+        #[command(subcommand)]
+        step: ConfigStep,
+    },
     /// Look after the database's schema
     Migrate {
         /// What to do with it
@@ -22,6 +28,17 @@ pub enum Command {
         #[command(subcommand)]
         step: TokenStep,
     },
+}
+
+/// What to do with the configuration.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigStep {
+    /// Look whether a start would take it, the certificates included; changes nothing
+    Check,
+    /// Tell every setting, and where it was found; passwords are left out
+    Show,
+    /// Print a file with every setting, what it means and what it is if nothing is said
+    Example,
 }
 
 /// What to do with tokens.

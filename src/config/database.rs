@@ -3,6 +3,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::parse::{duration, size};
+use crate::store::Location;
 
 /// Where the data is, and how it is read.
 #[derive(Args, Clone, Debug)]
@@ -16,10 +17,10 @@ pub struct Database {
         env = "GROUP_SERVICE_DATABASE_URL",
         default_value = "sqlite:group-service.db",
         value_name = "URL",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = Location::parse
     )]
-    // Read by `Location::parse`, not here: clap repeats what it refuses, and a URL may hold a password.
-    pub database_url: String,
+    pub database_url: Location,
 
     /// Where the data can be read, too: a replica, or the nearest node of a cluster. Reads go there when it has
     /// come as far as they ask for
@@ -28,9 +29,10 @@ pub struct Database {
         global = true,
         env = "GROUP_SERVICE_READ_DATABASE_URL",
         value_name = "URL",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = Location::parse
     )]
-    pub read_database_url: Option<String>,
+    pub read_database_url: Option<Location>,
 
     /// How many connections to the database calls share, beside one that looks after its health
     #[arg(

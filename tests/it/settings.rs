@@ -119,13 +119,17 @@ async fn a_wrong_setting_is_one_sentence_and_exit_code_2() {
         assert!(sentence.contains(part), "{args:?}: {sentence}");
     }
     for (variable, value, part) in [
-        ("GROUP_SERVICE_LISTEN", "x", "--listen"),
+        (
+            "GROUP_SERVICE_LISTEN",
+            "x",
+            "GROUP_SERVICE_LISTEN: 'x': it must be",
+        ),
         (
             "GROUP_SERVICE_DATABASE_URL",
             "mysql://me:secret@db",
             "must name a database",
         ),
-        ("GROUP_SERVICE_LOG", "loud", "--log"),
+        ("GROUP_SERVICE_LOG", "loud", "GROUP_SERVICE_LOG: 'loud'"),
     ] {
         let sentence = refused(&output(&[], &[(variable, value)]).await);
         assert!(sentence.contains(part), "{variable}: {sentence}");
@@ -158,4 +162,160 @@ async fn help_and_version_tell_what_there_is() {
     let version = output(&["--version"], &[]).await;
     let expected = format!("group-service {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8(version.stdout).expect("text"), expected);
+}
+
+/// A file of settings, in a directory of its own.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("group-service.toml");
+    std::fs::write(&path, text).expect("written");
+    let path = path.display().to_string();
+    (dir, path)
+}
+
+async fn shown(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let args = [args, &["config", "show"]].concat();
+    let output = output(&args, variables).await;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[tokio::test]
+async fn a_file_gives_way_to_variables_and_they_to_flags() {
+    let (_dir, path) = file(
+        "# ours\nmax_streams = 7\nmax_queue = 8\nmax_watchers = 9\n\n\
+         grants = [\"a=read\", \"b=write,check\"]\ninsecure = true\n\
+         database_url = \"postgres://me:secret@db.example/shop\"\n",
+    );
+    let variables = [
+        ("GROUP_SERVICE_CONFIG", path.as_str()),
+        ("GROUP_SERVICE_MAX_QUEUE", "18"),
+        ("GROUP_SERVICE_MAX_WATCHERS", "19"),
+    ];
+    let text = shown(&["--max-watchers", "29"], &variables).await;
+    for line in [
+        format!("max_streams = 7  # {path}:2"),
+        "max_queue = 18  # GROUP_SERVICE_MAX_QUEUE".to_owned(),
+        "max_watchers = 29  # --max-watchers".to_owned(),
+        format!("grants = [\"a=read\", \"b=write,check\"]  # {path}:6"),
+        format!("insecure = true  # {path}:7"),
+        format!("database_url = \"postgres://db.example/shop\"  # {path}:8"),
+        "max_connections = 4096".to_owned(),
+        "#max_rate is not set".to_owned(),
+    ] {
+        assert!(
+            text.lines().any(|other| other == line),
+            "no {line} in {text}"
+        );
+    }
+    assert!(!text.contains("secret"), "{text}");
+    let check = output(&["--config", &path, "config", "check"], &[]).await;
+    assert_eq!(check.stdout, b"the configuration is right\n");
+}
+
+#[tokio::test]
+async fn all_mistakes_of_a_configuration_are_told_at_once_before_anything_is_opened() {
+    let (dir, path) = file(
+        "listen = \"nonsense\"\ndatabse_url = \"x\"\ndatabase_connections = 1\n\
+         database_url = \"oracle://me:secret@x/y\"\ngrants = [\"a=read\", 5]\nlog = [\"info\"]\n\
+         max_queue = = 3\nentirely_unheard_of = 1\nmax_rate = { a = 1 }\n",
+    );
+    let args = ["--config", &path, "--compression", "zip", "--tls-key", "x"];
+    let output_of = output(&args, &[("GROUP_SERVICE_MAX_STREAMS", "many")]).await;
+    assert_eq!(output_of.status.code(), Some(2));
+    let text = String::from_utf8(output_of.stderr).expect("text");
+    for part in [
+        ":1: listen: 'nonsense': it must be an IP address and a port",
+        ":2: there is no setting databse_url; was database_url meant?",
+        ":3: database_connections: '1': 1 is not in",
+        ":4: database_url: the database URL must begin with",
+        ":5: grants: '5': it must be CALLER=PERMISSIONS",
+        ":6: log: it must be one value",
+        ":7: ",
+        ":8: there is no setting entirely_unheard_of\n",
+        ":9: max_rate: it must be one value",
+        "error: --compression: 'zip': it must be one of off, gzip",
+        "error: GROUP_SERVICE_MAX_STREAMS: 'many': ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    assert!(!text.contains("secret"), "{text}");
+    assert!(
+        text.lines().all(|line| line.starts_with("error: ")),
+        "{text}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1);
+    for (text, part) in [
+        (
+            "default_deadline = \"10m\"",
+            "is longer than --max-deadline",
+        ),
+        ("tls_certificate = \"c.pem\"", "TLS takes"),
+        ("listen = \"0.0.0.0:0\"", "--insecure"),
+    ] {
+        let (_dir, path) = file(text);
+        let sentence = refused(&output(&["--config", &path], &[]).await);
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    let sentence = refused(&output(&["--config", "/nowhere.toml"], &[]).await);
+    assert!(
+        sentence.contains("/nowhere.toml: No such file"),
+        "{sentence}"
+    );
+    let absent = [
+        "--tls-certificate",
+        "/nowhere.pem",
+        "--tls-key",
+        "/nowhere.pem",
+        "config",
+        "check",
+    ];
+    let sentence = refused(&output(&absent, &[]).await);
+    assert!(sentence.contains("/nowhere.pem"), "{sentence}");
+}
+
+/// Every setting stands in the example with what it is if nothing is said; uncommented, it changes nothing.
+#[tokio::test]
+async fn the_example_has_every_setting_and_its_default() {
+    let example = output(&["config", "example"], &[]).await.stdout;
+    let example = String::from_utf8(example).expect("text");
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/group-service.toml");
+    let kept = std::fs::read_to_string(kept).expect("docs/group-service.toml");
+    assert!(
+        kept == example,
+        "docs/group-service.toml is not what `group-service config example` prints"
+    );
+    let usual = shown(&[], &[]).await;
+    let settings = |text: &str, mark: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(mark));
+        let words = lines.filter_map(|line| line.split(' ').next());
+        words
+            .filter(|word| word.starts_with(char::is_lowercase))
+            .map(str::to_owned)
+            .collect()
+    };
+    let told = [settings(&usual, ""), settings(&usual, "#")].concat();
+    let mut there = settings(&example, "#");
+    assert!(there.len() > 20, "{there:?}");
+    for setting in &told {
+        assert!(there.contains(setting), "{setting} is not in the example");
+    }
+    there.retain(|setting| usual.contains(&format!("{setting} = ")));
+    let defaults: String = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| {
+            there
+                .iter()
+                .any(|name| line.starts_with(&format!("{name} = ")))
+        })
+        .filter(|line| !line.starts_with("grants"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (_dir, path) = file(&defaults);
+    let same = shown(&["--config", &path], &[]).await;
+    let bare = |line: &str| line.split("  # ").next().map(str::to_owned);
+    assert!(same.lines().map(bare).eq(usual.lines().map(bare)), "{same}");
+    assert!(same.matches(&path).count() > 15, "{same}");
 }

@@ -1,0 +1,127 @@
+//! The configuration in words: what it is, and what it could be.
+
+use std::fmt::Write;
+
+use clap::CommandFactory;
+
+use super::{
+    Config, Source,
+    load::{Setting, arguments, is_many},
+};
+use crate::store::Location;
+
+/// How wide a comment may be.
+const WIDTH: usize = 118;
+
+/// The settings as a file has them, each with where it was found. What is secret is left out.
+#[must_use]
+pub fn show(settings: &[Setting]) -> String {
+    let mut text = String::new();
+    let mut heading = "";
+    for setting in settings {
+        if setting.heading != heading {
+            heading = &setting.heading;
+            let separator = if text.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{separator}# {heading}");
+        }
+        let Setting {
+            key,
+            values,
+            source,
+            secret,
+            many,
+            ..
+        } = setting;
+        let values: Vec<_> = values.iter().map(|value| told(value, *secret)).collect();
+        let from = match source {
+            Source::Default => String::new(),
+            source => format!("  # {source}"),
+        };
+        let _ = match values.first() {
+            None if *many => writeln!(text, "{key} = []"),
+            None => writeln!(text, "#{key} is not set"),
+            Some(_) if *many => writeln!(text, "{key} = [{}]{from}", values.join(", ")),
+            Some(value) => writeln!(text, "{key} = {value}{from}"),
+        };
+    }
+    text
+}
+
+/// A file with every setting: what it means and what it usually is.
+#[must_use]
+pub fn example() -> String {
+    let command = Config::command();
+    let mut text = "# Every setting of group-service, as it is if nothing is said: uncomment what you change.\n\
+        # Variables (GROUP_SERVICE_LISTEN) come before what is here, and flags (--listen) before those.\n"
+        .to_owned();
+    let mut heading = "";
+    for arg in arguments(&command) {
+        let own = arg.get_help_heading().unwrap_or_default();
+        if own != heading {
+            heading = own;
+            let _ = writeln!(text, "\n## {heading}");
+        }
+        text.push('\n');
+        let help = arg.get_long_help().or(arg.get_help());
+        comment(
+            &mut text,
+            &help.map(ToString::to_string).unwrap_or_default(),
+        );
+        let key = arg.get_id();
+        let default = arg.get_default_values().first();
+        let name = arg.get_value_names().and_then(|names| names.first());
+        let _ = match (default, name) {
+            (Some(value), _) => writeln!(text, "#{key} = {}", quoted(&value.to_string_lossy())),
+            (None, Some(name)) if is_many(arg) => writeln!(text, "#{key} = [\"{name}\"]"),
+            (None, name) => writeln!(
+                text,
+                "#{key} = \"{}\"",
+                name.map_or("", |name| name.as_str())
+            ),
+        };
+    }
+    text
+}
+
+fn comment(text: &mut String, help: &str) {
+    let mut line = String::from("#");
+    for word in help.split_whitespace() {
+        if line.len() + 1 + word.len() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line.truncate(1);
+        }
+        let _ = write!(line, " {word}");
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+fn told(value: &str, secret: bool) -> String {
+    match secret {
+        // A location doesn't tell user and password.
+        true => match Location::parse(value) {
+            Ok(Location::Sqlite(_)) => quoted(value),
+            Ok(location) => quoted(&location.to_string()),
+            Err(_) => quoted("hidden"),
+        },
+        false => quoted(value),
+    }
+}
+
+/// A value as TOML has it.
+fn quoted(value: &str) -> String {
+    if value.parse::<u32>().is_ok() || value.parse::<bool>().is_ok() {
+        return value.to_owned();
+    }
+    let mut text = String::from("\"");
+    for char in value.chars() {
+        match char {
+            '"' | '\\' => text.extend(['\\', char]),
+            char if char.is_control() => {
+                let _ = write!(text, "\\u{:04X}", u32::from(char));
+            }
+            char => text.push(char),
+        }
+    }
+    text.push('"');
+    text
+}
