@@ -54,6 +54,8 @@ pub enum Error {
     Stopping,
     /// More writes are waiting than can be carried out in time.
     Overloaded(Cause),
+    /// The caller calls more often than it may: it may again after this time.
+    TooOften(std::time::Duration),
     /// The database can't be reached, or can't write, for now.
     Unavailable(Cause),
     /// The database went away at the commit: the write may have been carried out, or not.
@@ -133,6 +135,7 @@ impl std::fmt::Display for Error {
             Self::NotPermitted(_) => "the caller lacks a permission",
             Self::Stopping => "the server is stopping",
             Self::Overloaded(_) => "too many writes are waiting",
+            Self::TooOften(_) => "the caller calls too often",
             Self::Unavailable(_) => "the database is unavailable",
             Self::Uncertain(_) => "the database went away at the commit",
             Self::Internal(_) => "internal error",

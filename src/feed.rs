@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, Semaphore, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
@@ -43,6 +43,7 @@ pub struct Feed {
     db: Db,
     stopping: watch::Receiver<bool>,
     tail: Arc<Mutex<Tail>>,
+    room: Arc<Semaphore>,
 }
 
 /// Part of the feed.
@@ -57,11 +58,16 @@ pub struct Batch {
 }
 
 impl Feed {
-    /// The feed of `db`, until `stopping` is true.
+    /// The feed of `db`, until `stopping` is true, for so many followers at once.
     #[must_use]
-    pub fn new(db: Db, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(db: Db, stopping: watch::Receiver<bool>, followers: u32) -> Self {
         let tail = Arc::new(Mutex::new(Tail::behind((db.revision(), i32::MAX), 0)));
-        Self { db, stopping, tail }
+        Self {
+            db,
+            stopping,
+            tail,
+            room: Arc::new(Semaphore::new(followers as usize)),
+        }
     }
 
     /// Begins to follow. Changes are read only as fast as they are taken; the feed ends with an error.
@@ -74,12 +80,15 @@ impl Feed {
             history,
             filter,
         } = watch;
+        let room = self.room.clone().try_acquire_owned();
+        let room = room.map_err(|_| Error::Overloaded("too many follow the feed".into()))?;
         let (position, history) = change::start(&self.db, from, history).await?;
         let (sender, batches) = mpsc::channel(1);
         let feed = self.clone();
         let mut losses = self.db.losses();
         losses.mark_unchanged();
         tokio::spawn(async move {
+            let _room = room;
             tokio::select! {
                 error = feed.send(position, history, &filter, &sender) => {
                     // Whoever has gone away needs no reason.

@@ -7,6 +7,7 @@ mod guard;
 mod observe;
 mod origin;
 mod page;
+mod rate;
 mod role;
 mod rule;
 mod status;
@@ -16,7 +17,8 @@ pub use access::Access;
 pub use change::Changes;
 pub use group::Groups;
 pub use guard::Guard;
-pub use observe::{Methods, ObserveLayer};
+pub use observe::{Deadlines, Methods, ObserveLayer};
+pub use rate::Rate;
 pub use role::Roles;
 pub use user::Users;
 

@@ -1,36 +1,31 @@
 //! Taking connections: TCP, and TLS over it.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod connection;
+mod connections;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_rustls::{rustls::pki_types::CertificateDer, server::TlsStream};
-use tonic::{
-    codegen::tokio_stream::{Stream, wrappers::ReceiverStream},
-    transport::server::Connected,
-};
+use tonic::codegen::tokio_stream::{Stream, wrappers::ReceiverStream};
 
+pub use self::{
+    connection::Connection,
+    connections::{Connections, Limits},
+};
 use crate::{
     auth::{Grants, Identity},
     config::Config,
     tls::{Files, Tls},
 };
+pub(crate) use connections::{Carrier, Load};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many may be under way: who comes beyond that is hung up on.
-const MAX_HANDSHAKES: usize = 4096;
 /// How long it waits when no connection can be taken, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -65,15 +60,6 @@ impl Security {
     }
 }
 
-/// A connection.
-#[derive(Debug)]
-pub enum Connection {
-    /// As it is.
-    Plain(TcpStream),
-    /// Under TLS, and whom the caller's certificate names.
-    Tls(Box<TlsStream<TcpStream>>, Option<Identity>),
-}
-
 /// Who is at the other end, beside every request.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -83,48 +69,55 @@ pub struct Peer {
     pub local: Option<SocketAddr>,
     /// Whom the certificate names, if there is one.
     pub identity: Option<Identity>,
+    /// What calls are counted on.
+    pub(crate) carrier: Carrier,
 }
 
-/// Connections as they come in, until whoever takes them stops.
+/// Connections as they come in, until whoever takes them stops. Those beyond the limits are hung up on.
 pub(crate) fn incoming(
     listener: TcpListener,
     security: Security,
+    connections: Connections,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let (ready, taken) = mpsc::channel(1);
     tokio::spawn(async move {
         let security = Arc::new(security);
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         loop {
             let stream = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = ready.closed() => return,
             };
-            let Ok((stream, _)) = stream else {
+            let Ok((stream, peer)) = stream else {
                 tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let Some((counted, closing)) = connections.take(peer.ip()) else {
                 continue;
             };
             // Fails for one that is closed already.
             let _ = stream.set_nodelay(true);
             if security.tls.is_none() {
-                let _ = ready.send(Ok(Connection::Plain(stream))).await;
+                let connection = Connection::plain(stream, counted, closing);
+                let _ = ready.send(Ok(connection)).await;
                 continue;
             }
-            let Ok(room) = handshakes.clone().try_acquire_owned() else {
-                continue;
-            };
             let (ready, security) = (ready.clone(), security.clone());
             tokio::spawn(async move {
-                if let Some(connection) = shake_hands(stream, &security).await {
+                // A handshake that takes its time holds up nobody, but is counted like any connection.
+                if let Some((stream, identity)) = shake_hands(stream, &security).await {
+                    let connection = Connection::tls(stream, identity, counted, closing);
                     let _ = ready.send(Ok(connection)).await;
                 }
-                drop(room);
             });
         }
     });
     ReceiverStream::new(taken)
 }
 
-async fn shake_hands(stream: TcpStream, security: &Security) -> Option<Connection> {
+async fn shake_hands(
+    stream: TcpStream,
+    security: &Security,
+) -> Option<(TlsStream<TcpStream>, Option<Identity>)> {
     let acceptor = security.tls.as_ref()?.acceptor();
     let peer = stream.peer_addr().ok();
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -132,7 +125,7 @@ async fn shake_hands(stream: TcpStream, security: &Security) -> Option<Connectio
             let certificates = stream.get_ref().1.peer_certificates();
             let certificate = certificates.and_then(|chain| chain.first());
             let identity = certificate.and_then(|one| security.grants.identify(&name(one)?));
-            Some(Connection::Tls(Box::new(stream), identity))
+            Some((stream, identity))
         }
         Ok(Err(error)) => {
             tracing::debug!(?peer, %error, "a TLS handshake failed");
@@ -149,78 +142,4 @@ fn name(certificate: &CertificateDer<'_>) -> Option<String> {
         .valid_uri_names()
         .chain(certificate.valid_dns_names());
     names.next().map(str::to_owned)
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        let (stream, identity) = match self {
-            Self::Plain(stream) => (stream, None),
-            Self::Tls(stream, identity) => (stream.get_ref().0, identity.clone()),
-        };
-        Peer {
-            remote: stream.peer_addr().ok(),
-            local: stream.local_addr().ok(),
-            identity,
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream, _) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream, _) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream, _) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
 }

@@ -124,6 +124,8 @@ fn settings(config: &Config) -> Settings {
         connections: database.database_connections,
         connect_timeout: database.connect_timeout,
         cache_bytes: database.cache_memory,
+        queue_time: config.limits.queue_time,
+        max_queue: config.limits.max_queue,
     }
 }
 

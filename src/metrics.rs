@@ -1,6 +1,7 @@
 //! What Prometheus is told, over HTTP, and whoever asks whether the process is alive and ready.
 
 mod calls;
+mod limits;
 
 use std::sync::Arc;
 
@@ -18,7 +19,10 @@ use prometheus_client::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::store::{CacheCounts, Db};
+use crate::{
+    listen::Connections,
+    store::{CacheCounts, Db},
+};
 
 pub use calls::Calls;
 pub(crate) use calls::Rpc;
@@ -35,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) insecure: bool,
     /// The calls.
     pub(crate) calls: Calls,
+    /// The connections.
+    pub(crate) connections: Connections,
     /// Whether calls are answered.
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -46,6 +52,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         db,
         insecure,
         calls,
+        connections,
         ready,
     } = metrics;
     let mut registry = Registry::default();
@@ -60,7 +67,11 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         "Calls under way, feeds among them",
         calls.in_flight,
     );
-    registry.register_collector(Box::new(Told { db, insecure }));
+    registry.register_collector(Box::new(Told {
+        db,
+        insecure,
+        connections,
+    }));
     let registry = Arc::new(registry);
     let told = get(async move || {
         let mut text = String::new();
@@ -94,6 +105,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
 struct Told {
     db: Db,
     insecure: bool,
+    connections: Connections,
 }
 
 impl Collector for Told {
@@ -107,6 +119,7 @@ impl Collector for Told {
         } = self.db.cache_counts();
         let count = ConstCounter::<u64>::new;
         let encoder = &mut encoder;
+        limits::tell_limits(encoder, &self.db, &self.connections)?;
         tell(
             encoder,
             "revision",

@@ -14,8 +14,8 @@ use crate::{
     auth::Tokens,
     config::{Authentication, Compression, Config},
     feed::Feed,
-    grpc::{Access, Changes, Groups, Guard, Methods, ObserveLayer, Roles, Users},
-    listen::{Security, incoming},
+    grpc::{Access, Changes, Deadlines, Groups, Guard, Methods, ObserveLayer, Rate, Roles, Users},
+    listen::{self, Connections, Security, incoming},
     metrics::{self, Calls, Metrics},
     pb::{
         self, access_service_server::AccessServiceServer,
@@ -75,6 +75,7 @@ pub async fn run(
     db: Db,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let limits = &config.limits;
     let compression = config.network.compression;
     let changes_retention = config.database.changes_retention;
     let guard = match config.callers.authentication {
@@ -95,9 +96,10 @@ pub async fn run(
             |builder, set| builder.register_encoded_file_descriptor_set(set),
         )
     };
+    let reflects = config.network.reflection;
     let (health, health_service) = tonic_health::server::health_reporter();
     let (stop, stopped) = watch::channel(false);
-    let feed = Feed::new(db.clone(), stopped.clone());
+    let feed = Feed::new(db.clone(), stopped.clone(), limits.max_watchers);
     let stopping = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
@@ -108,13 +110,25 @@ pub async fn run(
     };
     let tls = security.tls.clone();
     let calls = Calls::default();
+    let connections = Connections::new(listen::Limits {
+        connections: limits.max_connections,
+        per_address: limits.max_connections_per_address,
+        bytes: limits.message_memory,
+    });
     let (ready, is_ready) = watch::channel(false);
     let serving = Server::builder()
+        .max_concurrent_streams(limits.max_streams)
+        .http2_max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(ObserveLayer {
             methods: methods(&descriptors, &calls)?,
             guard: guard.clone(),
+            deadlines: Deadlines {
+                default: limits.default_deadline,
+                max: limits.max_deadline,
+            },
+            rate: limits.max_rate.map(|rate| Arc::new(Rate::new(rate))),
         })
         .add_service(service!(
             compression,
@@ -130,10 +144,10 @@ pub async fn run(
         .add_service(service!(compression, RoleServiceServer, Roles(db.clone())))
         .add_service(service!(compression, UserServiceServer, Users(db.clone())))
         .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_optional_service(reflects.then(|| reflection().build_v1()).transpose()?)
+        .add_optional_service(reflects.then(|| reflection().build_v1alpha()).transpose()?)
         .serve_with_incoming_shutdown(
-            incoming(listeners.calls, security),
+            incoming(listeners.calls, security, connections.clone()),
             stopping(stopped.clone()),
         );
     let mut serving = std::pin::pin!(serving);
@@ -150,6 +164,7 @@ pub async fn run(
         db: db.clone(),
         insecure: config.network.insecure,
         calls,
+        connections,
         ready: is_ready,
     };
     let measured = tokio::spawn(metrics::serve(listeners.metrics, told));

@@ -11,6 +11,7 @@ mod classify;
 mod engine;
 pub mod group;
 mod health;
+mod line;
 mod listen;
 mod location;
 pub mod member;
@@ -25,6 +26,7 @@ pub mod role;
 mod row;
 mod schema;
 mod search;
+mod settings;
 pub mod token;
 pub mod user;
 mod write;
@@ -47,10 +49,11 @@ use crate::{
 
 pub use cache::{CacheCounts, Glance};
 pub use location::Location;
-pub use open::{Direction, OpenError, Settings, migrate, migrations};
+pub use open::{Direction, OpenError, migrate, migrations};
 pub use page::{At, Page};
 pub use read::{Read, Seen, View, read};
 pub use schema::Migration;
+pub use settings::Settings;
 pub use write::{Once, Origin, Reply, Write, write};
 
 /// The database: connections to write through, and connections to read through beside them.
@@ -107,6 +110,18 @@ impl Db {
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How many reads wait to be carried out, and how many were refused since the start because too many did.
+    #[must_use]
+    pub fn reads_queued(&self) -> (usize, u64) {
+        self.reader.gate.counts()
+    }
+
+    /// How many writes wait to be carried out, and how many were refused since the start because too many did.
+    #[must_use]
+    pub fn writes_queued(&self) -> (usize, u64) {
+        self.queue.counts()
     }
 
     /// What came of reads since the start, where something is kept in memory.

@@ -35,7 +35,7 @@ pub struct Limits {
         long,
         global = true,
         env = "GROUP_SERVICE_QUEUE_TIME",
-        default_value = "25ms",
+        default_value = "100ms",
         value_name = "TIME",
         value_parser = duration
     )]

@@ -2,6 +2,7 @@
 
 mod call;
 mod deadline;
+mod request;
 
 use std::{
     collections::HashMap,
@@ -15,11 +16,21 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
-use self::call::{Call, OTHER};
-use crate::metrics::{Calls, Rpc};
+pub use self::deadline::Deadlines;
+use self::{
+    call::{Call, OTHER},
+    request::CountedBody,
+};
+use crate::{
+    auth::Identity,
+    error,
+    listen::{Load, Peer},
+    metrics::{Calls, Rpc},
+};
 
 use super::{
     guard::{Guard, Need, need},
+    rate::Rate,
     status::{deadline_exceeded, refine},
 };
 
@@ -61,6 +72,10 @@ pub struct ObserveLayer {
     pub methods: Methods,
     /// Who may come in.
     pub guard: Guard,
+    /// How long calls may take.
+    pub deadlines: Deadlines,
+    /// How often callers may call; as often as they like if nothing is said.
+    pub rate: Option<Arc<Rate>>,
 }
 
 impl<S> Layer<S> for ObserveLayer {
@@ -69,9 +84,26 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            methods: self.methods.clone(),
-            guard: self.guard.clone(),
+            layer: self.clone(),
         }
+    }
+}
+
+impl ObserveLayer {
+    /// Who calls, if that is asked for, and may.
+    fn admit(&self, request: &http::Request<Body>, need: Need) -> error::Result<Option<Identity>> {
+        let identity = self.guard.admit(request, need)?;
+        if let Some(rate) = self.rate.as_deref().filter(|_| need != Need::Nothing) {
+            match &identity {
+                Some(identity) => rate.count(identity.caller().as_str())?,
+                None => {
+                    let peer = request.extensions().get::<Peer>();
+                    let address = peer.and_then(|peer| peer.remote).map(|peer| peer.ip());
+                    rate.count(&address.map(|ip| ip.to_string()).unwrap_or_default())?;
+                }
+            }
+        }
+        Ok(identity)
     }
 }
 
@@ -79,8 +111,7 @@ impl<S> Layer<S> for ObserveLayer {
 #[derive(Clone, Debug)]
 pub struct Observe<S> {
     inner: S,
-    methods: Methods,
-    guard: Guard,
+    layer: ObserveLayer,
 }
 
 impl<S> Service<http::Request<Body>> for Observe<S>
@@ -101,14 +132,18 @@ where
         // The framework would answer CANCELLED. A write under way is carried out all the same.
         let deadline = deadline::take(request.headers_mut());
         let path = request.uri().path().trim_start_matches('/');
-        let Known { rpcs, other } = &*self.methods.0;
+        let Known { rpcs, other } = &*self.layer.methods.0;
         let (need, rpc) = rpcs.get(path).unwrap_or(other);
+        let deadline = deadline::of(rpc.name(), deadline, self.layer.deadlines);
         let mut call = Call::begin(&request, rpc.clone());
-        let admitted = self.guard.admit(&request, *need);
+        let admitted = self.layer.admit(&request, *need);
         let response = admitted.map(|identity| {
             if let Some(identity) = identity {
                 call.is_of(identity.clone());
                 request.extensions_mut().insert(identity);
+            }
+            if let Some(load) = call.load() {
+                request = request.map(|body| CountedBody::wrap(body, load));
             }
             call.enter(|| self.inner.call(request))
         });
@@ -119,9 +154,10 @@ where
                     let status = Status::from(refused);
                     call.end(&status, status.code());
                     let response = status.into_http();
-                    return Ok(response.map(|inner| ObservedBody { inner, call: None }));
+                    return Ok(response.map(ObservedBody::unobserved));
                 }
             };
+            let load = call.load();
             let response = call.instrument(response);
             let mut response = match deadline {
                 None => response.await?,
@@ -145,7 +181,7 @@ where
                 }
                 None => Some(call),
             };
-            Ok(response.map(|inner| ObservedBody { inner, call }))
+            Ok(response.map(|inner| ObservedBody { inner, call, load }))
         })
     }
 }
@@ -155,6 +191,18 @@ where
 pub struct ObservedBody {
     inner: Body,
     call: Option<Call>,
+    /// What the call has in hand. Its answer is, until the caller has taken it.
+    load: Option<Arc<Load>>,
+}
+
+impl ObservedBody {
+    fn unobserved(inner: Body) -> Self {
+        Self {
+            inner,
+            call: None,
+            load: None,
+        }
+    }
 }
 
 impl http_body::Body for ObservedBody {
@@ -167,6 +215,11 @@ impl http_body::Body for ObservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(frame) = &frame {
+            if let Some(Ok(frame)) = frame
+                && let (Some(load), Some(data)) = (&self.load, frame.data_ref())
+            {
+                load.add(data.len());
+            }
             let status = match frame {
                 Some(Ok(frame)) => frame.trailers_ref().and_then(Status::from_header_map),
                 Some(Err(status)) => Some(status.clone()),

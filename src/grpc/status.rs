@@ -1,14 +1,17 @@
 //! How errors are told: one table from [`Error`] to a canonical code with `google.rpc` details.
 
-use std::{collections::HashMap, fmt::Display, sync::Arc, time::Duration};
+mod missing;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use self::missing::not_found;
 use super::ERROR_DOMAIN;
 use crate::{
-    domain::{FieldViolation, Id},
-    error::{Error, Missing, Unique},
+    domain::FieldViolation,
+    error::{Error, Unique},
 };
 
 /// When a caller may try again what failed for want of the database.
@@ -178,6 +181,15 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
             "too many calls are waiting: try again later".to_owned(),
             retry(info("OVERLOADED", [])),
         ),
+        Error::TooOften(wait) => {
+            let mut details = info("RATE_LIMITED", []);
+            details.set_retry_info(Some(*wait));
+            (
+                Code::ResourceExhausted,
+                "more calls a second than this caller may make: try again later".to_owned(),
+                details,
+            )
+        }
         Error::Unavailable(_) => (
             Code::Unavailable,
             "the database is unavailable for now: try again".to_owned(),
@@ -228,56 +240,6 @@ fn invalid(violations: &[FieldViolation]) -> ErrorDetails {
         details.add_bad_request_violation(field.as_str(), description.as_str());
     }
     details
-}
-
-fn not_found(missing: &Missing) -> (Code, String, ErrorDetails) {
-    let (reason, kind, message, metadata) = match missing {
-        Missing::Group(id) => (
-            "GROUP_NOT_FOUND",
-            "groups.v1.Group",
-            "there is no such group".to_owned(),
-            vec![("group_id", id.to_string())],
-        ),
-        Missing::Roles(ids) => (
-            "ROLE_NOT_FOUND",
-            "groups.v1.Role",
-            format!("{} role(s) that the request names do not exist", ids.len()),
-            vec![("role_ids", list(ids)), ("count", ids.len().to_string())],
-        ),
-        Missing::Users(ids) => (
-            "USER_NOT_FOUND",
-            "groups.v1.User",
-            format!("{} user(s) that the request names do not exist", ids.len()),
-            vec![("user_ids", list(ids)), ("count", ids.len().to_string())],
-        ),
-        Missing::UsersInGroup(group_id, ids) => (
-            "USER_NOT_IN_GROUP",
-            "groups.v1.User",
-            "the user is not in the group".to_owned(),
-            vec![("group_id", group_id.to_string()), ("user_ids", list(ids))],
-        ),
-    };
-    let named = match missing {
-        Missing::Group(id) => id.to_string(),
-        Missing::Roles(ids) => ids.first().map(ToString::to_string).unwrap_or_default(),
-        Missing::Users(ids) | Missing::UsersInGroup(_, ids) => {
-            ids.first().map(ToString::to_string).unwrap_or_default()
-        }
-    };
-    let mut details = info(reason, metadata);
-    details.set_resource_info(kind, named, "", message.as_str());
-    (Code::NotFound, message, details)
-}
-
-/// Ids, separated by commas; as many as go into a header.
-fn list<T: Id + Display>(ids: &[T]) -> String {
-    const CHARS: usize = 37;
-    let ids: Vec<_> = ids
-        .iter()
-        .take(MAX_LIST_BYTES / CHARS)
-        .map(ToString::to_string)
-        .collect();
-    ids.join(",")
 }
 
 fn info<'a>(reason: &str, metadata: impl IntoIterator<Item = (&'a str, String)>) -> ErrorDetails {

@@ -43,6 +43,7 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
     } = list;
     check_history(db, *history).await?;
     db.reached(*min_revision).await?;
+    let _room = db.reader.gate.enter().await?;
     let snapshot = db.snapshot().await?;
     let directory = directory(&snapshot).await?;
     let wanted = match &page.after {

@@ -19,6 +19,8 @@ use super::{
     outage::Outage,
     replica::Replica,
     schema::{self, Migration},
+    settings::Settings,
+    write,
 };
 
 /// How often it is tried again to reach a database that isn't there yet.
@@ -27,40 +29,6 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 const SAY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long connecting may take at each try.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How the database is used.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where the data is.
-    pub location: Location,
-    /// Where it can be read, too.
-    pub replica: Option<Location>,
-    /// How many connections there are for calls, at least two.
-    pub connections: u32,
-    /// How long a database is waited for that isn't there yet.
-    pub connect_timeout: Duration,
-    /// How many bytes are kept in memory, about; none if it is 0.
-    pub cache_bytes: u64,
-}
-
-impl Settings {
-    /// The usual settings for data at `location`.
-    #[must_use]
-    pub fn new(location: Location) -> Self {
-        Self {
-            location,
-            replica: None,
-            connections: 10,
-            connect_timeout: Duration::from_secs(30),
-            cache_bytes: 128 << 20,
-        }
-    }
-
-    /// Those who write come one after the other, so that few connections do for them.
-    fn writers(&self) -> u32 {
-        (self.connections / 4).clamp(1, 4)
-    }
-}
 
 /// Why the database can't be opened: one sentence for the operator.
 #[derive(Debug)]
@@ -101,6 +69,7 @@ impl Db {
         let connect =
             |purpose, connections| engine::connect(location, server, purpose, connections, &outage);
         let writers = settings.writers();
+        let limits = settings.limits();
         let writer = connect(Use::Write, writers);
         // SQLite's readers need one who writes: they may not make the log that they read.
         writer
@@ -108,7 +77,7 @@ impl Db {
             .await
             .map_err(|error| OpenError::of(location, &error))?;
         let readers = connections.saturating_sub(writers).max(1);
-        let reader = engine::Reader::connect(location, server, readers, &outage);
+        let reader = engine::Reader::connect(location, server, readers, limits, &outage);
         let directory = change::directory(&reader.pool).await;
         let directory = directory.map_err(|error| OpenError::of(location, &error))?;
         Ok(Self {
@@ -116,14 +85,19 @@ impl Db {
             prober: connect(Use::Look, 1),
             reader,
             replica: replica.as_ref().map(|location| {
-                Arc::new(Replica::new(location, *connections, directory.history_id))
+                Arc::new(Replica::new(
+                    location,
+                    *connections,
+                    directory.history_id,
+                    limits,
+                ))
             }),
             health: Arc::new(Health::new(location.clone(), server, outage.clone())),
             revision: Arc::new(watch::Sender::new(directory.revision)),
             writes: UnderWay::default(),
             losses: Arc::default(),
             retries: Arc::default(),
-            queue: Arc::default(),
+            queue: Arc::new(write::Queue::new(limits)),
             cache: Arc::new(Cache::new(settings.cache_bytes, directory.revision)),
         })
     }

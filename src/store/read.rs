@@ -215,6 +215,10 @@ fn is_answer(error: &Error) -> bool {
 
 /// Reads once, and tells the revision that was seen.
 async fn attempt<R: Read>(reader: &Reader, command: &R) -> (Result<R::Output>, Revision) {
+    let _room = match reader.gate.enter().await {
+        Ok(room) => room,
+        Err(error) => return (Err(error), Revision::NONE),
+    };
     if R::TELLS {
         let lent = match reader.lend().await {
             Ok(lent) => lent,

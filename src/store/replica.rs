@@ -15,6 +15,7 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 use super::{
     Db, change,
     engine::{self, Use},
+    line::Limits,
     location::Location,
 };
 use crate::domain::{HistoryId, Revision};
@@ -38,10 +39,15 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(location: &Location, connections: u32, history: HistoryId) -> Self {
+    pub(super) fn new(
+        location: &Location,
+        connections: u32,
+        history: HistoryId,
+        limits: Limits,
+    ) -> Self {
         let outage = Arc::default();
         Self {
-            db: engine::Reader::connect(location, 0, connections, &outage),
+            db: engine::Reader::connect(location, 0, connections, limits, &outage),
             prober: engine::connect(location, 0, Use::Look, 1, &outage),
             history,
             reached: watch::Sender::new(None),

@@ -81,7 +81,7 @@ pub async fn write<W: Write, R: Reply>(
 ) -> Result<R> {
     db.health.check()?;
     let (job, mut answer) = Job::new(command, origin, reply, db.writes.begin());
-    let place = db.queue.join(Box::new(job));
+    let place = db.queue.join(Box::new(job))?;
     tokio::spawn({
         let db = db.clone();
         async move { queue::take_turn(&db).await }

@@ -5,6 +5,7 @@ use std::{
     fmt::Write,
     future::Future,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,11 @@ use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::code_name;
-use crate::{auth::Identity, listen::Peer, metrics::Rpc};
+use crate::{
+    auth::Identity,
+    listen::{Load, Peer},
+    metrics::Rpc,
+};
 
 /// The names under which calls of unknown methods are counted together, so that nobody can fill the
 /// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
@@ -37,6 +42,7 @@ pub(super) struct Call {
     rpc: Rpc,
     identity: Option<Identity>,
     peer: Option<SocketAddr>,
+    load: Option<Arc<Load>>,
     trace_id: TraceId,
     began: Instant,
     ended: bool,
@@ -85,6 +91,7 @@ impl Call {
             rpc,
             identity: None,
             peer,
+            load: connection.map(|connection| Arc::new(connection.carrier.begin())),
             trace_id,
             began: Instant::now(),
             ended: false,
@@ -95,6 +102,11 @@ impl Call {
     pub(super) fn is_of(&mut self, identity: Identity) {
         self.span.record("enduser.id", identity.caller().as_str());
         self.identity = Some(identity);
+    }
+
+    /// What it has in hand.
+    pub(super) fn load(&self) -> Option<Arc<Load>> {
+        self.load.clone()
     }
 
     pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {

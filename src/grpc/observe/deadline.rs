@@ -4,6 +4,33 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+/// What is watched rather than answered.
+const ENDLESS: [&str; 4] = [
+    "groups.v1.ChangeService/WatchChanges",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// How long calls may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// If the caller doesn't say.
+    pub default: Duration,
+    /// Whatever the caller says.
+    pub max: Duration,
+}
+
+/// How long an RPC may take until its answer begins. A feed ends when its follower wants.
+pub(super) fn of(rpc: &str, said: Option<Duration>, deadlines: Deadlines) -> Option<Duration> {
+    let Deadlines { default, max } = deadlines;
+    match said {
+        None if ENDLESS.contains(&rpc) => None,
+        None => Some(default),
+        Some(said) => Some(said.min(max)),
+    }
+}
+
 /// Takes the deadline out of a request's headers, so that nobody else acts on it.
 ///
 /// `grpc-timeout` is at most 8 digits and a unit (gRPC over HTTP/2, *Requests*). What isn't is passed over.

@@ -13,13 +13,22 @@ use tokio::{
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{ACQUIRE_TIMEOUT, Use};
-use crate::store::{location::Location, outage::Outage};
+use crate::{
+    error::Result,
+    store::{
+        line::{Gate, Limits},
+        location::Location,
+        outage::Outage,
+    },
+};
 
 /// Connections to read on.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Reader {
     /// For transactions.
     pub(in crate::store) pool: DatabaseConnection,
+    /// Before both: as many calls at once as there are connections.
+    pub(in crate::store) gate: Arc<Gate>,
     held: Option<Arc<Held>>,
 }
 
@@ -49,6 +58,7 @@ impl Reader {
         location: &Location,
         server: usize,
         connections: u32,
+        limits: Limits,
         outage: &Arc<Outage>,
     ) -> Self {
         let pool = || super::connect(location, server, Use::Read, connections, outage);
@@ -59,7 +69,11 @@ impl Reader {
                 free: Mutex::default(),
             })
         });
-        Self { pool: pool(), held }
+        Self {
+            pool: pool(),
+            gate: Arc::new(Gate::new(connections, limits)),
+            held,
+        }
     }
 
     /// Takes a connection for single statements, as soon as there is one. Each statement sees what is committed when
@@ -83,8 +97,20 @@ impl Reader {
         Ok(Lent(On::Held(connection, held, room)))
     }
 
-    /// Carries out one statement.
-    pub(in crate::store) async fn all<S>(&self, select: Selector<S>) -> Result<Vec<S::Item>, DbErr>
+    /// Carries out one statement, once there is room for it.
+    pub(in crate::store) async fn all<S>(&self, select: Selector<S>) -> Result<Vec<S::Item>>
+    where
+        S: SelectorTrait,
+    {
+        let _room = self.gate.enter().await?;
+        Ok(self.all_at_once(select).await?)
+    }
+
+    /// Carries out one statement, however many wait.
+    pub(in crate::store) async fn all_at_once<S>(
+        &self,
+        select: Selector<S>,
+    ) -> Result<Vec<S::Item>, DbErr>
     where
         S: SelectorTrait,
     {

@@ -2,18 +2,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{batch, job::Work};
-use crate::store::Db;
+use crate::{
+    error::Result,
+    store::{
+        Db,
+        line::{self, Limits, Line},
+    },
+};
 
 /// How many writes share a transaction at most: a savepoint each, and nobody waits for long for the others.
 const BATCH: usize = 50;
 
 /// Those who wait to write.
-#[derive(Default)]
 pub(in crate::store) struct Queue {
+    line: Arc<Line>,
     waiting: Mutex<Waiting>,
     /// Held by the one whose turn it is.
     turn: tokio::sync::Mutex<()>,
@@ -21,7 +27,7 @@ pub(in crate::store) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    works: VecDeque<(Place, Box<dyn Work>)>,
+    works: VecDeque<(Place, line::Place, Box<dyn Work>)>,
     joined: u64,
 }
 
@@ -30,26 +36,48 @@ struct Waiting {
 pub(super) struct Place(u64);
 
 impl Queue {
+    /// One in which nobody waits yet.
+    pub(in crate::store) fn new(limits: Limits) -> Self {
+        Self {
+            line: Line::new(limits),
+            waiting: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// How many wait, and how many have been refused so far.
+    pub(in crate::store) fn counts(&self) -> (usize, u64) {
+        self.line.counts()
+    }
+
     /// Waits from now on.
-    pub(super) fn join(&self, work: Box<dyn Work>) -> Place {
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub(super) fn join(&self, work: Box<dyn Work>) -> Result<Place> {
+        let in_line = self.line.join()?;
         let mut waiting = self.waiting();
         waiting.joined += 1;
         let place = Place(waiting.joined);
-        waiting.works.push_back((place, work));
-        place
+        waiting.works.push_back((place, in_line, work));
+        Ok(place)
     }
 
     /// Waits no longer; false if the turn has come.
     pub(super) fn leave(&self, place: Place) -> bool {
         let mut waiting = self.waiting();
-        let found = waiting.works.iter().position(|(other, _)| *other == place);
+        let found = waiting.works.iter().position(|(other, ..)| *other == place);
         found.is_some_and(|index| waiting.works.remove(index).is_some())
     }
 
     fn next(&self) -> Vec<Box<dyn Work>> {
         let mut waiting = self.waiting();
         let count = waiting.works.len().min(BATCH);
-        waiting.works.drain(..count).map(|(_, work)| work).collect()
+        waiting
+            .works
+            .drain(..count)
+            .map(|(.., work)| work)
+            .collect()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

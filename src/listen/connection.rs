@@ -1,0 +1,177 @@
+//! A connection, as bytes.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::oneshot,
+    time::{Sleep, sleep},
+};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::{Peer, connections::Counted};
+use crate::auth::Identity;
+
+/// How HTTP/2 begins: 24 bytes, and the head of the first frame (RFC 9113, sections 3.4 and 4.1).
+const BEGINNING: usize = 24 + 9;
+/// How long that may take. From then on pings find out whether anybody is there.
+const BEGINNING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    /// Whom the caller's certificate names.
+    identity: Option<Identity>,
+    counted: Counted,
+    /// Told when it has to end.
+    closing: oneshot::Receiver<()>,
+    /// What is still missing of its beginning, and until when.
+    beginning: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    /// As it is.
+    Plain(TcpStream),
+    /// Under TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    pub(super) fn plain(
+        stream: TcpStream,
+        counted: Counted,
+        closing: oneshot::Receiver<()>,
+    ) -> Self {
+        Self::new(Stream::Plain(stream), None, counted, closing)
+    }
+
+    pub(super) fn tls(
+        stream: TlsStream<TcpStream>,
+        identity: Option<Identity>,
+        counted: Counted,
+        closing: oneshot::Receiver<()>,
+    ) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)), identity, counted, closing)
+    }
+
+    fn new(
+        stream: Stream,
+        identity: Option<Identity>,
+        counted: Counted,
+        closing: oneshot::Receiver<()>,
+    ) -> Self {
+        Self {
+            stream,
+            identity,
+            counted,
+            closing,
+            beginning: Some((BEGINNING, Box::pin(sleep(BEGINNING_TIMEOUT)))),
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        let stream = match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        Peer {
+            remote: stream.peer_addr().ok(),
+            local: stream.local_addr().ok(),
+            identity: self.identity.clone(),
+            carrier: self.counted.carrier(),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.closing.is_terminated() && Pin::new(&mut this.closing).poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Some((missing, deadline)) = &mut this.beginning {
+            let before = buf.filled().len();
+            let read = match &mut this.stream {
+                Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+                Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            };
+            match missing.checked_sub(buf.filled().len() - before) {
+                Some(0) | None => this.beginning = None,
+                Some(rest) => {
+                    *missing = rest;
+                    if deadline.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+            return read;
+        }
+        match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

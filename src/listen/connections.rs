@@ -1,0 +1,244 @@
+//! The connections that there are: how many, from where, and what each has in hand.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::oneshot;
+
+/// What a call takes at least: its state, its headers, and the messages of most.
+const CALL: u64 = 4096;
+
+/// How many connections there may be, and how much they may have in hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all.
+    pub connections: u32,
+    /// From one address.
+    pub per_address: u32,
+    /// Bytes of requests and answers that are under way, in all.
+    pub bytes: u64,
+}
+
+/// All connections.
+#[derive(Clone, Debug)]
+pub struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    /// In hand, in all.
+    bytes: AtomicU64,
+    refused: AtomicU64,
+    closed: AtomicU64,
+    there: Mutex<There>,
+}
+
+#[derive(Debug, Default)]
+struct There {
+    taken: u64,
+    all: HashMap<u64, Arc<Held>>,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+/// What a connection has in hand.
+#[derive(Debug)]
+struct Held {
+    bytes: AtomicU64,
+    closing: AtomicBool,
+    close: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+/// A connection that is counted, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    shared: Arc<Shared>,
+    held: Arc<Held>,
+    number: u64,
+    address: IpAddr,
+}
+
+/// What a call has in hand, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    held: Arc<Held>,
+    /// Of its messages.
+    bytes: AtomicU64,
+}
+
+/// A connection, for those who make calls on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Carrier {
+    shared: Arc<Shared>,
+    held: Arc<Held>,
+}
+
+impl Connections {
+    /// None so far.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            limits,
+            bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            there: Mutex::default(),
+        }))
+    }
+
+    /// Counts another one, and says how it is told to close; nothing if there are too many.
+    pub(crate) fn take(&self, address: IpAddr) -> Option<(Counted, oneshot::Receiver<()>)> {
+        let limits = &self.0.limits;
+        let mut there = self.0.there();
+        let from_there = there.by_address.get(&address).copied().unwrap_or_default();
+        if there.all.len() >= limits.connections as usize || from_there >= limits.per_address {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let (close, closing) = oneshot::channel();
+        let held = Arc::new(Held {
+            bytes: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            close: Mutex::new(Some(close)),
+        });
+        there.taken += 1;
+        let number = there.taken;
+        there.all.insert(number, held.clone());
+        there.by_address.insert(address, from_there + 1);
+        let counted = Counted {
+            shared: self.0.clone(),
+            held,
+            number,
+            address,
+        };
+        Some((counted, closing))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.there().all.len()
+    }
+
+    /// How many were hung up on at once.
+    pub(crate) fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// How many were closed because they had too much in hand.
+    pub(crate) fn closed(&self) -> u64 {
+        self.0.closed.load(Ordering::Relaxed)
+    }
+
+    /// How much all have in hand.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn there(&self) -> MutexGuard<'_, There> {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, held: &Held, bytes: u64) {
+        held.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all > self.limits.bytes {
+            self.relieve();
+        }
+    }
+
+    fn subtract(&self, held: &Held, bytes: u64) {
+        held.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Closes those that have the most in hand, until the others have no more than there may be.
+    fn relieve(&self) {
+        let there = self.there();
+        loop {
+            let open = || {
+                let all = there.all.values();
+                all.filter(|held| !held.closing.load(Ordering::Relaxed))
+                    .map(|held| (held.bytes.load(Ordering::Relaxed), held))
+            };
+            let all: u64 = open().map(|(bytes, _)| bytes).sum();
+            let Some((bytes, most)) = open().max_by_key(|(bytes, _)| *bytes) else {
+                return;
+            };
+            if all <= self.limits.bytes {
+                return;
+            }
+            most.closing.store(true, Ordering::Relaxed);
+            let close = most.close.lock();
+            if let Some(close) = close.unwrap_or_else(PoisonError::into_inner).take() {
+                // It may be closed already.
+                let _ = close.send(());
+            }
+            self.closed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                bytes,
+                "a connection is closed: it has the most in hand, and all together have too much"
+            );
+        }
+    }
+}
+
+impl Counted {
+    pub(crate) fn carrier(&self) -> Carrier {
+        Carrier {
+            shared: self.shared.clone(),
+            held: self.held.clone(),
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut there = self.shared.there();
+        there.all.remove(&self.number);
+        if let Some(count) = there.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                there.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Carrier {
+    /// Counts a call.
+    pub(crate) fn begin(&self) -> Load {
+        self.shared.add(&self.held, CALL);
+        Load {
+            shared: self.shared.clone(),
+            held: self.held.clone(),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Load {
+    /// Counts a part of a message.
+    pub(crate) fn add(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let more = (before + bytes).saturating_sub(CALL.max(before));
+        if more > 0 {
+            self.shared.add(&self.held, more);
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let bytes = self.bytes.load(Ordering::Relaxed).max(CALL);
+        self.shared.subtract(&self.held, bytes);
+    }
+}

@@ -1,0 +1,61 @@
+//! What the limits have to do with: lines, refusals, connections.
+
+use prometheus_client::{
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use super::tell;
+use crate::{listen::Connections, store::Db};
+
+pub(super) fn tell_limits(
+    encoder: &mut DescriptorEncoder<'_>,
+    db: &Db,
+    connections: &Connections,
+) -> std::fmt::Result {
+    let classes = [("read", db.reads_queued()), ("write", db.writes_queued())];
+    let help = "Calls that wait to be carried out";
+    let name = "group_service_calls_queued";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (class, (queued, _)) in classes {
+        let queued = ConstGauge::new(i64::try_from(queued).unwrap_or(i64::MAX));
+        queued.encode(family.encode_family(&[("class", class)])?)?;
+    }
+    let help = "Calls that were refused because too many waited";
+    let name = "group_service_calls_refused";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (class, (_, refused)) in classes {
+        let labels = [("class", class), ("reason", "OVERLOADED")];
+        ConstCounter::new(refused).encode(family.encode_family(&labels)?)?;
+    }
+    let number = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+    tell(
+        encoder,
+        "connections",
+        "Connections that are open",
+        None,
+        number(connections.count()),
+    )?;
+    tell(
+        encoder,
+        "connections_refused",
+        "Connections that were closed at once because there were too many",
+        None,
+        ConstCounter::new(connections.refused()),
+    )?;
+    tell(
+        encoder,
+        "connections_evicted",
+        "Connections that were closed because they had the most in hand when that was too much",
+        None,
+        ConstCounter::new(connections.closed()),
+    )?;
+    tell(
+        encoder,
+        "messages_in_hand",
+        "Requests and answers that are under way, about",
+        Some(&Unit::Bytes),
+        ConstGauge::new(i64::try_from(connections.bytes()).unwrap_or(i64::MAX)),
+    )
+}

@@ -1,0 +1,165 @@
+//! Waiting in line: for how long, and how many may. Whoever would wait too long is told so at once.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+
+use crate::error::{Error, Result};
+
+/// A rush is over by then; where somebody has waited at any moment for as long, more comes in than can be carried out
+/// (Nichols and Jacobson, *Controlling Queue Delay*, 2012: a standing queue does no good).
+const RUSH: Duration = Duration::from_millis(100);
+/// How long the first in line may have waited in a rush.
+const RUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// How long anybody waits at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long, and how many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How long the first in line may have waited while others wait all the time.
+    pub(super) time: Duration,
+    /// How many may wait.
+    pub(super) many: u32,
+}
+
+/// Those who wait, in their order.
+#[derive(Debug)]
+pub(super) struct Line {
+    limits: Limits,
+    waiting: Mutex<Waiting>,
+    refused: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Numbers, and since when each waits.
+    places: VecDeque<(u64, Instant)>,
+    joined: u64,
+    /// Since when somebody has waited at any moment.
+    since: Instant,
+}
+
+/// A place in line, given up when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    line: Arc<Line>,
+    number: u64,
+}
+
+impl Line {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            waiting: Mutex::new(Waiting {
+                places: VecDeque::new(),
+                joined: 0,
+                since: Instant::now(),
+            }),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Waits from now on.
+    ///
+    /// # Errors
+    /// The line is too long.
+    pub(super) fn join(self: &Arc<Self>) -> Result<Place> {
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        match waiting.places.front() {
+            None => waiting.since = now,
+            Some((_, first)) => {
+                let rush = now.duration_since(waiting.since) < RUSH;
+                let patience = if rush {
+                    RUSH_PATIENCE
+                } else {
+                    self.limits.time
+                };
+                let many = waiting.places.len() >= self.limits.many as usize;
+                if many || now.duration_since(*first) > patience {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    return Err(Error::Overloaded("the line is too long".into()));
+                }
+            }
+        }
+        waiting.joined += 1;
+        let number = waiting.joined;
+        waiting.places.push_back((number, now));
+        Ok(Place {
+            line: self.clone(),
+            number,
+        })
+    }
+
+    /// How many wait, and how many have been refused so far.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        let waiting = self.waiting().places.len();
+        (waiting, self.refused.load(Ordering::Relaxed))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.line.waiting();
+        // Most leave from the front; numbers rise.
+        let found = waiting
+            .places
+            .binary_search_by_key(&self.number, |(number, _)| *number);
+        if let Ok(index) = found {
+            waiting.places.remove(index);
+        }
+    }
+}
+
+/// A way in for so many at once, with a line before it.
+#[derive(Debug)]
+pub(super) struct Gate {
+    room: Semaphore,
+    line: Arc<Line>,
+}
+
+impl Gate {
+    /// Lets `room` in at once.
+    pub(super) fn new(room: u32, limits: Limits) -> Self {
+        Self {
+            room: Semaphore::new(room as usize),
+            line: Line::new(limits),
+        }
+    }
+
+    /// Waits until there is room, which is taken until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>> {
+        if let Ok(room) = self.room.try_acquire() {
+            return Ok(room);
+        }
+        let _place = self.line.join()?;
+        let room = timeout(PATIENCE, self.room.acquire()).await;
+        match room {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(Error::Overloaded("there was no room in time".into())),
+        }
+    }
+
+    /// How many wait, and how many have been refused so far.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        self.line.counts()
+    }
+}

@@ -1,0 +1,53 @@
+//! How the database is used.
+
+use std::time::Duration;
+
+use super::{line::Limits, location::Location};
+
+/// How the database is used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the data is.
+    pub location: Location,
+    /// Where it can be read, too.
+    pub replica: Option<Location>,
+    /// How many connections there are for calls, at least two.
+    pub connections: u32,
+    /// How long a database is waited for that isn't there yet.
+    pub connect_timeout: Duration,
+    /// How many bytes are kept in memory, about; none if it is 0.
+    pub cache_bytes: u64,
+    /// How long a call may wait to be carried out while others wait all the time.
+    pub queue_time: Duration,
+    /// How many calls may wait to be carried out, reads and writes each.
+    pub max_queue: u32,
+}
+
+impl Settings {
+    /// The usual settings for data at `location`.
+    #[must_use]
+    pub fn new(location: Location) -> Self {
+        Self {
+            location,
+            replica: None,
+            connections: 10,
+            connect_timeout: Duration::from_secs(30),
+            cache_bytes: 128 << 20,
+            queue_time: Duration::from_millis(100),
+            max_queue: 1000,
+        }
+    }
+
+    /// Those who write come one after the other, so that few connections do for them.
+    pub(super) fn writers(&self) -> u32 {
+        (self.connections / 4).clamp(1, 4)
+    }
+
+    /// Who may wait, and for how long.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            time: self.queue_time,
+            many: self.max_queue,
+        }
+    }
+}
