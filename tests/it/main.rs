@@ -24,6 +24,7 @@ mod house;
 mod input;
 mod instances;
 mod large;
+mod limits;
 mod member;
 mod metrics;
 mod model;

@@ -15,6 +15,7 @@ pub(crate) struct Told {
     pub(crate) violations: Vec<(String, String)>,
     pub(crate) message: String,
     pub(crate) retry: bool,
+    pub(crate) retry_delay: Option<std::time::Duration>,
     pub(crate) preconditions: Vec<(String, String)>,
     pub(crate) resource: Option<(String, String)>,
 }
@@ -62,6 +63,7 @@ pub(crate) fn told<T: Debug>(result: Result<Response<T>, Status>) -> Told {
             .collect(),
         message: status.message().to_owned(),
         retry: details.retry_info().is_some(),
+        retry_delay: details.retry_info().and_then(|info| info.retry_delay),
         preconditions: details
             .precondition_failure()
             .map(|failure| &failure.violations[..])
