@@ -143,6 +143,7 @@ fn the_top_level_holds_what_it_should() {
         "README.md",
         "benches",
         "build.rs",
+        "deploy",
         "docs",
         "migrations",
         "proto",
