@@ -4,6 +4,7 @@
     reason = "a test that can't go on panics, and says what it expected"
 )]
 
+mod abuse;
 mod access;
 mod alike;
 mod auth;

@@ -1,0 +1,135 @@
+//! Those who mean harm, while others call: nobody can bring it down alone.
+
+pub(crate) mod attacks;
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use group_service::pb::{
+    self, access_service_client::AccessServiceClient, role_service_client::RoleServiceClient,
+};
+use tokio::time::sleep;
+
+use self::attacks::Attack;
+use crate::{
+    harness::{Database, Process, binary},
+    limits::{metric, until},
+};
+
+/// How long each attack goes on.
+const TIME: Duration = Duration::from_secs(2);
+/// More than a server may take, whatever is done to it.
+const MEMORY: u64 = 512 << 20;
+
+/// What a process has in memory, in bytes.
+fn memory(server: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid()));
+    let status = status.expect("the process runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.expect("a size") << 10
+}
+
+fn descriptors(server: &Process) -> usize {
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid()));
+    open.expect("the process runs").count()
+}
+
+/// Reads and writes until it is told to stop; none of its calls may fail.
+async fn good(server: &Process, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
+    let channel = server.connect().await;
+    let mut access = AccessServiceClient::new(channel.clone());
+    let mut roles = RoleServiceClient::new(channel);
+    while !stop.load(Ordering::Relaxed) {
+        let question = pb::CheckAccessRequest {
+            user_id: crate::harness::id(),
+            bundle: "a".into(),
+            controller: "b".into(),
+            action: "c".into(),
+            ..Default::default()
+        };
+        access.check_access(question).await.expect("answered");
+        let number = done.fetch_add(1, Ordering::Relaxed);
+        let role = pb::CreateRoleRequest {
+            name: format!("role {number}"),
+            ..Default::default()
+        };
+        roles.create_role(role).await.expect("created");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn endure(attack: Attack, server: &Process, done: &Arc<AtomicU64>) -> u64 {
+    let stop = Arc::new(AtomicBool::new(false));
+    let before = done.load(Ordering::Relaxed);
+    let mut most = 0;
+    let watched = async {
+        while !stop.load(Ordering::Relaxed) {
+            most = most.max(memory(server));
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let attacked = async {
+        attack.go_on(server.address, TIME).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(good(server, stop.clone(), done.clone()), attacked, watched);
+    let served = done.load(Ordering::Relaxed) - before;
+    assert!(served > 0, "nobody was served during {attack:?}");
+    until(server, "group_service_connections", |there| there <= 1.0).await;
+    until(server, "group_service_calls_in_flight", |calls| {
+        calls == 0.0
+    })
+    .await;
+    until(server, "group_service_messages_in_hand_bytes", |bytes| {
+        bytes == 0.0
+    })
+    .await;
+    most
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
+    let database = Database::create().await;
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--log", "warn", "--database-url", database.url()]);
+    let server = Process::spawn(command).await;
+    let done = Arc::new(AtomicU64::new(0));
+    // Once all of it has been done, what it takes has been taken.
+    for attack in attacks::ALL {
+        let most = endure(attack, &server, &done).await;
+            "{attack:?} at most {} now {} KiB fds {}",
+            most >> 10,
+            memory(&server) >> 10,
+            descriptors(&server)
+        );
+        assert!(most < MEMORY, "{attack:?} takes {most} bytes");
+    }
+    let (bytes, open) = (memory(&server), descriptors(&server));
+    for attack in attacks::ALL {
+        let most = endure(attack, &server, &done).await;
+            "{attack:?} at most {} now {} KiB fds {}",
+            most >> 10,
+            memory(&server) >> 10,
+            descriptors(&server)
+        );
+        assert!(most < MEMORY, "{attack:?} takes {most} bytes");
+    }
+    let grown = memory(&server) as f64 / bytes as f64;
+    assert!(grown < 1.2, "{bytes} bytes became {grown} times as much");
+    let now = descriptors(&server);
+    assert!(now <= open + open / 5, "{open} descriptors became {now}");
+    assert_eq!(
+        metric(&server, "group_service_calls_in_flight").await,
+        Some(0.0)
+    );
+    server.stop().await;
+}

