@@ -2,6 +2,7 @@
 
 mod keys;
 mod source;
+mod wrong;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,9 +16,9 @@ use tokio::{
     time::sleep,
 };
 
-use self::keys::{Expected, Wrong};
 pub(super) use self::keys::{Keys, Verified};
 pub use self::source::Source;
+use self::{keys::Expected, wrong::Wrong};
 use super::{Grants, Identity, Proof, Refusal};
 use crate::domain::{Caller, Timestamp};
 

@@ -23,6 +23,7 @@ mod harness;
 mod house;
 mod input;
 mod instances;
+mod jwt;
 mod large;
 mod member;
 mod metrics;

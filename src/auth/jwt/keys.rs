@@ -3,13 +3,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header,
-    errors::ErrorKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse},
 };
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 
-use super::super::Who;
+use super::{super::Who, Wrong};
 use crate::domain::Timestamp;
 
 /// How far the issuer's clock and ours may be apart, in seconds.
@@ -54,22 +53,6 @@ pub(crate) struct Verified {
     /// From then on it is good no more.
     pub(crate) until: Timestamp,
     pub(crate) key: Arc<Key>,
-}
-
-/// Why a token is refused: for the log alone, and without anything that it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    TooLong,
-    UnknownKey,
-    Algorithm,
-    Critical,
-    Signature,
-    Issuer,
-    Audience,
-    Expired,
-    Early,
-    Caller,
-    Form,
 }
 
 impl Keys {
@@ -255,37 +238,5 @@ impl Verified {
             return Err(Wrong::Expired);
         }
         Ok(self)
-    }
-}
-
-impl From<jsonwebtoken::errors::Error> for Wrong {
-    fn from(error: jsonwebtoken::errors::Error) -> Self {
-        match error.kind() {
-            ErrorKind::InvalidSignature => Self::Signature,
-            ErrorKind::InvalidIssuer => Self::Issuer,
-            ErrorKind::InvalidAudience => Self::Audience,
-            ErrorKind::ExpiredSignature => Self::Expired,
-            ErrorKind::ImmatureSignature => Self::Early,
-            ErrorKind::InvalidAlgorithm => Self::Algorithm,
-            _ => Self::Form,
-        }
-    }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "it is too long",
-            Self::UnknownKey => "its key isn't known",
-            Self::Algorithm => "its key isn't for its algorithm",
-            Self::Critical => "it has critical extensions",
-            Self::Signature => "its signature is wrong",
-            Self::Issuer => "it is another issuer's",
-            Self::Audience => "it is for another audience",
-            Self::Expired => "it has expired",
-            Self::Early => "it isn't valid yet",
-            Self::Caller => "its subject can't be a caller's name",
-            Self::Form => "it is no JWT, or a claim is missing or of the wrong type",
-        })
     }
 }
