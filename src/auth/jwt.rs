@@ -58,7 +58,7 @@ impl Jwts {
         grants: Grants,
     ) -> Result<Self, String> {
         let keys = match &source {
-            Source::File(path) => Keys::parse(source::read(path)?),
+            Source::File(path) => source::read(path).and_then(Keys::parse),
             Source::Url(url) => source::check(url).map(|()| Keys::default()),
         };
         let keys = keys.map_err(|reason| format!("--jwt-keys {source}: {reason}"))?;

@@ -413,18 +413,18 @@ async fn keys_change_without_a_restart_or_a_lost_call() {
     fs::remove_file(w.dir.path().join("keys.json")).expect("removed");
     w.process.signal("HUP").await;
     w.list(&after).await.expect("known by the new key");
-    // Another key of the same id is another key.
-    let third = Key::new("2", "EdDSA");
-    w.put(&[&third]);
-    w.known(&third.token("till"), true).await;
-    latest.send_replace(third.token("till"));
-    assert_eq!(ended(followed).await, Code::Unauthenticated);
-    w.known(&after, false).await;
-
     stop.send_replace(true);
     for caller in callers {
         assert!(caller.await.expect("no failed call") > 0);
     }
+
+    // Another key of the same id is another key.
+    let third = Key::new("2", "EdDSA");
+    w.put(&[&third]);
+    w.known(&third.token("till"), true).await;
+    assert_eq!(ended(followed).await, Code::Unauthenticated);
+    w.known(&after, false).await;
+
     let log = w.process.stop().await;
     assert!(log.contains("the keys of JWTs have changed"), "{log}");
     assert!(log.contains("keys of JWTs can't be read from"), "{log}");
