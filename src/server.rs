@@ -85,7 +85,7 @@ pub async fn run(
             if let Some(jwts) = &jwts {
                 jwts.begin().await;
             }
-            Guard::Required(Bearers { tokens, jwts })
+            Guard::Required(Arc::new(Bearers { tokens, jwts }))
         }
     };
     let descriptors = [

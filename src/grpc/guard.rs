@@ -1,5 +1,7 @@
 //! Before every call: who calls, and whether they may.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, header::AUTHORIZATION};
 
 use crate::{
@@ -90,7 +92,7 @@ pub enum Guard {
     /// Everybody may do everything.
     Off,
     /// Callers must be known.
-    Required(Bearers),
+    Required(Arc<Bearers>),
 }
 
 impl Guard {

@@ -55,12 +55,12 @@ impl Source {
             || bare(host)
                 .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        let secure = url.scheme() == Some(&Scheme::HTTPS);
         // Whoever can change the keys on the way is whoever they like.
-        if !secure && !(url.scheme() == Some(&Scheme::HTTP) && local) {
-            return Err(wrong.to_owned());
+        match url.scheme_str() {
+            Some("https") => Ok(Self::Url(url)),
+            Some("http") if local => Ok(Self::Url(url)),
+            _ => Err(wrong.to_owned()),
         }
-        Ok(Self::Url(url))
     }
 }
 
