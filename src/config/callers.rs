@@ -67,11 +67,8 @@ impl Callers {
         Some((keys, issuer, self.jwt_audience.as_ref()?))
     }
 
-    /// Whether the settings go together.
-    ///
-    /// # Errors
-    /// What is wrong with them, for the operator.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Whether the settings go together: what is wrong with them is added to `mistakes`.
+    pub(super) fn check(&self, mistakes: &mut Vec<String>) {
         let Self {
             authentication,
             jwt_keys,
@@ -82,12 +79,11 @@ impl Callers {
         let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let any = jwt_keys.is_some() || jwt_issuer.is_some() || jwt_audience.is_some();
         if any && !(jwt_keys.is_some() && said(jwt_issuer) && said(jwt_audience)) {
-            return Err("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
+            mistakes.push("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
         }
         if any && *authentication == Authentication::Off {
-            return Err("--jwt-keys takes --authentication required".to_owned());
+            mistakes.push("--jwt-keys takes --authentication required".to_owned());
         }
-        Ok(())
     }
 }
 
