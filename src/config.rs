@@ -73,6 +73,7 @@ impl Config {
         {
             mistakes.push("TLS takes --tls-certificate and --tls-key".to_owned());
         }
+        self.callers.check(&mut mistakes);
         let known = self.callers.authentication == Authentication::Required;
         let safe = tls_certificate.is_some() && known;
         if !(*insecure || listen.ip().is_loopback() || safe) {

@@ -18,7 +18,7 @@ pub use self::{
     connections::{Connections, Limits},
 };
 use crate::{
-    auth::{Grants, Identity},
+    auth::{Grants, Identity, Jwts},
     config::Config,
     tls::{Files, Tls},
 };
@@ -29,17 +29,19 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits when no connection can be taken, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How connections are taken.
+/// How connections are taken, and who is known on them.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     /// Certificates and keys; none, and what is sent can be read on the way.
     pub tls: Option<Arc<Tls>>,
     /// What callers may do whose certificates have these names.
     pub grants: Grants,
+    /// The JWTs that callers are known by.
+    pub jwts: Option<Jwts>,
 }
 
 impl Security {
-    /// Reads the certificates and keys that the configuration names.
+    /// Reads the certificates and keys, callers' too, that the configuration names.
     ///
     /// # Errors
     /// What is wrong with them, for the operator.
@@ -53,10 +55,19 @@ impl Security {
                 client_ca: network.tls_client_ca.clone(),
             })
         });
-        Ok(Self {
-            tls: tls.transpose()?.map(Arc::new),
-            grants: config.callers.grants.iter().cloned().collect(),
-        })
+        let tls = tls.transpose()?.map(Arc::new);
+        let callers = &config.callers;
+        let grants: Grants = callers.grants.iter().cloned().collect();
+        let jwts = callers.jwt().map(|(keys, issuer, audience)| {
+            Jwts::load(
+                keys.clone(),
+                issuer.clone(),
+                audience.clone(),
+                grants.clone(),
+            )
+        });
+        let jwts = jwts.transpose()?;
+        Ok(Self { tls, grants, jwts })
     }
 }
 

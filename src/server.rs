@@ -11,7 +11,7 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 
 use self::health::{end_watches, follow_database, set_health};
 use crate::{
-    auth::Tokens,
+    auth::{Bearers, Tokens},
     config::{Authentication, Compression, Config},
     feed::Feed,
     grpc::{Access, Changes, Deadlines, Groups, Guard, Methods, ObserveLayer, Rate, Roles, Users},
@@ -80,7 +80,13 @@ pub async fn run(
     let changes_retention = config.database.changes_retention;
     let guard = match config.callers.authentication {
         Authentication::Off => Guard::Off,
-        Authentication::Required => Guard::Required(Tokens::read(db.clone()).await?),
+        Authentication::Required => {
+            let (tokens, jwts) = (Tokens::read(db.clone()).await?, security.jwts.clone());
+            if let Some(jwts) = &jwts {
+                jwts.begin().await;
+            }
+            Guard::Required(Arc::new(Bearers { tokens, jwts }))
+        }
     };
     let descriptors = [
         pb::FILE_DESCRIPTOR_SET,

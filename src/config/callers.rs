@@ -1,12 +1,12 @@
 use clap::{Args, ValueEnum};
 
-use crate::auth::Grant;
+use crate::auth::{Grant, Source};
 
 /// Who may call.
 #[derive(Args, Clone, Debug)]
 pub struct Callers {
-    /// Whether callers must be known: by a token, which `group-service token` makes, or by a certificate of
-    /// `--tls-client-ca`; with `off` everybody may do everything
+    /// Whether callers must be known: by a token, which `group-service token` makes, by a JWT of
+    /// `--jwt-keys`, or by a certificate of `--tls-client-ca`; with `off` everybody may do everything
     #[arg(
         long,
         global = true,
@@ -16,8 +16,8 @@ pub struct Callers {
     )]
     pub authentication: Authentication,
 
-    /// What callers may do who are known by a certificate of this name (URI or DNS name), or of one that begins so
-    /// if it ends with `*`; may be given several times
+    /// What callers may do who are known by a certificate of this name (URI or DNS name) or by a JWT of this
+    /// subject, or of one that begins so if it ends with `*`; may be given several times
     #[arg(
         long = "grant",
         global = true,
@@ -27,6 +27,64 @@ pub struct Callers {
         value_parser = Grant::parse
     )]
     pub grants: Vec<Grant>,
+
+    /// The keys of the issuer of callers' JWTs, a JWK set: a file, which is read again when it changes, or an
+    /// `https://` URL, which is read every 5 minutes and when a token names a key that isn't known
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_JWT_KEYS",
+        value_name = "FILE|URL",
+        value_parser = Source::parse
+    )]
+    pub jwt_keys: Option<Source>,
+
+    /// The issuer that JWTs must be of: their `iss`
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_JWT_ISSUER",
+        value_name = "ISSUER"
+    )]
+    pub jwt_issuer: Option<String>,
+
+    /// The audience that JWTs must be for: their `aud`, or one of it
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_JWT_AUDIENCE",
+        value_name = "AUDIENCE"
+    )]
+    pub jwt_audience: Option<String>,
+}
+
+impl Callers {
+    /// Which JWTs callers are known by: keys, issuer and audience.
+    #[must_use]
+    pub fn jwt(&self) -> Option<(&Source, &String, &String)> {
+        let keys = self.jwt_keys.as_ref()?;
+        let issuer = self.jwt_issuer.as_ref()?;
+        Some((keys, issuer, self.jwt_audience.as_ref()?))
+    }
+
+    /// Whether the settings go together: what is wrong with them is added to `mistakes`.
+    pub(super) fn check(&self, mistakes: &mut Vec<String>) {
+        let Self {
+            authentication,
+            jwt_keys,
+            jwt_issuer,
+            jwt_audience,
+            ..
+        } = self;
+        let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let any = jwt_keys.is_some() || jwt_issuer.is_some() || jwt_audience.is_some();
+        if any && !(jwt_keys.is_some() && said(jwt_issuer) && said(jwt_audience)) {
+            mistakes.push("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
+        }
+        if any && *authentication == Authentication::Off {
+            mistakes.push("--jwt-keys takes --authentication required".to_owned());
+        }
+    }
 }
 
 /// How callers are known.
@@ -34,6 +92,6 @@ pub struct Callers {
 pub enum Authentication {
     /// Not at all.
     Off,
-    /// By a token or a certificate.
+    /// By a token, a JWT or a certificate.
     Required,
 }

@@ -1,9 +1,11 @@
 //! Before every call: who calls, and whether they may.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, header::AUTHORIZATION};
 
 use crate::{
-    auth::{Identity, Refusal, Tokens},
+    auth::{Bearers, Identity, Refusal},
     domain::Permission,
     error::{Error, Result},
     listen::Peer,
@@ -90,14 +92,14 @@ pub enum Guard {
     /// Everybody may do everything.
     Off,
     /// Callers must be known.
-    Required(Tokens),
+    Required(Arc<Bearers>),
 }
 
 impl Guard {
     /// Goes on finding out who may come in.
     pub async fn keep_up(&self) {
-        if let Self::Required(tokens) = self {
-            tokens.follow().await;
+        if let Self::Required(bearers) = self {
+            bearers.follow().await;
         }
     }
 
@@ -107,7 +109,7 @@ impl Guard {
         request: &http::Request<B>,
         need: Need,
     ) -> Result<Option<Identity>> {
-        let Self::Required(tokens) = self else {
+        let Self::Required(bearers) = self else {
             return Ok(None);
         };
         if need == Need::Nothing {
@@ -117,7 +119,7 @@ impl Guard {
         // Whoever sends a token wants to be known by that: one that is no good isn't passed over.
         let identity = if headers.contains_key(AUTHORIZATION) {
             let token = bearer(headers).ok_or(Refusal::Invalid)?;
-            tokens.identify(token)?
+            bearers.identify(token)?
         } else {
             let peer = request.extensions().get::<Peer>();
             let identity = peer.and_then(|peer| peer.identity.clone());

@@ -24,6 +24,7 @@ mod harness;
 mod house;
 mod input;
 mod instances;
+mod jwt;
 mod large;
 mod limits;
 mod member;
