@@ -106,21 +106,11 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     // Once all of it has been done, what it takes has been taken.
     for attack in attacks::ALL {
         let most = endure(attack, &server, &done).await;
-            "{attack:?} at most {} now {} KiB fds {}",
-            most >> 10,
-            memory(&server) >> 10,
-            descriptors(&server)
-        );
         assert!(most < MEMORY, "{attack:?} takes {most} bytes");
     }
     let (bytes, open) = (memory(&server), descriptors(&server));
     for attack in attacks::ALL {
         let most = endure(attack, &server, &done).await;
-            "{attack:?} at most {} now {} KiB fds {}",
-            most >> 10,
-            memory(&server) >> 10,
-            descriptors(&server)
-        );
         assert!(most < MEMORY, "{attack:?} takes {most} bytes");
     }
     let grown = memory(&server) as f64 / bytes as f64;
