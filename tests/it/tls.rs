@@ -17,9 +17,9 @@ use crate::{
     settings::{output, refused},
 };
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     let mut params = CertificateParams::new([]).expect("valid");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed")
@@ -27,7 +27,7 @@ fn authority() -> Authority {
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
-struct Signed {
+pub(crate) struct Signed {
     certificate: String,
     key: String,
 }
@@ -53,7 +53,7 @@ fn caller(authority: &Authority, uri: &str, adjust: impl FnOnce(&mut Certificate
     })
 }
 
-fn server(authority: &Authority) -> Signed {
+pub(crate) fn server(authority: &Authority) -> Signed {
     sign(authority, |params| {
         let name = "group-service.test".try_into().expect("ASCII");
         params.subject_alt_names.push(SanType::DnsName(name));
@@ -62,14 +62,14 @@ fn server(authority: &Authority) -> Signed {
 }
 
 /// Puts what a server needs where it looks for it.
-fn put(dir: &Path, server: &Signed, callers: &Authority) {
+pub(crate) fn put(dir: &Path, server: &Signed, callers: &Authority) {
     // The key first: for a moment they don't go together, and the old ones stay.
     fs::write(dir.join("key.pem"), &server.key).expect("written");
     fs::write(dir.join("server.pem"), &server.certificate).expect("written");
     fs::write(dir.join("callers.pem"), callers.pem()).expect("written");
 }
 
-async fn start(dir: &Path) -> Process {
+pub(crate) async fn start(dir: &Path) -> Process {
     let mut command = binary();
     let file = |name: &str| dir.join(name).display().to_string();
     command
