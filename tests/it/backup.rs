@@ -306,7 +306,7 @@ async fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
     altered("beyond", beyond).await;
     altered(
         "part",
-        "UPDATE changes SET ordinal = 1 WHERE revision = 2 AND ordinal = 0",
+        "UPDATE changes SET ordinal = 999 WHERE revision = 2 AND ordinal = 0",
     )
     .await;
     let dangling = "PRAGMA foreign_keys = OFF; DELETE FROM users;";
