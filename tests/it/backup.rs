@@ -309,7 +309,8 @@ async fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
         "UPDATE changes SET ordinal = 999 WHERE revision = 2 AND ordinal = 0",
     )
     .await;
-    let dangling = "PRAGMA foreign_keys = OFF; DELETE FROM users;";
+    let dangling = "PRAGMA foreign_keys = OFF;
+                    INSERT INTO role_rules VALUES (randomblob(16), 'a', 'b', 'c', 1)";
     altered("dangling", dangling).await;
     altered(
         "older",
@@ -340,7 +341,9 @@ async fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
         let file = path(name).display().to_string();
         let target = path("target.db");
         for args in [&["restore", &file][..], &["restore", "--check", &file]] {
-            let line = refused(&run(&target, args).await);
+            let output = run(&target, args).await;
+            assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+            let line = refused(&output);
             assert!(line.contains(part), "{name}: {line}");
             assert!(
                 line.contains(&format!("can't restore {file}: ")),
