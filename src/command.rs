@@ -1,7 +1,43 @@
 //! What is done instead of serving.
 
+mod backup;
 mod config;
+mod healthcheck;
 mod migrate;
+mod print;
 mod token;
 
-pub(super) use self::{config::config, migrate::migrate, token::token};
+use group_service::{
+    config::{Command, Loaded},
+    store::Settings,
+};
+
+use crate::EXIT_USAGE;
+
+/// Does it; or tells the exit code, and one sentence on what is wrong.
+pub(super) async fn run(
+    command: &Command,
+    loaded: &Loaded,
+    settings: &Settings,
+) -> Result<(), (u8, String)> {
+    match command {
+        Command::Serve => Ok(()),
+        Command::Config { step } => config::config(loaded, *step),
+        Command::Migrate { step } => migrate::migrate(settings, *step)
+            .await
+            .map_err(|error| (EXIT_USAGE, error.to_string())),
+        Command::Token { step } => token::token(settings, step).await,
+        Command::Healthcheck => healthcheck::healthcheck(&loaded.config).await,
+        Command::Backup { file } => backup::backup(settings, file).await,
+        Command::Restore { file, check } => backup::restore(settings, file, *check).await,
+        Command::NewHistory => backup::new_history(settings).await,
+        Command::Completions { shell } => print::completions(*shell),
+        Command::Man => print::man(),
+    }
+}
+
+/// A time as RFC 3339 has it, to the second.
+fn told(time: group_service::domain::Timestamp) -> String {
+    let seconds = time.micros().div_euclid(1_000_000);
+    prost_types::Timestamp { seconds, nanos: 0 }.to_string()
+}

@@ -51,14 +51,8 @@ async fn run(loaded: Loaded, lines: Lines) -> Result<(), (u8, String)> {
 
     let settings = settings(config);
     match &config.command {
-        Some(Command::Config { step }) => return command::config(&loaded, *step),
-        Some(Command::Migrate { step }) => {
-            return command::migrate(&settings, *step)
-                .await
-                .map_err(|error| (EXIT_USAGE, error.to_string()));
-        }
-        Some(Command::Token { step }) => return command::token(&settings, step).await,
         Some(Command::Serve) | None => {}
+        Some(command) => return command::run(command, &loaded, &settings).await,
     }
     let security = Security::load(config).map_err(|reason| (EXIT_USAGE, reason))?;
 

@@ -5,6 +5,7 @@
 //! and commits. What differs between the database engines stands in `engine`.
 
 pub mod access;
+pub mod backup;
 mod cache;
 pub mod change;
 mod classify;

@@ -8,7 +8,7 @@ use group_service::{
 use crate::EXIT_USAGE;
 
 /// Looks after the configuration, which has been found right when it comes here.
-pub(crate) fn config(loaded: &Loaded, step: ConfigStep) -> Result<(), (u8, String)> {
+pub(super) fn config(loaded: &Loaded, step: ConfigStep) -> Result<(), (u8, String)> {
     let text = match step {
         ConfigStep::Check => {
             Security::load(&loaded.config).map_err(|reason| (EXIT_USAGE, reason))?;

@@ -6,7 +6,7 @@ use group_service::{
 };
 
 /// Looks after the database's schema.
-pub(crate) async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {
+pub(super) async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {
     match step {
         Migrate::Up => store::migrate(settings, Direction::Up).await.map(drop)?,
         Migrate::Down => store::migrate(settings, Direction::Down).await.map(drop)?,

@@ -8,10 +8,11 @@ use group_service::{
     store::{self, Db, Settings},
 };
 
+use super::told;
 use crate::EXIT_USAGE;
 
 /// Looks after the tokens that callers are known by.
-pub(crate) async fn token(settings: &Settings, step: &TokenStep) -> Result<(), (u8, String)> {
+pub(super) async fn token(settings: &Settings, step: &TokenStep) -> Result<(), (u8, String)> {
     let db = Db::open(settings).await;
     let db = db.map_err(|error| (EXIT_USAGE, error.to_string()))?;
     let result = look_after_tokens(&db, step).await;
@@ -64,10 +65,4 @@ fn line(row: &entity::token::Model) -> String {
         row.permissions,
         row.caller.as_str()
     )
-}
-
-/// A time as RFC 3339 has it, to the second.
-fn told(time: Timestamp) -> String {
-    let seconds = time.micros().div_euclid(1_000_000);
-    prost_types::Timestamp { seconds, nanos: 0 }.to_string()
 }

@@ -1,6 +1,7 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Subcommand;
+use clap_complete::Shell;
 
 use super::parse::{duration, token_id};
 use crate::domain::{Caller, Permissions, TokenId};
@@ -28,6 +29,32 @@ pub enum Command {
         #[command(subcommand)]
         step: TokenStep,
     },
+    /// Ask the server that runs here with the same settings whether it serves; exits with 0, or with 1 if it
+    /// doesn't, for containers and systemd
+    Healthcheck,
+    /// Copy a SQLite database to a file, while it is served or not
+    Backup {
+        /// The file; it must not be there yet
+        file: PathBuf,
+    },
+    /// Make a SQLite database from a backup, with another history id
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Only check the backup, and tell what is in it
+        #[arg(long)]
+        check: bool,
+    },
+    /// Give the directory another history id, so that followers of the old one are told: after a restore by the
+    /// database's own tools, with all instances stopped
+    NewHistory,
+    /// Print what lets a shell complete this program's arguments
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, for `man -l -`
+    Man,
 }
 
 /// What to do with the configuration.

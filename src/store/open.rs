@@ -249,13 +249,13 @@ async fn try_server(location: &Location, server: usize) -> Result<(), Absence> {
     }
 }
 
-async fn close(db: DatabaseConnection) {
+pub(super) async fn close(db: DatabaseConnection) {
     // What can't be closed is gone already.
     let _ = timeout(CONNECT_TIMEOUT, db.close()).await;
 }
 
 /// The server's or the driver's own words, without the layers around them.
-fn innermost(mut error: &(dyn StdError + 'static)) -> String {
+pub(super) fn innermost(mut error: &(dyn StdError + 'static)) -> String {
     let server = error.downcast_ref().and_then(engine::server_error);
     if let Some(server) = server {
         return server.message().to_owned();

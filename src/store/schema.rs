@@ -190,7 +190,7 @@ fn statement(
     }
 }
 
-async fn strings(db: &DatabaseConnection, sql: &str) -> Result<Vec<String>, DbErr> {
+pub(super) async fn strings(db: &DatabaseConnection, sql: &str) -> Result<Vec<String>, DbErr> {
     let rows = db
         .query_all_raw(Statement::from_string(db.get_database_backend(), sql))
         .await?;

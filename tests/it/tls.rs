@@ -74,7 +74,7 @@ pub(crate) fn put(dir: &Path, server: &Signed, callers: &Authority) {
     fs::write(dir.join("callers.pem"), callers.pem()).expect("written");
 }
 
-async fn start(dir: &Path) -> Process {
+pub(crate) async fn start(dir: &Path) -> Process {
     let mut command = binary();
     let file = |name: &str| dir.join(name).display().to_string();
     command

@@ -37,13 +37,28 @@ pub(in crate::store) async fn alone(path: &Path) -> Option<File> {
 
 /// A connection to look at what is in the file, if there is anything, before anything is changed in it.
 pub(in crate::store) fn peek(path: &Path) -> Result<Option<DatabaseConnection>, String> {
+    if path.is_file()
+        && let Err(error) = OpenOptions::new().write(true).open(path)
+    {
+        return Err(format!("it can't be written ({error})"));
+    }
+    look_into(path)
+}
+
+/// The same, of a file that need not be one that can be written.
+pub(in crate::store) fn look_into(path: &Path) -> Result<Option<DatabaseConnection>, String> {
     if !has_data(path)? {
         return Ok(None);
     }
     // Without a log beside it nobody has it open: then it is read as it is, and nothing is put beside it.
-    let alone = !log(path).exists();
+    let alone = !beside(path, "-wal").exists();
     let look = move |options: SqliteConnectOptions| options.read_only(true).immutable(alone);
     Ok(Some(open(path, 1, look)))
+}
+
+/// A connection to a file as it is, beside whoever has it open.
+pub(in crate::store) fn join(path: &Path) -> DatabaseConnection {
+    open(path, 1, |options| options)
 }
 
 /// Creates the file if it isn't there: now, and never again while we run.
@@ -119,10 +134,11 @@ fn open(
     SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
 }
 
-/// The write-ahead log, which is there while the database is open, or after a crash.
-fn log(path: &Path) -> PathBuf {
+/// What SQLite puts beside a file: a name that goes on like this. The write-ahead log (`-wal`) is there while the
+/// database is open, or after a crash.
+pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.to_path_buf().into_os_string();
-    name.push("-wal");
+    name.push(ending);
     name.into()
 }
 
@@ -148,9 +164,6 @@ fn has_data(path: &Path) -> Result<bool, String> {
     }
     if !metadata.is_file() {
         return Err("it is not a file".to_owned());
-    }
-    if let Err(error) = OpenOptions::new().write(true).open(path) {
-        return Err(format!("it can't be written ({error})"));
     }
     if metadata.len() == 0 {
         return Ok(false);
