@@ -27,6 +27,7 @@ mod row;
 mod schema;
 mod search;
 mod settings;
+mod timing;
 pub mod token;
 pub mod user;
 mod write;
@@ -39,7 +40,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend, TransactionTrait};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -54,6 +55,7 @@ pub use page::{At, Page};
 pub use read::{Read, Seen, View, read};
 pub use schema::Migration;
 pub use settings::Settings;
+pub use timing::{Pool, Statements};
 pub use write::{Once, Origin, Reply, Write, write};
 
 /// The database: connections to write through, and connections to read through beside them.
@@ -73,6 +75,7 @@ pub struct Db {
     /// How often a transaction was tried again.
     retries: Arc<AtomicU64>,
     cache: Arc<cache::Cache>,
+    statements: Statements,
     queue: Arc<write::Queue>,
 }
 
@@ -209,7 +212,7 @@ impl Db {
     /// Begins a read-only transaction: every statement in it sees the same state. It ends when dropped.
     async fn snapshot(&self) -> Result<DatabaseTransaction> {
         self.health.check()?;
-        let snapshot = self.reader.pool.begin().await.map_err(Error::from);
+        let snapshot = self.reader.begin().await.map_err(Error::from);
         self.health.note(&snapshot);
         snapshot
     }

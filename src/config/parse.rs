@@ -33,7 +33,9 @@ pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
     let known = uri.is_some_and(|uri| {
         let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
         // A password would end up in logs: keys go into the variable OTEL_EXPORTER_OTLP_HEADERS.
-        let open = uri.authority().is_some_and(|one| !one.as_str().contains('@'));
+        let open = uri
+            .authority()
+            .is_some_and(|one| !one.as_str().contains('@'));
         scheme && open && matches!(uri.path(), "" | "/") && uri.query().is_none()
     });
     known.then(|| text.to_owned()).ok_or_else(|| {

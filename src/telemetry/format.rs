@@ -26,8 +26,7 @@ impl From<LogFormat> for Shape {
             LogFormat::Text => Self::Text(line),
             // Spans are for traces: a line is complete in itself, and flat.
             LogFormat::Json => Self::Json(
-                line
-                    .json()
+                line.json()
                     .flatten_event(true)
                     .with_current_span(false)
                     .with_span_list(false),
