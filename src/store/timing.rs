@@ -9,9 +9,9 @@ use super::Db;
 
 /// Upper bounds in seconds: a statement on a file takes as long as the first, one over a network as long as those
 /// in the middle, and one that waits for others as long as the last.
-const BUCKETS: [f64; 15] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
-    2.5, 10.0,
+const BUCKETS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 10.0,
 ];
 
 /// How long the statements of calls took, by what they do. Probes aren't among them.
