@@ -1,6 +1,6 @@
 //! Spans, as an OpenTelemetry Collector gets them.
 
-use std::{collections::HashMap, net::TcpListener, process::Stdio, time::Duration};
+use std::{collections::HashMap, net::TcpListener, path::Path, process::Stdio, time::Duration};
 
 use group_service::pb;
 use prost::Message;
@@ -29,13 +29,22 @@ struct Collector {
 }
 
 impl Collector {
-    /// Starts one; none where there is none.
-    async fn start(dir: &std::path::Path) -> Option<Self> {
+    /// Starts one, with a certificate if that is wanted; none where there is none.
+    async fn start(dir: &Path, certificate: Option<&Path>) -> Option<Self> {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address");
         drop(free);
+        let (scheme, tls) = match certificate {
+            None => ("http", String::new()),
+            Some(path) => {
+                let file = |ending| path.with_extension(ending).display().to_string();
+                let (certificate, key) = (file("crt"), file("key"));
+                let tls = format!(", tls: {{cert_file: '{certificate}', key_file: '{key}'}}");
+                ("https", tls)
+            }
+        };
         let config = format!(
-            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '{address}'}}}}}}}}\n\
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '{address}'{tls}}}}}}}}}\n\
              exporters: {{debug: {{verbosity: detailed}}}}\n\
              service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
              pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}\n"
@@ -71,7 +80,7 @@ impl Collector {
         });
         Some(Self {
             child,
-            endpoint: format!("http://{address}"),
+            endpoint: format!("{scheme}://{address}"),
             written,
         })
     }
@@ -126,10 +135,36 @@ async fn send(channel: &Channel, request: Request<Vec<u8>>) -> raw::Answer {
 #[tokio::test]
 async fn a_collector_gets_the_spans_of_a_caller_s_trace() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(collector) = Collector::start(dir.path()).await else {
-        let why = ".ci/run builds the collector";
-        return not_run("a_collector_gets_the_spans_of_a_caller_s_trace", why);
-    };
+    match Collector::start(dir.path(), None).await {
+        Some(collector) => sent_to(collector, None).await,
+        None => not_run(
+            "a_collector_gets_the_spans_of_a_caller_s_trace",
+            ".ci/run builds the collector",
+        ),
+    }
+}
+
+#[tokio::test]
+async fn a_collector_gets_spans_under_tls() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("tls.crt");
+    let names = ["127.0.0.1".to_owned()];
+    let params = rcgen::CertificateParams::new(names).expect("valid");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("signed");
+    std::fs::write(&path, certificate.pem()).expect("written");
+    std::fs::write(path.with_extension("key"), key.serialize_pem()).expect("written");
+    match Collector::start(dir.path(), Some(&path)).await {
+        Some(collector) => sent_to(collector, Some(&path)).await,
+        None => not_run(
+            "a_collector_gets_spans_under_tls",
+            ".ci/run builds the collector",
+        ),
+    }
+}
+
+/// Calls, and looks at what a collector has got, that has a certificate or none.
+async fn sent_to(collector: Collector, certificate: Option<&Path>) {
     let database = Database::create().await;
     let migrated = output(&["migrate", "up", "--database-url", database.url()], &[]).await;
     assert!(migrated.status.success(), "{migrated:?}");
@@ -145,6 +180,9 @@ async fn a_collector_gets_the_spans_of_a_caller_s_trace() {
         .args(["--database-url", database.url(), "--log", "debug"])
         .args(["--otlp-endpoint", &collector.endpoint])
         .args(["--otlp-sample", "0"]);
+    if let Some(certificate) = certificate {
+        command.env("SSL_CERT_FILE", certificate);
+    }
     let server = Process::spawn(command).await;
     let channel = server.connect().await;
     let trace = Trace::new();
