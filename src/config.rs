@@ -22,7 +22,7 @@ pub use self::{
     limits::Limits,
     load::{Loaded, Refused, Setting, Source},
     network::{Compression, Network},
-    observing::Observing,
+    observing::{LogFormat, Observing},
     show::{example, show},
 };
 

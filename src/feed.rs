@@ -4,6 +4,8 @@
 //! memory, which whoever needs more of it first reads on for all. A follower that is slow falls behind the
 //! tail, and reads the table itself; nothing waits for it, and nothing is kept for it.
 
+mod followers;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
@@ -11,6 +13,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::followers::{Follower, Followers};
 use crate::{
     domain::{ChangeFilter, HistoryId, Recorded, Revision, WatchChanges},
     error::{Error, Result},
@@ -44,6 +47,7 @@ pub struct Feed {
     stopping: watch::Receiver<bool>,
     tail: Arc<Mutex<Tail>>,
     room: Arc<Semaphore>,
+    followers: Followers,
 }
 
 /// Part of the feed.
@@ -67,6 +71,7 @@ impl Feed {
             stopping,
             tail,
             room: Arc::new(Semaphore::new(followers as usize)),
+            followers: Followers::default(),
         }
     }
 
@@ -85,12 +90,13 @@ impl Feed {
         let (position, history) = change::start(&self.db, from, history).await?;
         let (sender, batches) = mpsc::channel(1);
         let feed = self.clone();
+        let follower = self.followers.join(position.0);
         let mut losses = self.db.losses();
         losses.mark_unchanged();
         tokio::spawn(async move {
             let _room = room;
             tokio::select! {
-                error = feed.send(position, history, &filter, &sender) => {
+                error = feed.send(&follower, position, history, &filter, &sender) => {
                     // Whoever has gone away needs no reason.
                     let _ = sender.send(Err(error)).await;
                 }
@@ -108,6 +114,7 @@ impl Feed {
     /// Sends changes for as long as they are taken, and says why no more can come.
     async fn send(
         &self,
+        follower: &Follower,
         mut position: Position,
         history: HistoryId,
         filter: &ChangeFilter,
@@ -125,6 +132,7 @@ impl Feed {
             position = slice.position;
             let caught_up = slice.position.1 == i32::MAX;
             // What was looked through without a find is told of at the next heartbeat.
+            let complete = slice.complete;
             let due = told.is_none()
                 || beat.elapsed() >= HEARTBEAT
                 || (last && told != Some(slice.complete));
@@ -146,6 +154,7 @@ impl Feed {
                     return Error::Stopping;
                 }
             }
+            follower.reach(complete);
             if !caught_up {
                 continue;
             }

@@ -9,7 +9,7 @@ use group_service::{
     listen::Security,
     server::{self, Listeners},
     store::{Db, Settings},
-    telemetry::{self, Lines},
+    telemetry::Telemetry,
 };
 use tokio::{
     net::TcpListener,
@@ -25,12 +25,12 @@ async fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(refused) => return refuse(refused),
     };
-    let lines = match Lines::start() {
-        Ok(lines) => lines,
-        Err(error) => return failure(1, &format!("can't set up logging: {error}")),
+    let telemetry = match Telemetry::start(&loaded.config) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return failure(1, &format!("can't set up logs and traces: {error}")),
     };
-    let result = run(loaded, lines.clone()).await;
-    lines.flush();
+    let result = run(loaded).await;
+    telemetry.end().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, reason)) => failure(code, &reason),
@@ -43,12 +43,8 @@ fn failure(code: u8, reason: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(loaded: Loaded, lines: Lines) -> Result<(), (u8, String)> {
+async fn run(loaded: Loaded) -> Result<(), (u8, String)> {
     let config = &loaded.config;
-    let subscriber = telemetry::subscriber(config.observing.log.clone(), lines, None);
-    tracing::subscriber::set_global_default(subscriber)
-        .map_err(|error| (1, format!("can't set up logging: {error}")))?;
-
     let settings = settings(config);
     match &config.command {
         Some(Command::Serve) | None => {}

@@ -110,6 +110,7 @@ pub async fn run(
         let _ = stopped.wait_for(|stop| *stop).await;
     };
 
+    let followed = feed.clone();
     let changes = Changes {
         db: db.clone(),
         feed,
@@ -168,6 +169,8 @@ pub async fn run(
     });
     let told = Metrics {
         db: db.clone(),
+        feed: followed,
+        tls: tls.clone(),
         insecure: config.network.insecure,
         calls,
         connections,

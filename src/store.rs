@@ -28,6 +28,7 @@ mod row;
 mod schema;
 mod search;
 mod settings;
+mod timing;
 pub mod token;
 pub mod user;
 mod write;
@@ -40,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend, TransactionTrait};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -55,6 +56,7 @@ pub use page::{At, Page};
 pub use read::{Read, Seen, View, read};
 pub use schema::Migration;
 pub use settings::Settings;
+pub use timing::{Pool, Statements};
 pub use write::{Once, Origin, Reply, Write, write};
 
 /// The database: connections to write through, and connections to read through beside them.
@@ -74,6 +76,7 @@ pub struct Db {
     /// How often a transaction was tried again.
     retries: Arc<AtomicU64>,
     cache: Arc<cache::Cache>,
+    statements: Statements,
     queue: Arc<write::Queue>,
 }
 
@@ -210,7 +213,7 @@ impl Db {
     /// Begins a read-only transaction: every statement in it sees the same state. It ends when dropped.
     async fn snapshot(&self) -> Result<DatabaseTransaction> {
         self.health.check()?;
-        let snapshot = self.reader.pool.begin().await.map_err(Error::from);
+        let snapshot = self.reader.begin().await.map_err(Error::from);
         self.health.note(&snapshot);
         snapshot
     }

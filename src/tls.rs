@@ -16,6 +16,7 @@ use tokio_rustls::{
         server::WebPkiClientVerifier,
     },
 };
+use x509_cert::{Certificate, der::Decode};
 
 /// How often it is looked whether the files have changed.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +51,7 @@ pub struct Tls {
 struct Present {
     contents: Contents,
     config: Arc<ServerConfig>,
+    expires: Option<u64>,
 }
 
 impl std::fmt::Debug for Present {
@@ -72,6 +74,13 @@ impl Tls {
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         present.config.clone().into()
+    }
+
+    /// When the certificate expires, in Unix time; nothing if it doesn't say that as certificates do.
+    #[must_use]
+    pub fn expires(&self) -> Option<u64> {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        present.expires
     }
 
     /// Goes on looking whether the files have changed, and at once at SIGHUP. Connections that are there stay.
@@ -120,7 +129,12 @@ impl Tls {
 impl Present {
     fn of(contents: Contents) -> Result<Self, String> {
         let config = Arc::new(config(&contents)?);
-        Ok(Self { contents, config })
+        let expires = expires(&contents.certificate);
+        Ok(Self {
+            contents,
+            config,
+            expires,
+        })
     }
 }
 
@@ -165,6 +179,14 @@ fn config(contents: &Contents) -> Result<ServerConfig, String> {
     let mut config = config.map_err(|error| format!("--tls-certificate and --tls-key: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+/// When the first of the certificates expires, which is the server's own, in Unix time.
+fn expires(pem: &[u8]) -> Option<u64> {
+    let own = CertificateDer::from_pem_slice(pem).ok()?;
+    let own = Certificate::from_der(&own).ok()?;
+    let expires = own.tbs_certificate.validity.not_after;
+    Some(expires.to_unix_duration().as_secs())
 }
 
 fn certificates(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,9 +1,9 @@
 use std::net::SocketAddr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::Targets;
 
-use super::parse::{listen, log_filter};
+use super::parse::{listen, log_filter, otlp_endpoint, ratio};
 
 /// What is logged by default: calls, and what goes wrong. Migrations speak up only when they fail.
 const DEFAULT_LOG: &str = "info,sea_orm_migration=warn,sqlx=warn";
@@ -32,4 +32,44 @@ pub struct Observing {
         value_parser = log_filter
     )]
     pub log: Targets,
+
+    /// What a line of the log looks like
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// Where to send spans, by OTLP over gRPC: the address of a collector. Nothing is sent if it isn't given
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_OTLP_ENDPOINT",
+        value_name = "URL",
+        value_parser = otlp_endpoint
+    )]
+    pub otlp_endpoint: Option<String>,
+
+    /// Of which part of the calls to send spans, from 0 to 1; where the caller traces its call, the caller decides
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_OTLP_SAMPLE",
+        default_value = "0.1",
+        value_name = "RATIO",
+        value_parser = ratio
+    )]
+    pub otlp_sample: f64,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object, for programs.
+    Json,
 }

@@ -28,6 +28,29 @@ pub(super) fn log_filter(text: &str) -> Result<Targets, String> {
     })
 }
 
+pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let known = uri.is_some_and(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        // A password would end up in logs: keys go into the variable OTEL_EXPORTER_OTLP_HEADERS.
+        let open = uri
+            .authority()
+            .is_some_and(|one| !one.as_str().contains('@'));
+        scheme && open && matches!(uri.path(), "" | "/") && uri.query().is_none()
+    });
+    known.then(|| text.to_owned()).ok_or_else(|| {
+        "it must be http:// or https:// and a host and port, such as http://127.0.0.1:4317"
+            .to_owned()
+    })
+}
+
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok();
+    ratio
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| "it must be a number from 0 to 1, such as 0.1".to_owned())
+}
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let units = [
         ("ms", 1),

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::tell;
+use super::told::tell;
 use crate::{listen::Connections, store::Db};
 
 pub(super) fn tell_limits(

@@ -20,6 +20,7 @@ use super::{
     replica::Replica,
     schema::{self, Migration},
     settings::Settings,
+    timing::Statements,
     write,
 };
 
@@ -70,14 +71,17 @@ impl Db {
             |purpose, connections| engine::connect(location, server, purpose, connections, &outage);
         let writers = settings.writers();
         let limits = settings.limits();
-        let writer = connect(Use::Write, writers);
+        let statements = Statements::default();
+        let mut writer = connect(Use::Write, writers);
+        statements.watch(&mut writer);
         // SQLite's readers need one who writes: they may not make the log that they read.
         writer
             .ping()
             .await
             .map_err(|error| OpenError::of(location, &error))?;
         let readers = connections.saturating_sub(writers).max(1);
-        let reader = engine::Reader::connect(location, server, readers, limits, &outage);
+        let reader =
+            engine::Reader::connect(location, server, readers, limits, &outage, &statements);
         let directory = change::directory(&reader.pool).await;
         let directory = directory.map_err(|error| OpenError::of(location, &error))?;
         Ok(Self {
@@ -85,16 +89,19 @@ impl Db {
             prober: connect(Use::Look, 1),
             reader,
             replica: replica.as_ref().map(|location| {
+                let history = directory.history_id;
                 Arc::new(Replica::new(
                     location,
                     *connections,
-                    directory.history_id,
+                    history,
                     limits,
+                    &statements,
                 ))
             }),
             health: Arc::new(Health::new(location.clone(), server, outage.clone())),
             revision: Arc::new(watch::Sender::new(directory.revision)),
             writes: UnderWay::default(),
+            statements,
             losses: Arc::default(),
             retries: Arc::default(),
             queue: Arc::new(write::Queue::new(limits)),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseExecutor, TransactionTrait};
+use sea_orm::DatabaseExecutor;
 
 use tokio::time::timeout;
 
@@ -241,7 +241,7 @@ async fn attempt<R: Read>(reader: &Reader, command: &R) -> (Result<R::Output>, R
     }
     let mut seen = Revision::NONE;
     let within = async {
-        let snapshot = reader.pool.begin().await?;
+        let snapshot = reader.begin().await?;
         seen = change::directory(&snapshot).await?.revision;
         command.read(&View::of(&snapshot, seen)).await
     };

@@ -17,6 +17,7 @@ use super::{
     engine::{self, Use},
     line::Limits,
     location::Location,
+    timing::Statements,
 };
 use crate::domain::{HistoryId, Revision};
 
@@ -44,10 +45,11 @@ impl Replica {
         connections: u32,
         history: HistoryId,
         limits: Limits,
+        statements: &Statements,
     ) -> Self {
         let outage = Arc::default();
         Self {
-            db: engine::Reader::connect(location, 0, connections, limits, &outage),
+            db: engine::Reader::connect(location, 0, connections, limits, &outage, statements),
             prober: engine::connect(location, 0, Use::Look, 1, &outage),
             history,
             reached: watch::Sender::new(None),

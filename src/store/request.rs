@@ -77,7 +77,7 @@ pub async fn forget(db: &Db) -> Result<bool> {
             .exec(&tx)
             .await?;
     }
-    tx.commit().await?;
+    db.statements.commit(tx).await?;
     Ok(old.len() as u64 == STEP)
 }
 

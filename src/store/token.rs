@@ -33,7 +33,7 @@ pub async fn add(
     };
     let tx = begin(db).await?;
     let model = row::insert(&tx, row).await?;
-    tx.commit().await?;
+    db.statements.commit(tx).await?;
     Ok(model)
 }
 
@@ -49,7 +49,7 @@ pub async fn revoke(db: &Db, id: TokenId) -> Result<bool> {
         .filter(token::Column::RevokedAt.is_null())
         .exec(&tx)
         .await?;
-    tx.commit().await?;
+    db.statements.commit(tx).await?;
     Ok(revoked.rows_affected > 0)
 }
 

@@ -104,6 +104,7 @@ pub(super) async fn begin(db: &Db) -> Result<DatabaseTransaction> {
         sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    let begin = async { Ok(db.writer.begin_with_options(options).await?) };
+    let begin = db.writer.begin_with_options(options);
+    let begin = async { Ok(db.statements.begin(begin).await?) };
     db.health.while_there(begin).await
 }

@@ -1,19 +1,33 @@
 //! What Prometheus is told.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, process::Stdio, time::Duration};
 
 use group_service::pb;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    process::Command,
+    time::{Instant, sleep},
 };
 
-use crate::harness::{Process, binary};
+use crate::harness::{Process, binary, not_run};
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// Where a server tells Prometheus.
+pub(crate) fn address(server: &Process) -> String {
+    let metrics = server.start_line.split_once("metrics on http://");
+    let metrics = metrics.and_then(|(_, rest)| rest.split_once("/metrics;"));
+    let (address, _) = metrics.unwrap_or_else(|| panic!("{}", server.start_line));
+    address.to_owned()
+}
 
 /// Asks for a path over HTTP: head and body.
-async fn ask(address: &str, path: &str) -> (String, String) {
+async fn ask(address: &str, path: &str, accept: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("text");
@@ -22,8 +36,8 @@ async fn ask(address: &str, path: &str) -> (String, String) {
 }
 
 /// The samples by name.
-async fn told(address: &str) -> HashMap<String, f64> {
-    let (head, body) = ask(address, "/metrics").await;
+pub(crate) async fn told(address: &str) -> HashMap<String, f64> {
+    let (head, body) = ask(address, "/metrics", OPEN_METRICS).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(head.contains("application/openmetrics-text"), "{head}");
     assert!(body.trim_end().ends_with("# EOF"), "{body}");
@@ -45,9 +59,7 @@ async fn prometheus_is_told_how_fresh_memory_is() {
         .args(["--listen", "127.0.0.1:0", "--database-url", &url])
         .args(["--metrics-listen", "127.0.0.1:0"]);
     let server = Process::spawn(command).await;
-    let metrics = server.start_line.split_once("metrics on http://");
-    let metrics = metrics.and_then(|(_, rest)| rest.split_once("/metrics;"));
-    let (address, _) = metrics.unwrap_or_else(|| panic!("{}", server.start_line));
+    let address = &*address(&server);
 
     let before = told(address).await;
     assert_eq!(before["group_service_cache_answers_total"], 0.0);
@@ -106,11 +118,162 @@ async fn prometheus_is_told_how_fresh_memory_is() {
         assert!(after[&name] > before[&name], "{name}");
     }
     for (path, wanted) in [("/livez", "alive\n"), ("/readyz", "ready\n")] {
-        let (head, body) = ask(address, path).await;
+        let (head, body) = ask(address, path, "*/*").await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         assert_eq!(body, wanted);
     }
-    let (head, _) = ask(address, "/").await;
+    let (head, _) = ask(address, "/", "*/*").await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn prometheus_is_told_of_the_database_and_of_followers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}", dir.path().join("metrics.db").display());
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--database-url", &url])
+        .args(["--metrics-listen", "127.0.0.1:0"]);
+    let server = Process::spawn(command).await;
+    let address = &*address(&server);
+    let before = told(address).await;
+    let statements = |told: &HashMap<String, f64>, operation: &str| {
+        let name = "group_service_statement_duration_seconds_count";
+        told[&format!("{name}{{operation=\"{operation}\"}}")]
+    };
+    let (_, mut roles, _) = server.clients().await;
+    let request = pb::CreateRoleRequest {
+        name: "Clerk".into(),
+        ..Default::default()
+    };
+    roles.create_role(request).await.expect("created");
+    let list = pb::ListRolesRequest::default();
+    roles.list_roles(list).await.expect("listed");
+    let after = told(address).await;
+    for operation in ["begin", "commit", "select", "insert", "update"] {
+        let (before, after) = (
+            statements(&before, operation),
+            statements(&after, operation),
+        );
+        assert!(after > before, "{operation}: {before}, {after}");
+    }
+    for operation in ["delete", "other"] {
+        assert!(statements(&after, operation) >= 0.0);
+    }
+    let connections = |pool: &str| {
+        let states = ["idle", "busy"];
+        let states = states.map(|state| format!("pool=\"{pool}\",state=\"{state}\""));
+        let states =
+            states.map(|labels| after[&format!("group_service_pool_connections{{{labels}}}")]);
+        states.into_iter().sum::<f64>()
+    };
+    assert_eq!(connections("write"), 1.0);
+    assert!(connections("read") >= 1.0);
+    for (name, value) in [
+        ("database_available", 1.0),
+        ("followers", 0.0),
+        ("feed_lag_revisions", 0.0),
+        ("telemetry_dropped_spans_total", 0.0),
+    ] {
+        assert_eq!(after[&format!("group_service_{name}")], value, "{name}");
+    }
+    let without_tls = after.keys().any(|name| name.contains("certificate"));
+    assert!(!without_tls, "{after:?}");
+
+    let channel = server.connect().await;
+    let mut changes = pb::change_service_client::ChangeServiceClient::new(channel);
+    let follow = changes.watch_changes(pb::WatchChangesRequest::default());
+    let feed = follow.await.expect("followed");
+    until(address, "group_service_followers", |followers| {
+        followers == 1.0
+    })
+    .await;
+    drop(feed);
+    until(address, "group_service_followers", |followers| {
+        followers == 0.0
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn prometheus_is_told_when_the_certificate_expires() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let put = |year| {
+        let names = ["localhost".to_owned()];
+        let mut params = rcgen::CertificateParams::new(names).expect("valid");
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("signed");
+        std::fs::write(file("tls.crt"), certificate.pem()).expect("written");
+        std::fs::write(file("tls.key"), key.serialize_pem()).expect("written");
+    };
+    // Before and beyond the year in which certificates begin to write years in another way.
+    put(2049);
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--database-url", &format!("sqlite:{}", file("tls.db"))])
+        .args(["--tls-certificate", &file("tls.crt")])
+        .args(["--tls-key", &file("tls.key")]);
+    let server = Process::spawn(command).await;
+    let address = &*address(&server);
+    let name = "group_service_certificate_expiry_seconds";
+    assert_eq!(told(address).await[name], 2_493_072_000.0);
+    put(2100);
+    server.signal("HUP").await;
+    until(address, name, |expires| expires == 4_102_444_800.0).await;
+    server.stop().await;
+}
+
+/// Waits until it is told of such a value.
+async fn until(address: &str, name: &str, wanted: impl Fn(f64) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let value = told(address).await[name];
+        if wanted(value) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name}: {value}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn promtool_finds_no_fault() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}", dir.path().join("metrics.db").display());
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--database-url", &url])
+        .args(["--metrics-listen", "127.0.0.1:0"]);
+    let server = Process::spawn(command).await;
+    let (mut groups, ..) = server.clients().await;
+    let list = pb::ListGroupsRequest::default();
+    groups.list_groups(list).await.expect("listed");
+    let (head, plain) = ask(&address(&server), "/metrics", "*/*").await;
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    assert!(plain.contains("rpc_server_call_duration_seconds_bucket"));
+    server.stop().await;
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match promtool {
+        Ok(promtool) => promtool,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return not_run("promtool_finds_no_fault", "there is no promtool");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut input = promtool.stdin.take().expect("piped");
+    input.write_all(plain.as_bytes()).await.expect("written");
+    drop(input);
+    let found = promtool.wait_with_output().await.expect("it ends");
+    let said = String::from_utf8_lossy(&[found.stdout, found.stderr].concat()).into_owned();
+    assert!(found.status.success() && said.is_empty(), "{said}\n{plain}");
 }

@@ -64,6 +64,6 @@ pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
             .exec(&tx)
             .await?;
     }
-    tx.commit().await?;
+    db.statements.commit(tx).await?;
     Ok(gone.len() as u64 == STEP)
 }

@@ -1,4 +1,4 @@
-//! Connections to read on: for a transaction, and for single statements.
+//! Pool to read on: for a transaction, and for single statements.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,10 +19,11 @@ use crate::{
         line::{Gate, Limits},
         location::Location,
         outage::Outage,
+        timing::{Pool, Statements},
     },
 };
 
-/// Connections to read on.
+/// Pool to read on.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Reader {
     /// For transactions.
@@ -30,9 +31,10 @@ pub(in crate::store) struct Reader {
     /// Before both: as many calls at once as there are connections.
     pub(in crate::store) gate: Arc<Gate>,
     held: Option<Arc<Held>>,
+    statements: Statements,
 }
 
-/// Connections for single statements, kept out of their pool. Whatever goes back to a pool is pinged twice, and
+/// Pool for single statements, kept out of their pool. Whatever goes back to a pool is pinged twice, and
 /// with SQLite a ping takes as long as most statements: a hop to the connection's thread and back.
 #[derive(Debug)]
 struct Held {
@@ -53,15 +55,20 @@ enum On<'a> {
 }
 
 impl Reader {
-    /// Connections to one of the servers of `location`, opened when they are needed.
+    /// Pool to one of the servers of `location`, opened when they are needed.
     pub(in crate::store) fn connect(
         location: &Location,
         server: usize,
         connections: u32,
         limits: Limits,
         outage: &Arc<Outage>,
+        statements: &Statements,
     ) -> Self {
-        let pool = || super::connect(location, server, Use::Read, connections, outage);
+        let pool = || {
+            let mut pool = super::connect(location, server, Use::Read, connections, outage);
+            statements.watch(&mut pool);
+            pool
+        };
         let held = matches!(location, Location::Sqlite(_)).then(|| {
             Arc::new(Held {
                 pool: pool(),
@@ -73,7 +80,21 @@ impl Reader {
             pool: pool(),
             gate: Arc::new(Gate::new(connections, limits)),
             held,
+            statements: statements.clone(),
         }
+    }
+
+    /// Begins a transaction to read in.
+    pub(in crate::store) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.statements.begin(self.pool.begin()).await
+    }
+
+    /// How many connections there are. One that is held is in use for its pool, whatever it does.
+    pub(in crate::store) fn connections(&self) -> Pool {
+        let pool = Pool::of(&self.pool, 0);
+        let held = self.held.as_ref();
+        let held = held.map(|held| Pool::of(&held.pool, held.free().len()));
+        pool.and(held.unwrap_or_default())
     }
 
     /// Takes a connection for single statements, as soon as there is one. Each statement sees what is committed when

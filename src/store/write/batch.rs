@@ -166,7 +166,7 @@ fn is_everybodys(error: &Error) -> bool {
 }
 
 async fn commit(db: &Db, tx: DatabaseTransaction) -> Result<()> {
-    let commit = async { Ok(tx.commit().await?) };
+    let commit = async { Ok(db.statements.commit(tx).await?) };
     match db.health.while_there(commit).await {
         // The server may have gone away before the commit or behind it. A file tells which.
         Err(Error::Unavailable(cause) | Error::Internal(cause))

@@ -24,7 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The program, not yet started, without the settings of whoever runs the tests.
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_group-service"));
-    for variable in ["LISTEN", "DATABASE_URL", "LOG"] {
+    for variable in [
+        "LISTEN",
+        "DATABASE_URL",
+        "LOG",
+        "LOG_FORMAT",
+        "OTLP_ENDPOINT",
+    ] {
         command.env_remove(format!("GROUP_SERVICE_{variable}"));
     }
     command.stdin(Stdio::null()).kill_on_drop(true);

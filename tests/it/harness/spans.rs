@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use group_service::telemetry;
+use group_service::{config::LogFormat, telemetry};
 use opentelemetry::{
     Context, Value,
     trace::{SpanId, SpanKind, Status, TraceId},
@@ -107,8 +107,10 @@ pub(crate) fn record() {
         // Where a test fails that one can't see into.
         let log = std::env::var("GROUP_SERVICE_TEST_LOG");
         let log = log.as_deref().unwrap_or("off").parse().expect("a filter");
+        let log = telemetry::LogFilter::new(log);
         let lines = telemetry::Lines::start().expect("a thread");
-        tracing::subscriber::set_global_default(telemetry::subscriber(log, lines, Some(&provider)))
+        let subscriber = telemetry::subscriber(log, LogFormat::Text, lines, Some(&provider));
+        tracing::subscriber::set_global_default(subscriber)
             .expect("the first subscriber of this process");
     });
 }

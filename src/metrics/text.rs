@@ -1,0 +1,57 @@
+//! The text that Prometheus reads: OpenMetrics for whoever asks for it, as Prometheus does, and else its own older
+//! format, which everything that looks at metrics reads.
+
+use std::fmt;
+
+use axum::http::{HeaderMap, header::ACCEPT};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+
+/// OpenMetrics 1.0.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Prometheus' text format.
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The text, and which format it has.
+pub(super) fn of(
+    registry: &Registry,
+    headers: &HeaderMap,
+) -> Result<(&'static str, String), fmt::Error> {
+    let mut text = String::new();
+    encode(&mut text, registry)?;
+    let mut accepted = headers.get_all(ACCEPT).iter();
+    let open = accepted.any(|value| {
+        let value = value.to_str().unwrap_or_default();
+        value.contains("application/openmetrics-text")
+    });
+    Ok(if open {
+        (OPEN_METRICS, text)
+    } else {
+        (PLAIN, plain(&text))
+    })
+}
+
+/// The same in the older format: it has neither units nor an end, and calls a counter what its sample is called.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut help = None;
+    for line in text.lines() {
+        let Some(comment) = line.strip_prefix("# ") else {
+            plain.push_str(line);
+            plain.push('\n');
+            continue;
+        };
+        let mut words = comment.splitn(3, ' ');
+        match (words.next(), words.next(), words.next()) {
+            (Some("HELP"), Some(_), told) => help = told,
+            (Some("TYPE"), Some(name), Some(kind)) => {
+                let total = if kind == "counter" { "_total" } else { "" };
+                let help = help.take().unwrap_or_default();
+                plain.push_str(&format!(
+                    "# HELP {name}{total} {help}\n# TYPE {name}{total} {kind}\n"
+                ));
+            }
+            _ => {}
+        }
+    }
+    plain
+}
