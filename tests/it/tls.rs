@@ -17,9 +17,9 @@ use crate::{
     settings::{output, refused},
 };
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     let mut params = CertificateParams::new([]).expect("valid");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed")
@@ -27,9 +27,9 @@ fn authority() -> Authority {
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
-struct Signed {
-    certificate: String,
-    key: String,
+pub(crate) struct Signed {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 fn sign(authority: &Authority, adjust: impl FnOnce(&mut CertificateParams)) -> Signed {
@@ -53,16 +53,21 @@ fn caller(authority: &Authority, uri: &str, adjust: impl FnOnce(&mut Certificate
     })
 }
 
-fn server(authority: &Authority) -> Signed {
+pub(crate) fn server(authority: &Authority) -> Signed {
+    named(authority, "group-service.test")
+}
+
+/// A server's certificate for this name.
+pub(crate) fn named(authority: &Authority, name: &str) -> Signed {
     sign(authority, |params| {
-        let name = "group-service.test".try_into().expect("ASCII");
+        let name = name.try_into().expect("ASCII");
         params.subject_alt_names.push(SanType::DnsName(name));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     })
 }
 
 /// Puts what a server needs where it looks for it.
-fn put(dir: &Path, server: &Signed, callers: &Authority) {
+pub(crate) fn put(dir: &Path, server: &Signed, callers: &Authority) {
     // The key first: for a moment they don't go together, and the old ones stay.
     fs::write(dir.join("key.pem"), &server.key).expect("written");
     fs::write(dir.join("server.pem"), &server.certificate).expect("written");
@@ -84,7 +89,7 @@ async fn start(dir: &Path) -> Process {
 }
 
 /// Connects, with a certificate if there is one.
-async fn connect(
+pub(crate) async fn connect(
     server: &Process,
     trusted: &Authority,
     with: Option<&Signed>,
