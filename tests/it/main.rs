@@ -36,6 +36,7 @@ mod races;
 mod role;
 mod round_trips;
 mod schema;
+mod security;
 mod settings;
 mod spans;
 mod statements;
