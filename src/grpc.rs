@@ -17,6 +17,8 @@ pub use access::Access;
 pub use change::Changes;
 pub use group::Groups;
 pub use guard::Guard;
+#[cfg(fuzzing)]
+pub(crate) use guard::bearer;
 pub use observe::{Deadlines, Methods, ObserveLayer};
 pub use rate::Rate;
 pub use role::Roles;

@@ -16,6 +16,8 @@ pub mod domain;
 pub mod entity;
 pub mod error;
 pub mod feed;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod listen;
 pub mod metrics;

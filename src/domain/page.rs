@@ -171,9 +171,12 @@ impl PageToken {
                 payload.extend_from_slice(&index.to_be_bytes());
             }
         }
-        let mut token = scope.tag(&payload).to_vec();
-        token.append(&mut payload);
-        BASE64_URL_SAFE_NO_PAD.encode(token)
+        Self::seal(&payload, scope)
+    }
+
+    /// Puts the tag before a payload.
+    pub(crate) fn seal(payload: &[u8], scope: &Scope) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode([&scope.tag(payload), payload].concat())
     }
 
     fn parse(token: &str, scope: &Scope, order: Order) -> Option<Cursor> {

@@ -144,7 +144,7 @@ impl From<Refusal> for Error {
 }
 
 /// The token of a request: the only one that it has (RFC 6750, section 2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
     let (scheme, token) = only.to_str().ok()?.split_once(' ')?;

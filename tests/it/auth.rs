@@ -15,27 +15,39 @@ use crate::{
         told,
     },
     settings::{output, refused},
+    tls,
 };
 
-/// A server that wants tokens, and the database that they are in.
+/// A server that wants tokens, over TLS, and the database that they are in.
 struct Guarded {
     server: Process,
     channel: Channel,
     database: Arc<Database>,
+    /// The server's certificate is in it, as long as it serves.
+    _files: tempfile::TempDir,
 }
 
 impl Guarded {
     async fn start() -> Self {
         let database = Arc::new(Database::create().await);
+        let authority = tls::authority();
+        let files = tempfile::tempdir().expect("a directory");
+        tls::put(files.path(), &tls::server(&authority), &authority);
         let mut command = binary();
         command
             .args(["--listen", "127.0.0.1:0", "--authentication", "required"])
-            .args(["--database-url", database.url()]);
+            .args(["--database-url", database.url()])
+            .arg("--tls-certificate")
+            .arg(files.path().join("server.pem"))
+            .arg("--tls-key")
+            .arg(files.path().join("key.pem"));
         let server = Process::spawn(command).await;
+        let channel = tls::connect(&server, &authority, None).await;
         Self {
-            channel: server.connect().await,
+            channel: channel.expect("a certificate that is trusted"),
             server,
             database,
+            _files: files,
         }
     }
 
@@ -114,11 +126,17 @@ fn needed(rpc: &str) -> &'static str {
     }
 }
 
+/// A line of a table.
+fn row<'a>(first: &str, further: impl Iterator<Item = &'a str>) -> String {
+    let further: String = further.map(|cell| format!(" {cell} |")).collect();
+    format!("| {first} |{further}\n")
+}
+
 #[tokio::test]
 async fn every_rpc_wants_the_permission_that_it_needs() {
     let w = Guarded::start().await;
     let mut callers = vec![
-        ("nobody", None, &[][..]),
+        ("none", None, &[][..]),
         ("wrong", Some("gst_wrong".to_owned()), &[]),
     ];
     for permission in ["read", "check", "write", "audit", "act-as"] {
@@ -158,12 +176,17 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ];
-    let rpcs: Vec<_> = rpcs.chain(others.map(str::to_owned)).collect();
+    let mut rpcs: Vec<_> = rpcs.chain(others.map(str::to_owned)).collect();
+    rpcs.sort();
     assert!(rpcs.len() > 30, "{rpcs:?}");
+    let names = callers.iter().map(|(caller, ..)| *caller);
+    let mut table = row("RPC", names.clone());
+    table.push_str(&row("---", names.map(|_| "---")));
     for rpc in &rpcs {
+        let need = needed(rpc);
+        let mut cells = Vec::new();
         for (caller, token, permissions) in &callers {
             let code = w.code(rpc, token.as_deref()).await;
-            let need = needed(rpc);
             let refused = match code {
                 Code::Unauthenticated | Code::PermissionDenied => Some(code),
                 _ => None,
@@ -176,8 +199,19 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
                 Some(Code::PermissionDenied)
             };
             assert_eq!(refused, wanted, "{rpc} by {caller}: {code:?}");
+            cells.push(match refused {
+                Some(Code::Unauthenticated) => "unknown",
+                Some(_) => "denied",
+                None => "may",
+            });
         }
+        table.push_str(&row(&format!("`{rpc}`"), cells.into_iter()));
     }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/permissions.md");
+    let told = std::fs::read_to_string(file).expect("docs/permissions.md");
+    let there = told.lines().filter(|line| line.starts_with('|'));
+    let there: String = there.map(|line| format!("{line}\n")).collect();
+    assert_eq!(there, table, "docs/permissions.md should have:\n{table}");
     // Who isn't known doesn't even learn what there is.
     let unknown = "groups.v1.GroupService/Nonsense";
     assert_eq!(w.code(unknown, None).await, Code::Unauthenticated);

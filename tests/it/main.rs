@@ -43,6 +43,7 @@ mod races;
 mod role;
 mod round_trips;
 mod schema;
+mod security;
 mod settings;
 mod spans;
 mod statements;
