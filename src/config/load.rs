@@ -199,7 +199,8 @@ fn check(arg: &Arg, values: &[String], place: &str, mistakes: &mut Vec<String>) 
             continue;
         };
         let reason = reason(&error);
-        mistakes.push(match is_secret(arg) {
+        // Where an address is wanted, what stands before an @ may be a password.
+        mistakes.push(match is_secret(arg) || value.contains('@') {
             true => format!("{place}: {reason}"),
             false => format!("{place}: '{value}': {reason}"),
         });
