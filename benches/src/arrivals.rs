@@ -45,7 +45,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Arrivals(Helper);
 
 impl Arrivals {
-    /// Starts it on these cores. What is at the address is this process.
+    /// Starts it on these cores; `server` is the process that is at the address.
     pub(crate) fn start(address: &str, server: u32, mix: Mix, cores: &str) -> Self {
         let server = server.to_string();
         let arguments = [address, &server, mix.name()];

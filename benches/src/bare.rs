@@ -42,8 +42,12 @@ pub(crate) fn start(answers: &Answers, certificate: Option<&Signed>) -> (Helper,
 }
 
 /// The baseline's process.
-#[tokio::main]
-pub(crate) async fn main(files: &[String]) {
+pub(crate) fn main(files: &[String]) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(serve(files));
+}
+
+async fn serve(files: &[String]) {
     let mut input = std::io::stdin();
     let mut length = [0; 4];
     input.read_exact(&mut length).expect("a length");
