@@ -12,10 +12,10 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use crate::child::Helper;
+use crate::{channel::Signed, child::Helper};
 
 /// The answers, as the real server gave them.
 #[derive(Clone, Debug)]
@@ -25,9 +25,12 @@ pub(crate) struct Answers {
     pub(crate) group: pb::GetGroupResponse,
 }
 
-/// Starts the baseline with these answers; where it listens.
-pub(crate) fn start(answers: &Answers) -> (Helper, String) {
-    let mut helper = Helper::start("bare", &[], None);
+/// Starts the baseline with these answers, under TLS if there is a certificate; where it listens.
+pub(crate) fn start(answers: &Answers, certificate: Option<&Signed>) -> (Helper, String) {
+    let files = certificate.map(|signed| [&signed.certificate, &signed.key]);
+    let files = files.iter().flatten();
+    let files: Vec<_> = files.map(|path| path.to_str().expect("text")).collect();
+    let mut helper = Helper::start("bare", &files, None);
     let mut bytes = answers.roles.encode_length_delimited_to_vec();
     bytes.extend(answers.access.encode_length_delimited_to_vec());
     bytes.extend(answers.group.encode_length_delimited_to_vec());
@@ -39,8 +42,12 @@ pub(crate) fn start(answers: &Answers) -> (Helper, String) {
 }
 
 /// The baseline's process.
-#[tokio::main]
-pub(crate) async fn main() {
+pub(crate) fn main(files: &[String]) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(serve(files));
+}
+
+async fn serve(files: &[String]) {
     let mut input = std::io::stdin();
     let mut length = [0; 4];
     input.read_exact(&mut length).expect("a length");
@@ -59,8 +66,16 @@ pub(crate) async fn main() {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
+    let mut server = Server::builder();
+    if let [certificate, key] = files {
+        let read = |path| std::fs::read(path).expect("read");
+        let identity = Identity::from_pem(read(certificate), read(key));
+        // The provider is aws-lc, as in src/tls.rs: there is no other one.
+        let tls = ServerTlsConfig::new().identity(identity);
+        server = server.tls_config(tls).expect("they go together");
+    }
     // As in src/server.rs.
-    Server::builder()
+    server
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(AccessServiceServer::new(answers.clone()))

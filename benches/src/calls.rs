@@ -9,10 +9,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use crate::channel::Channel;
 use group_service::pb::{
     self, access_service_client::AccessServiceClient, group_service_client::GroupServiceClient,
 };
-use tonic::transport::Channel;
 
 use crate::directory::Directory;
 

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use crate::{bare, caller, raw};
+use crate::{arrivals, bare, caller, raw};
 
 /// The first argument of a child.
 pub(crate) const MARK: &str = "child";
@@ -40,6 +40,11 @@ impl Helper {
             input,
             output,
         }
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends bytes to the child.
@@ -86,7 +91,8 @@ pub(crate) fn main(mut arguments: Vec<String>) {
         arguments.remove(0)
     };
     match role.as_str() {
-        "bare" => bare::main(),
+        "bare" => bare::main(&arguments),
+        "arrivals" => arrivals::main(&arguments),
         "caller" => caller::main(&arguments),
         "raw" => raw::main(&arguments),
         _ => panic!("no such role: {role}"),

@@ -6,14 +6,16 @@ mod create;
 mod decide;
 mod large;
 mod mixed;
+mod overload;
 mod pages;
 mod peer;
 mod postgres;
 mod process;
 mod reads;
+mod secure;
 
+use crate::channel::Channel;
 use clap::ValueEnum;
-use tonic::transport::Channel;
 
 use crate::{
     Run,
@@ -51,6 +53,10 @@ pub(crate) enum Line {
     Assign,
     /// Reads beside 16 writers
     Mixed,
+    /// The same server with TLS and tokens against without, and against bare tonic with TLS
+    Secure,
+    /// Twice as many calls as the server can take, for a minute
+    Overload,
     /// Two instances on PostgreSQL, a core each, against one
     Instances,
     /// Writers beside 100 followers of the changes
@@ -85,6 +91,8 @@ impl Line {
             Self::Create => create::create(run).await,
             Self::Assign => postgres::assign(run).await,
             Self::Mixed => mixed::mixed(run).await,
+            Self::Secure => secure::secure(run).await,
+            Self::Overload => overload::overload(run).await,
             Self::Instances => postgres::instances(run).await,
             Self::Followers => changes::followers(run).await,
             Self::History => changes::history(run).await,

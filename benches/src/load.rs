@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::channel::Channel;
 use hdrhistogram::Histogram;
 use tokio::{sync::Semaphore, task::JoinSet};
-use tonic::transport::Channel;
 
 use crate::calls::Call;
 
@@ -55,7 +55,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// A number that no other call of this run has.
-fn number() -> u64 {
+pub(crate) fn number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -9,9 +9,11 @@
     reason = "a measurement that can't go on ends, and its result is what it prints"
 )]
 
+mod arrivals;
 mod bare;
 mod caller;
 mod calls;
+mod channel;
 mod child;
 mod directory;
 mod lines;

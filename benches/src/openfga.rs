@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tonic::{client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic::{client::Grpc, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
 
 use crate::{
@@ -92,7 +92,7 @@ impl OpenFga {
                 authorization_model_id: self.model.clone(),
             })
             .collect();
-        call(move |channel: Channel, number| {
+        call(move |channel, number| {
             let question = questions[(number % questions.len() as u64) as usize].clone();
             async move {
                 let mut grpc = Grpc::new(channel);

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tonic::transport::Channel;
+use crate::channel::Channel;
 
 use crate::child::on_cores;
 
@@ -71,7 +71,7 @@ impl Server {
 
     /// A connection.
     pub(crate) async fn connect(&self) -> Channel {
-        connect(&self.address).await
+        Channel::connect(&self.address).await
     }
 
     /// Resident memory in MiB: now, or the most it ever was.
@@ -82,6 +82,11 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with(name));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
         kib.expect("a size") / 1024.0
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
     }
 
     /// The processor time that it has taken.
@@ -103,17 +108,11 @@ pub(crate) fn url(data: &Path) -> String {
     format!("sqlite:{}", data.display())
 }
 
-/// A connection; `TCP_NODELAY` is on, as it is by default.
-pub(crate) async fn connect(address: &str) -> Channel {
-    let endpoint = Channel::from_shared(address.to_owned()).expect("a URI");
-    endpoint.connect().await.expect("the server accepts")
-}
-
 /// Some connections.
 pub(crate) async fn channels(address: &str, number: usize) -> Vec<Channel> {
     let mut channels = Vec::with_capacity(number);
     for _ in 0..number {
-        channels.push(connect(address).await);
+        channels.push(Channel::connect(address).await);
     }
     channels
 }
@@ -138,6 +137,18 @@ pub(crate) fn migrate(data: &Path) {
         .stdout(Stdio::null())
         .status();
     assert!(status.expect("it runs").success(), "no schema");
+}
+
+/// A token for a caller who may do everything.
+pub(crate) fn token(data: &Path) -> String {
+    let output = Command::new(program())
+        .args(["--database-url", &url(data)])
+        .args(["token", "create", "bench", "--permissions", "all"])
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "no token");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.trim_end().to_owned()
 }
 
 /// Whether the server has a setting.

@@ -1,10 +1,10 @@
 //! A small directory made by calls, on whatever engine.
 
+use crate::channel::Channel;
 use group_service::pb::{
     self, group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
     user_service_client::UserServiceClient,
 };
-use tonic::transport::Channel;
 
 use crate::directory;
 

@@ -21,13 +21,16 @@ use crate::error::{Error, Result};
 const RUSH: Duration = Duration::from_millis(100);
 /// How long the first in line may have waited in a rush.
 const RUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// How much a call that leaves counts for how fast the line moves: as many as this make it up, five transactions that
+/// writes share.
+const MEMORY: u32 = 256;
 /// How long anybody waits at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long, and how many.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How long the first in line may have waited while others wait all the time.
+    /// How long one may have to wait while others wait all the time.
     pub(super) time: Duration,
     /// How many may wait.
     pub(super) many: u32,
@@ -37,6 +40,8 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Line {
     limits: Limits,
+    /// How many leave together.
+    together: usize,
     waiting: Mutex<Waiting>,
     refused: AtomicU64,
 }
@@ -46,8 +51,31 @@ struct Waiting {
     /// Numbers, and since when each waits.
     places: VecDeque<(u64, Instant)>,
     joined: u64,
-    /// Since when somebody has waited at any moment.
+    /// Since when somebody has waited at any moment. What is refused keeps others out until the line is empty: that
+    /// doesn't end it.
     since: Instant,
+    refused: Option<Instant>,
+    /// When the last one left from the front, and the time from one to the next on average while others wait.
+    left: Instant,
+    pace: Duration,
+}
+
+impl Waiting {
+    /// How long one waits who comes now: the first has waited for so long already, and all before it have to leave
+    /// (Little's law).
+    fn wait(&self, first: Instant, now: Instant) -> Duration {
+        let many = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        let to_come = self.pace.saturating_mul(many);
+        to_come.max(now.duration_since(first))
+    }
+
+    /// Notes that the first leaves, who joined at this time.
+    fn leave(&mut self, joined: Instant) {
+        let now = Instant::now();
+        let took = now.duration_since(self.left.max(joined)).min(RUSH);
+        self.pace = (self.pace * (MEMORY - 1) + took) / MEMORY;
+        self.left = now;
+    }
 }
 
 /// A place in line, given up when dropped.
@@ -58,13 +86,19 @@ pub(super) struct Place {
 }
 
 impl Line {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    /// One that so many leave together. Whoever is among the next of them needn't wait for others: that is no standing
+    /// queue, however long it takes until they leave.
+    pub(super) fn new(limits: Limits, together: usize) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            together,
             waiting: Mutex::new(Waiting {
                 places: VecDeque::new(),
                 joined: 0,
                 since: Instant::now(),
+                refused: None,
+                left: Instant::now(),
+                pace: Duration::ZERO,
             }),
             refused: AtomicU64::new(0),
         })
@@ -78,7 +112,12 @@ impl Line {
         let now = Instant::now();
         let mut waiting = self.waiting();
         match waiting.places.front() {
-            None => waiting.since = now,
+            None => {
+                let refused = waiting.refused;
+                if refused.is_none_or(|at| now.duration_since(at) > RUSH) {
+                    waiting.since = now;
+                }
+            }
             Some((_, first)) => {
                 let rush = now.duration_since(waiting.since) < RUSH;
                 let patience = if rush {
@@ -86,8 +125,11 @@ impl Line {
                 } else {
                     self.limits.time
                 };
-                let many = waiting.places.len() >= self.limits.many as usize;
-                if many || now.duration_since(*first) > patience {
+                let length = waiting.places.len();
+                let many = length >= self.limits.many as usize;
+                let long = length >= self.together && waiting.wait(*first, now) > patience;
+                if many || long {
+                    waiting.refused = Some(now);
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     return Err(Error::Overloaded("the line is too long".into()));
                 }
@@ -121,7 +163,10 @@ impl Drop for Place {
             .places
             .binary_search_by_key(&self.number, |(number, _)| *number);
         if let Ok(index) = found {
-            waiting.places.remove(index);
+            let place = waiting.places.remove(index);
+            if let Some((_, joined)) = place.filter(|_| index == 0) {
+                waiting.leave(joined);
+            }
         }
     }
 }
@@ -138,7 +183,7 @@ impl Gate {
     pub(super) fn new(room: u32, limits: Limits) -> Self {
         Self {
             room: Semaphore::new(room as usize),
-            line: Line::new(limits),
+            line: Line::new(limits, 1),
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) async fn zipf(run: &mut Run) {
             &[]
         };
         let server = Server::on_file(&directory.path, little);
-        let (_bare, address) = bare::start(&super::reads::answers(&server, &directory).await);
+        let (_bare, address) = bare::start(&super::reads::answers(&server, &directory).await, None);
         let (ours, theirs) = (channels(server.address()).await, channels(&address).await);
         let (here, there) = alternate(
             run.rounds,

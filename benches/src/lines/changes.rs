@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::channel::Channel;
 use group_service::pb::{self, change_service_client::ChangeServiceClient};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
 use super::{channels, latency, rates, small, speed, within};
 use crate::{

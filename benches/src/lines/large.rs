@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tonic::transport::Channel;
+use crate::channel::Channel;
 
 use super::{latency, small};
 use crate::{

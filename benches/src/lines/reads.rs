@@ -48,7 +48,7 @@ async fn against_bare(
     directory: &Directory,
     least: f64,
 ) {
-    let (_bare, address) = bare::start(&answers(server, directory).await);
+    let (_bare, address) = bare::start(&answers(server, directory).await, None);
     let ours = channels(server.address()).await;
     let theirs = channels(&address).await;
     for (rpc, call) in calls(directory) {

@@ -39,7 +39,7 @@ impl Queue {
     /// One in which nobody waits yet.
     pub(in crate::store) fn new(limits: Limits) -> Self {
         Self {
-            line: Line::new(limits),
+            line: Line::new(limits, BATCH),
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use crate::channel::Channel;
 use group_service::pb::{
     self, group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
     user_service_client::UserServiceClient,
 };
-use tonic::transport::Channel;
 
 use super::{Rpc, rpc, time};
 use crate::{calls::began, directory::Directory};

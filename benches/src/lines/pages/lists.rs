@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::channel::Channel;
 use group_service::{
     domain::{ListChanges, ListGroups, ListRoles, ListUsers},
     pb::{
@@ -10,7 +11,6 @@ use group_service::{
         role_service_client::RoleServiceClient, user_service_client::UserServiceClient,
     },
 };
-use tonic::transport::Channel;
 
 use super::list::{Ask, Fetch, List, Page, Place, Scoped};
 use crate::directory::{Directory, EVERYWHERE, HUB, rule};

@@ -1,0 +1,121 @@
+//! What arrives.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use group_service::pb::{self, group_service_client::GroupServiceClient};
+use tonic::{Code, Status};
+
+use super::end;
+use crate::{
+    calls::began,
+    channel::Channel,
+    directory::{Directory, Size},
+};
+
+/// Sixty users in each group: a page of 50 is full from the first call to the last.
+pub(crate) const SIZE: Size = Size {
+    groups: 500,
+    users: 10_000,
+    changes: 100_000,
+};
+const PAGE: i32 = 50;
+
+/// Which calls there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mix {
+    /// Of four calls three list a page of 50, users of a group or groups, and one writes.
+    Mixed,
+    /// Writes alone.
+    Writes,
+}
+
+impl Mix {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mixed => "mixed",
+            Self::Writes => "writes",
+        }
+    }
+
+    pub(super) fn parse(name: &str) -> Self {
+        let all = [Self::Mixed, Self::Writes];
+        let found = all.into_iter().find(|mix| mix.name() == name);
+        found.expect("a mix")
+    }
+}
+
+/// What has become of a call. Anything else ends the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Accepted,
+    /// As `OVERLOADED`.
+    Refused,
+}
+
+/// One call, over this connection, with this number.
+pub(super) type Attempt =
+    Arc<dyn Fn(Channel, u64) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
+
+/// The calls of a mix.
+pub(super) fn attempt(mix: Mix) -> Attempt {
+    // Ids are told by numbers: the file is the server's.
+    let directory = Directory {
+        path: "none".into(),
+        size: SIZE,
+    };
+    let pairs = AtomicU64::new(began() << 12);
+    Arc::new(move |channel, number| {
+        let mut client = GroupServiceClient::new(channel);
+        let group_id = directory.group(number % SIZE.groups);
+        match number % 4 {
+            0 | 2 if mix == Mix::Mixed => {
+                let request = pb::ListUsersInGroupRequest {
+                    group_id,
+                    page_size: PAGE,
+                    ..Default::default()
+                };
+                Box::pin(async move { outcome(client.list_users_in_group(request).await) })
+            }
+            1 if mix == Mix::Mixed => {
+                let request = pb::ListGroupsRequest {
+                    page_size: PAGE,
+                    ..Default::default()
+                };
+                Box::pin(async move { outcome(client.list_groups(request).await) })
+            }
+            _ => {
+                let (group, user) = directory.apart(pairs.fetch_add(1, Ordering::Relaxed));
+                let request = pb::AssignUserRequest {
+                    group_id: directory.group(group),
+                    user_id: directory.user(user),
+                    ..Default::default()
+                };
+                Box::pin(async move { outcome(client.assign_user(request).await) })
+            }
+        }
+    })
+}
+
+fn outcome<T>(answer: Result<T, Status>) -> Outcome {
+    let reason = b"OVERLOADED";
+    match answer {
+        Ok(_) => Outcome::Accepted,
+        // The reason stands in its details.
+        Err(status)
+            if status.code() == Code::ResourceExhausted
+                && status
+                    .details()
+                    .windows(reason.len())
+                    .any(|part| part == reason) =>
+        {
+            Outcome::Refused
+        }
+        Err(status) => end(&format!("neither accepted nor refused: {status:?}")),
+    }
+}
