@@ -4,6 +4,7 @@ mod callers;
 mod command;
 mod database;
 pub mod file;
+mod follow;
 mod limits;
 mod load;
 mod network;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 pub use self::{
+    follow::follow,
     callers::{Authentication, Callers},
     command::{Command, ConfigStep, Migrate, TokenStep},
     database::Database,

@@ -5,7 +5,7 @@ mod command;
 use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use group_service::{
-    config::{Command, Config, Loaded, Refused},
+    config::{self, Command, Config, Loaded, Refused},
     listen::Security,
     server::{self, Listeners},
     store::{Db, Settings},
@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return failure(1, &format!("can't set up logs and traces: {error}")),
     };
-    let result = run(loaded).await;
+    let result = run(loaded, &telemetry.filter).await;
     telemetry.end().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,7 +43,7 @@ fn failure(code: u8, reason: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(loaded: Loaded) -> Result<(), (u8, String)> {
+async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
     let config = &loaded.config;
     let settings = settings(config);
     match &config.command {
@@ -91,9 +91,13 @@ async fn run(loaded: Loaded) -> Result<(), (u8, String)> {
         calls: listener,
         metrics,
     };
-    server::run(listeners, security, config, db, shutdown)
-        .await
-        .map_err(|error| (1, format!("the server failed: {error}")))
+    let following = tokio::spawn({
+        let (path, filter) = (config.config.clone(), filter.clone());
+        async move { config::follow(path.as_deref(), std::env::args_os().collect(), &filter).await }
+    });
+    let served = server::run(listeners, security, config, db, shutdown).await;
+    following.abort();
+    served.map_err(|error| (1, format!("the server failed: {error}")))
 }
 
 /// Listens on an address, and tells which one it is.

@@ -319,3 +319,42 @@ async fn the_example_has_every_setting_and_its_default() {
     assert!(same.lines().map(bare).eq(usual.lines().map(bare)), "{same}");
     assert!(same.matches(&path).count() > 15, "{same}");
 }
+
+/// The log's level is read again when the file changes, and a file that has become wrong changes nothing.
+#[tokio::test]
+async fn what_is_logged_follows_the_file() {
+    let (dir, path) = file("log = \"warn\"\nlisten = \"127.0.0.1:0\"\n");
+    let log = dir.path().join("log");
+    let url = format!("sqlite:{}", dir.path().join("new.db").display());
+    let mut server = binary()
+        .args(["--config", &path, "--database-url", &url])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::fs::File::create(&log).expect("a log"))
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let stdout = server.stdout.take().expect("piped");
+    let mut stdout = tokio::io::BufReader::new(stdout);
+    tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line)
+        .await
+        .expect("a start-up line");
+    let logged = || std::fs::read_to_string(&log).expect("a log");
+    let until = async |part: &str| {
+        let told = async {
+            while !logged().contains(part) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        assert!(told.is_ok(), "no {part:?} in {}", logged());
+    };
+    std::fs::write(&path, "log = \"loud\"\nlisten = \"127.0.0.1:0\"\n").expect("written");
+    until(":1: log: 'loud': it must be").await;
+    std::fs::write(&path, "log = \"info\"\nlisten = \"127.0.0.1:0\"\n").expect("written");
+    let pid = server.id().expect("it runs").to_string();
+    let kill = tokio::process::Command::new("kill").args(["-s", "HUP", &pid]);
+    assert!({ kill }.status().await.expect("kill runs").success());
+    until("the configuration file has changed").await;
+    assert!(server.try_wait().expect("known").is_none(), "SIGHUP ends it");
+    server.kill().await.expect("killed");
+}
