@@ -48,6 +48,7 @@ pub struct Observing {
         long,
         global = true,
         env = "GROUP_SERVICE_OTLP_ENDPOINT",
+        hide_env_values = true,
         value_name = "URL",
         value_parser = otlp_endpoint
     )]

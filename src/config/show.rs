@@ -101,6 +101,8 @@ fn told(value: &str, secret: bool) -> String {
         true => match Location::parse(value) {
             Ok(Location::Sqlite(_)) => quoted(value),
             Ok(location) => quoted(&location.to_string()),
+            // Accepted without a user only.
+            Err(_) if value.starts_with("http") && !value.contains('@') => quoted(value),
             Err(_) => quoted("hidden"),
         },
         false => quoted(value),
