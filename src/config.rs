@@ -17,10 +17,10 @@ use std::path::PathBuf;
 use clap::Parser;
 
 pub use self::{
-    follow::follow,
     callers::{Authentication, Callers},
     command::{Command, ConfigStep, Migrate, TokenStep},
     database::Database,
+    follow::follow,
     limits::Limits,
     load::{Loaded, Refused, Setting, Source},
     network::{Compression, Network},

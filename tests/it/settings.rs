@@ -352,9 +352,13 @@ async fn what_is_logged_follows_the_file() {
     until(":1: log: 'loud': it must be").await;
     std::fs::write(&path, "log = \"info\"\nlisten = \"127.0.0.1:0\"\n").expect("written");
     let pid = server.id().expect("it runs").to_string();
-    let kill = tokio::process::Command::new("kill").args(["-s", "HUP", &pid]);
-    assert!({ kill }.status().await.expect("kill runs").success());
+    let mut kill = tokio::process::Command::new("kill");
+    kill.args(["-s", "HUP", &pid]);
+    assert!(kill.status().await.expect("kill runs").success());
     until("the configuration file has changed").await;
-    assert!(server.try_wait().expect("known").is_none(), "SIGHUP ends it");
+    assert!(
+        server.try_wait().expect("known").is_none(),
+        "SIGHUP ends it"
+    );
     server.kill().await.expect("killed");
 }
