@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -41,7 +42,7 @@ impl Channel {
     pub(crate) async fn secured(address: &str, certificate: &Signed, token: &str) -> Self {
         let tls = ClientTlsConfig::new()
             .domain_name(NAME)
-            .ca_certificate(Certificate::from_pem(&certificate.authority));
+            .ca_certificate(Certificate::from_pem(certificate.authority.pem()));
         let endpoint = endpoint(&address.replace("http://", "https://")).tls_config(tls);
         let mut authorization =
             HeaderValue::from_str(&format!("Bearer {token}")).expect("visible characters");
@@ -80,11 +81,11 @@ impl Service<http::Request<Body>> for Channel {
 }
 
 /// A server's certificate and its key, and the authority that signed it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Signed {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    authority: String,
+    authority: Arc<CertifiedIssuer<'static, KeyPair>>,
 }
 
 impl Signed {
@@ -94,19 +95,22 @@ impl Signed {
         let mut params = CertificateParams::new([]).expect("valid");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, key()).expect("signed");
+        let signed = Self {
+            certificate: dir.join("server.pem"),
+            key: dir.join("key.pem"),
+            authority: authority.into(),
+        };
+        signed.renew();
+        signed
+    }
+
+    /// Makes another certificate of the same authority, in the same files.
+    pub(crate) fn renew(&self) {
         let mut params = CertificateParams::new([NAME.to_owned()]).expect("valid");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let own = key();
-        let signed = params.signed_by(&own, &authority).expect("signed");
-        let put = |name: &str, pem: String| {
-            let path = dir.join(name);
-            fs::write(&path, pem).expect("written");
-            path
-        };
-        Self {
-            certificate: put("server.pem", signed.pem()),
-            key: put("key.pem", own.serialize_pem()),
-            authority: authority.pem(),
-        }
+        let own = KeyPair::generate().expect("a key");
+        let signed = params.signed_by(&own, &*self.authority).expect("signed");
+        fs::write(&self.key, own.serialize_pem()).expect("written");
+        fs::write(&self.certificate, signed.pem()).expect("written");
     }
 }

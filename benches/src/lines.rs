@@ -1,5 +1,6 @@
 //! The lines of the table, a file for those that belong together.
 
+mod abuse;
 mod access;
 mod changes;
 mod create;
@@ -13,6 +14,7 @@ mod postgres;
 mod process;
 mod reads;
 mod secure;
+mod soak;
 
 use crate::channel::Channel;
 use clap::ValueEnum;
@@ -55,6 +57,10 @@ pub(crate) enum Line {
     Mixed,
     /// The same server with TLS and tokens against without, and against bare tonic with TLS
     Secure,
+    /// A good caller while others mean harm
+    Abuse,
+    /// Everything on for a long time: only if it is asked for
+    Soak,
     /// Twice as many calls as the server can take, for a minute
     Overload,
     /// Two instances on PostgreSQL, a core each, against one
@@ -76,7 +82,8 @@ pub(crate) enum Line {
 impl Line {
     /// All of them, those first that need the least.
     pub(crate) fn all() -> Vec<Self> {
-        Self::value_variants().to_vec()
+        let all = Self::value_variants().iter().copied();
+        all.filter(|line| *line != Self::Soak).collect()
     }
 
     /// Measures the line.
@@ -92,6 +99,8 @@ impl Line {
             Self::Assign => postgres::assign(run).await,
             Self::Mixed => mixed::mixed(run).await,
             Self::Secure => secure::secure(run).await,
+            Self::Abuse => abuse::abuse(run).await,
+            Self::Soak => soak::soak(run).await,
             Self::Overload => overload::overload(run).await,
             Self::Instances => postgres::instances(run).await,
             Self::Followers => changes::followers(run).await,

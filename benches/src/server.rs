@@ -89,6 +89,13 @@ impl Server {
         self.process.id()
     }
 
+    /// What its log warns of.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).expect("a log");
+        let bad = |line: &&str| line.contains(" WARN ") || line.contains("ERROR ");
+        log.lines().filter(bad).map(str::to_owned).collect()
+    }
+
     /// The processor time that it has taken.
     pub(crate) fn processor_time(&self) -> Duration {
         processor_time(self.process.id())
