@@ -9,7 +9,7 @@ use group_service::{
     listen::Security,
     server::{self, Listeners},
     store::{Db, Settings},
-    telemetry::Telemetry,
+    telemetry::{LogFilter, Telemetry},
 };
 use tokio::{
     net::TcpListener,
