@@ -24,7 +24,7 @@ use self::{
 };
 pub(crate) use self::{
     mix::{Mix, SIZE},
-    phase::Phase,
+    phase::{Phase, WINDOW},
 };
 use crate::{
     channel::Channel,

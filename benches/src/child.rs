@@ -42,11 +42,6 @@ impl Helper {
         }
     }
 
-    /// The number of its process.
-    pub(crate) fn process(&self) -> u32 {
-        self.process.id()
-    }
-
     /// Sends bytes to the child.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("open until the end");
