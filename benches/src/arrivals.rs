@@ -230,7 +230,7 @@ async fn ask_for_health(load: Arc<Load>, phase: usize) {
     }
 }
 
-/// Between 0 and 1, without 0. SplitMix64, from Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators.
+/// Between 0 and 1, without 0. `SplitMix64`, from Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators.
 fn unit(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -101,7 +101,7 @@ impl Line {
             Self::Secure => secure::secure(run).await,
             Self::Abuse => abuse::abuse(run).await,
             Self::Soak => soak::soak(run).await,
-            Self::Overload => overload::overload(run).await,
+            Self::Overload => overload::overload(run),
             Self::Instances => postgres::instances(run).await,
             Self::Followers => changes::followers(run).await,
             Self::History => changes::history(run).await,

@@ -29,7 +29,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 const CORES: [&str; 2] = ["0", "1"];
 
 /// An open loop at twice the peak, with a mix and with writes alone.
-pub(super) async fn overload(run: &mut Run) {
+pub(super) fn overload(run: &mut Run) {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         eprintln!("NOT RUN: overload: it takes two cores");
         return;
