@@ -10,12 +10,16 @@ use crate::harness::{
 };
 
 /// What has nothing to do with a server of databases, or brings its own.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 10] = [
+    "abuse::",
     "clusters::",
     "engines::",
     "file::",
     "house::",
+    "jwt::",
+    "security::",
     "settings::",
+    "tls::",
     "tour::",
 ];
 /// Long enough for a busy machine; the suite takes a few minutes.

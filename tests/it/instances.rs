@@ -149,6 +149,85 @@ async fn callers_who_try_again_see_no_failure_while_an_instance_is_killed() {
     crate::crash::assert_consistent(&database).await;
 }
 
+/// Both instances are stopped and started again, one after the other, as an upgrade does: one more try, with the other
+/// instance, is all that a caller needs.
+#[tokio::test]
+async fn a_rolling_restart_costs_no_caller_more_than_one_more_try() {
+    if engine() == DbBackend::Sqlite {
+        return;
+    }
+    let database = Database::create().await;
+    let mut instances = [
+        Process::start(database.url()).await,
+        Process::start(database.url()).await,
+    ];
+    let (_, mut roles, _) = instances[0].clients().await;
+    let role = pb::CreateRoleRequest {
+        name: "A".into(),
+        ..Default::default()
+    };
+    let role = roles.create_role(role).await.expect("created").into_inner();
+    let role = role.role.expect("a role").id;
+    let channels = [instances[0].connect().await, instances[1].connect().await];
+    let (channel, channels) = tokio::sync::watch::channel(channels);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let (role, channels, stopped) = (role.clone(), channels.clone(), stopped.clone());
+        callers.spawn(async move {
+            let (mut number, mut retries) = (0, 0);
+            while !*stopped.borrow() {
+                let request = pb::CreateGroupRequest {
+                    request_id: id(),
+                    ..create(&format!("Team {caller}.{number}"), &[&role])
+                };
+                number += 1;
+                let first = (caller + number) % 2;
+                let mut groups = GroupServiceClient::new(channels.borrow()[first].clone());
+                if groups.create_group(request.clone()).await.is_err() {
+                    retries += 1;
+                    let other = channels.borrow()[1 - first].clone();
+                    let again = GroupServiceClient::new(other).create_group(request).await;
+                    again.expect("the other instance answers");
+                }
+            }
+            (number, retries)
+        });
+    }
+    for index in [0, 1, 0, 1] {
+        let new = Process::start(database.url()).await;
+        let mut now = channel.borrow().clone();
+        let old = std::mem::replace(&mut instances[index], new);
+        // Those who call are told only when it has ended.
+        old.stop().await;
+        now[index] = instances[index].connect().await;
+        channel.send_replace(now);
+    }
+    stop.send_replace(true);
+    let (mut calls, mut retries) = (0, 0);
+    while let Some(ended) = callers.join_next().await {
+        let (of_one, again) = ended.expect("no caller saw a failure");
+        calls += of_one;
+        retries += again;
+    }
+    crate::harness::say(&format!(
+        "a rolling restart: {calls} calls, {retries} tried again"
+    ));
+    let mut groups = GroupServiceClient::new(channel.borrow()[0].clone());
+    let request = pb::ListGroupsRequest {
+        page_size: 1,
+        with_total_size: true,
+        ..Default::default()
+    };
+    let listed = groups.list_groups(request).await.expect("listed");
+    let there = listed
+        .into_inner()
+        .total_size
+        .and_then(|size| usize::try_from(size).ok());
+    assert_eq!(there, Some(calls));
+    crate::crash::assert_consistent(&database).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_connections_do_for_200_callers_and_50_followers() {
     let database = Arc::new(Database::create().await);
