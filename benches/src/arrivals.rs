@@ -37,6 +37,8 @@ const CHANNELS: usize = 8;
 /// How many calls can be under way at once. One more that arrives is dropped, and that is told: fewer than the server
 /// takes at once on so many connections.
 const UNDER_WAY: usize = 6000;
+/// How long a caller waits who was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 /// How often it is asked for its health.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -147,7 +149,11 @@ async fn closed(load: &Arc<Load>, callers: usize, time: Duration) -> f64 {
                 if now >= end {
                     return accepted;
                 }
-                accepted += u64::from(now >= begin && outcome == Outcome::Accepted);
+                match outcome {
+                    Outcome::Accepted => accepted += u64::from(now >= begin),
+                    // As callers should: whoever asks again at once takes the server's time for nothing.
+                    Outcome::Refused => tokio::time::sleep(REFUSED_PAUSE).await,
+                }
             }
         });
     }
