@@ -89,7 +89,7 @@ async fn checked(file: &Path) -> Result<Holdings, String> {
     .await
 }
 
-/// Makes the database from a backup that passes [`check`], with a history of its own. The database must not be
+/// Makes the database from a backup that passes [`check()`], with a history of its own. The database must not be
 /// there: whoever might still have it open keeps another one.
 ///
 /// # Errors
