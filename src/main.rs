@@ -92,8 +92,8 @@ async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
         metrics,
     };
     let following = tokio::spawn({
-        let (path, filter) = (config.config.clone(), filter.clone());
-        async move { config::follow(path.as_deref(), std::env::args_os().collect(), &filter).await }
+        let (loaded, filter) = (loaded.clone(), filter.clone());
+        async move { config::follow(&loaded, std::env::args_os().collect(), &filter).await }
     });
     let served = server::run(listeners, security, config, db, shutdown).await;
     following.abort();

@@ -1,10 +1,10 @@
 //! The configuration file, which may change while it serves: what is logged follows it.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, Refused};
+use super::{Config, Loaded, Refused};
 use crate::telemetry::LogFilter;
 
 /// How often it is looked whether the file has changed.
@@ -12,14 +12,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Goes on looking whether the file has changed, and at once at SIGHUP. What is wrong with it is said once, and changes
 /// nothing; settings other than `log` take a restart. Without a file SIGHUP changes nothing here, and ends nothing.
-pub async fn follow(path: Option<&Path>, args: Vec<OsString>, filter: &LogFilter) {
+pub async fn follow(loaded: &Loaded, args: Vec<OsString>, filter: &LogFilter) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
-    let Some(path) = path else {
+    let Some(path) = loaded.config.config.as_deref() else {
         return;
     };
-    let mut seen = std::fs::read(path).ok();
+    let mut seen = loaded.contents.clone();
     loop {
         tokio::select! {
             _ = hangup.recv() => {}

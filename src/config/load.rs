@@ -20,6 +20,8 @@ pub struct Loaded {
     pub config: Config,
     /// Each setting in the order of their definition.
     pub settings: Vec<Setting>,
+    /// What stood in the file before it was read, so that no change of it is missed.
+    pub(super) contents: Option<Vec<u8>>,
 }
 
 /// A setting as it was found.
@@ -98,6 +100,7 @@ impl Config {
         let found = words.try_get_matches_from(&args).map_err(Refused::Usage)?;
         let mut mistakes = Vec::new();
         let path = found.get_one::<OsString>("config").map(PathBuf::from);
+        let contents = path.as_ref().and_then(|path| std::fs::read(path).ok());
         let entries = match &path {
             Some(path) => file::read(path, &command, &mut mistakes),
             None => Vec::new(),
@@ -132,7 +135,11 @@ impl Config {
         let found = command.try_get_matches_from(args).map_err(Refused::Usage)?;
         let config = Self::from_arg_matches(&found).map_err(Refused::Usage)?;
         config.check().map_err(Refused::Mistakes)?;
-        Ok(Loaded { config, settings })
+        Ok(Loaded {
+            config,
+            settings,
+            contents,
+        })
     }
 }
 

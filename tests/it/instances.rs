@@ -235,6 +235,8 @@ async fn two_connections_do_for_200_callers_and_50_followers() {
         database.clone(),
         Settings {
             connections: 2,
+            // They wait in line, and on a slow machine for longer than usual.
+            queue_time: Duration::from_secs(10),
             ..settings(&database)
         },
     )

