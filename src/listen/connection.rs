@@ -107,12 +107,12 @@ impl AsyncRead for Connection {
         if !this.closing.is_terminated() && Pin::new(&mut this.closing).poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        let before = buf.filled().len();
+        let read = match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
         if let Some((missing, deadline)) = &mut this.beginning {
-            let before = buf.filled().len();
-            let read = match &mut this.stream {
-                Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-                Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            };
             match missing.checked_sub(buf.filled().len() - before) {
                 Some(0) | None => this.beginning = None,
                 Some(rest) => {
@@ -122,12 +122,8 @@ impl AsyncRead for Connection {
                     }
                 }
             }
-            return read;
         }
-        match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        read
     }
 }
 
