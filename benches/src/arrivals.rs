@@ -143,15 +143,20 @@ async fn closed(load: &Arc<Load>, callers: usize, time: Duration) -> f64 {
         let (load, channel) = (load.clone(), load.channel(caller as u64));
         tasks.spawn(async move {
             let mut accepted = 0_u64;
+            let mut next = number();
             loop {
-                let outcome = (load.attempt)(channel.clone(), number()).await;
+                let outcome = (load.attempt)(channel.clone(), next).await;
                 let now = Instant::now();
                 if now >= end {
                     return accepted;
                 }
                 match outcome {
-                    Outcome::Accepted => accepted += u64::from(now >= begin),
-                    // As callers should: whoever asks again at once takes the server's time for nothing.
+                    Outcome::Accepted => {
+                        accepted += u64::from(now >= begin);
+                        next = number();
+                    }
+                    // The same again, or the mix would become one of what is refused least. After a pause, as callers
+                    // should: whoever asks at once takes the server's time for nothing.
                     Outcome::Refused => tokio::time::sleep(REFUSED_PAUSE).await,
                 }
             }

@@ -101,9 +101,10 @@ pub(super) async fn soak(run: &mut Run) {
         let (work, directory, channel) = (work.clone(), directory.clone(), work.connect().await);
         tasks.spawn(async move { write(&work, &directory, channel, number as u64).await });
     }
+    let mut followers = JoinSet::new();
     for _ in 0..FOLLOWERS {
         let (work, channel) = (work.clone(), work.connect().await);
-        tasks.spawn(async move { follow(&work, channel).await });
+        followers.spawn(async move { follow(&work, channel).await });
     }
     tasks.spawn(reconnect(work.clone(), read));
     tasks.spawn(reload(work.clone(), server.process(), metrics));
@@ -125,6 +126,9 @@ pub(super) async fn soak(run: &mut Run) {
             descriptors[descriptors.len() - 1]
         );
     }
+    // They wait for what nobody will write.
+    assert!(followers.try_join_next().is_none(), "no feed ends");
+    followers.shutdown().await;
     work.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = tasks.join_next().await {
         ended.expect("no call fails");
