@@ -94,6 +94,7 @@ pub fn subscriber(
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(ansi)
         .event_format(format::Shape::from(format))
+        .fmt_fields(format::fields())
         .with_writer(lines)
         .with_filter(filter_fn(|metadata| metadata.is_event()));
     Registry::default().with(traces).with(log).with(wanted)

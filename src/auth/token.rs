@@ -89,9 +89,9 @@ impl Known {
         if self.read.elapsed() > MAX_AGE {
             return Err(Refusal::Unavailable);
         }
-        let now = Timestamp::now();
         let entry = self.tokens.get(&id).ok_or(Refusal::Invalid)?;
-        if entry.expires_at.is_some_and(|expires| expires <= now) {
+        let expires = entry.expires_at;
+        if expires.is_some_and(|expires| expires <= Timestamp::now()) {
             return Err(Refusal::Invalid);
         }
         Ok(entry)

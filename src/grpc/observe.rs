@@ -6,13 +6,14 @@ mod request;
 
 use std::{
     collections::HashMap,
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http_body::{Frame, SizeHint};
+use tokio::time::timeout;
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
@@ -84,7 +85,7 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -111,14 +112,15 @@ impl ObserveLayer {
 #[derive(Clone, Debug)]
 pub struct Observe<S> {
     inner: S,
-    layer: ObserveLayer,
+    /// Shared: the service is cloned for every call.
+    layer: Arc<ObserveLayer>,
 }
 
 impl<S> Service<http::Request<Body>> for Observe<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
-    S::Error: 'static,
+    S::Error: Send + 'static,
 {
     type Response = http::Response<ObservedBody>;
     type Error = S::Error;
@@ -158,10 +160,13 @@ where
                 }
             };
             let load = call.load();
-            let response = call.instrument(response);
-            let mut response = match deadline {
-                None => response.await?,
-                Some(deadline) => match tokio::time::timeout(deadline, response).await {
+            let mut response = pin!(call.instrument(response));
+            // What is answered at once needs no timer.
+            let polled = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await;
+            let mut response = match (polled, deadline) {
+                (Poll::Ready(response), _) => response?,
+                (Poll::Pending, None) => response.await?,
+                (Poll::Pending, Some(deadline)) => match timeout(deadline, response).await {
                     Ok(response) => response?,
                     Err(_) => deadline_exceeded().into_http(),
                 },

@@ -43,16 +43,13 @@ where
     };
     let message = request.into_inner();
     let id: Option<Option<RequestId>> = violations.optional_id("request_id", message.request_id());
-    let digest = digest(&message, actor.as_ref());
+    let once = id.flatten().map(|id| Once {
+        id,
+        fingerprint: digest(&message, actor.as_ref()),
+    });
     let command = C::try_from(message);
     match (actor, id, command) {
-        (Some(actor), Some(id), Ok(command)) => {
-            let once = id.map(|id| Once {
-                id,
-                fingerprint: digest,
-            });
-            Ok((command, Origin { actor, once }))
-        }
+        (Some(actor), Some(_), Ok(command)) => Ok((command, Origin { actor, once })),
         (_, _, Err(Error::Invalid(mut found))) => {
             found.extend(violations.into_vec());
             Err(Error::Invalid(found))

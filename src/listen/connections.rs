@@ -49,6 +49,7 @@ struct There {
 /// What a connection has in hand.
 #[derive(Debug)]
 struct Held {
+    shared: Arc<Shared>,
     bytes: AtomicU64,
     closing: AtomicBool,
     close: Mutex<Option<oneshot::Sender<()>>>,
@@ -57,7 +58,6 @@ struct Held {
 /// A connection that is counted, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    shared: Arc<Shared>,
     held: Arc<Held>,
     number: u64,
     address: IpAddr,
@@ -66,7 +66,6 @@ pub(crate) struct Counted {
 /// What a call has in hand, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Load {
-    shared: Arc<Shared>,
     held: Arc<Held>,
     /// Of its messages.
     bytes: AtomicU64,
@@ -75,7 +74,6 @@ pub(crate) struct Load {
 /// A connection, for those who make calls on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Carrier {
-    shared: Arc<Shared>,
     held: Arc<Held>,
 }
 
@@ -103,6 +101,7 @@ impl Connections {
         }
         let (close, closing) = oneshot::channel();
         let held = Arc::new(Held {
+            shared: self.0.clone(),
             bytes: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             close: Mutex::new(Some(close)),
@@ -112,7 +111,6 @@ impl Connections {
         there.all.insert(number, held.clone());
         there.by_address.insert(address, from_there + 1);
         let counted = Counted {
-            shared: self.0.clone(),
             held,
             number,
             address,
@@ -146,19 +144,6 @@ impl Shared {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, held: &Held, bytes: u64) {
-        held.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if all > self.limits.bytes {
-            self.relieve();
-        }
-    }
-
-    fn subtract(&self, held: &Held, bytes: u64) {
-        held.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     /// Closes those that have the most in hand, until the others have no more than there may be.
     fn relieve(&self) {
         let there = self.there();
@@ -190,10 +175,25 @@ impl Shared {
     }
 }
 
+impl Held {
+    fn add(&self, bytes: u64) {
+        let shared = &self.shared;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let all = shared.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all > shared.limits.bytes {
+            shared.relieve();
+        }
+    }
+
+    fn subtract(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Counted {
     pub(crate) fn carrier(&self) -> Carrier {
         Carrier {
-            shared: self.shared.clone(),
             held: self.held.clone(),
         }
     }
@@ -201,7 +201,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut there = self.shared.there();
+        let mut there = self.held.shared.there();
         there.all.remove(&self.number);
         if let Some(count) = there.by_address.get_mut(&self.address) {
             *count -= 1;
@@ -215,9 +215,8 @@ impl Drop for Counted {
 impl Carrier {
     /// Counts a call.
     pub(crate) fn begin(&self) -> Load {
-        self.shared.add(&self.held, CALL);
+        self.held.add(CALL);
         Load {
-            shared: self.shared.clone(),
             held: self.held.clone(),
             bytes: AtomicU64::new(0),
         }
@@ -231,7 +230,7 @@ impl Load {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let more = (before + bytes).saturating_sub(CALL.max(before));
         if more > 0 {
-            self.shared.add(&self.held, more);
+            self.held.add(more);
         }
     }
 }
@@ -239,6 +238,6 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         let bytes = self.bytes.load(Ordering::Relaxed).max(CALL);
-        self.shared.subtract(&self.held, bytes);
+        self.held.subtract(bytes);
     }
 }

@@ -2,16 +2,35 @@
 
 use std::fmt;
 
-use tracing::{Event, Subscriber};
+use tracing::{Event, Subscriber, field::Field};
 use tracing_subscriber::{
+    field::MakeExt,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
-        format::{Format, Full, Json, Writer},
+        format::{self, Format, Full, Json, Writer},
     },
     registry::LookupSpan,
 };
 
 use crate::config::LogFormat;
+
+/// What an event tells, as text: without colours, which take longer to leave out than the rest takes to write.
+pub(super) fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
+    format::debug_fn(write_field).delimited(" ")
+}
+
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        return write!(writer, "{}={value:?}", field.name());
+    }
+    // Other people's may hold anything.
+    let text = format!("{value:?}");
+    if text.contains(char::is_control) {
+        write!(writer, "{}", text.escape_debug())
+    } else {
+        writer.write_str(&text)
+    }
+}
 
 /// How an event becomes a line.
 pub(super) enum Shape {

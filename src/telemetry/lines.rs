@@ -10,7 +10,8 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long a line waits for others. Warnings and errors don't wait, nor does what stands before them.
+/// How long a line waits for others. Errors don't wait, nor does what stands before them. Warnings do: in an overload
+/// each call that is refused is one.
 const PAUSE: Duration = Duration::from_millis(10);
 /// So many bytes may wait; whoever brings more waits until they are out.
 const MAX_WAITING: usize = 256 << 10;
@@ -86,7 +87,7 @@ impl<'a> MakeWriter<'a> for Lines {
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
         Line {
             shared: &self.0,
-            urgent: *metadata.level() <= Level::WARN,
+            urgent: *metadata.level() == Level::ERROR,
         }
     }
 }

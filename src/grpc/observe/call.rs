@@ -35,6 +35,9 @@ pub(super) const OTHER: &str = "_OTHER";
 /// Probes ask every few seconds and tools before every call: logged for those who ask for more.
 const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
 
+/// What a caller's trace comes in (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
+
 /// A call under way. However it ends, it is told of once: when dropped without an end, as cancelled.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -76,16 +79,7 @@ impl Call {
             let path = request.uri().path().trim_start_matches('/');
             span.record("rpc.method_original", path);
         }
-        let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
-        let caller = parent.span().span_context().trace_id();
-        let trace_id = if span.set_parent(parent).is_ok() {
-            span.context().span().span_context().trace_id()
-        } else if caller == TraceId::INVALID {
-            // Nobody collects spans: the log names its calls all the same.
-            RandomIdGenerator::default().new_trace_id()
-        } else {
-            caller
-        };
+        let trace_id = trace_id(&span, request.headers());
         Self {
             span,
             rpc,
@@ -201,6 +195,22 @@ fn causes(status: &Status) -> String {
         next = error.source();
     }
     text
+}
+
+/// Continues the caller's trace, if there is one. The log names its calls by it even where nobody collects spans.
+fn trace_id(span: &Span, headers: &HeaderMap) -> TraceId {
+    if span.is_disabled() && !headers.contains_key(TRACEPARENT) {
+        return RandomIdGenerator::default().new_trace_id();
+    }
+    let parent = TraceContextPropagator::new().extract(&Headers(headers));
+    let caller = parent.span().span_context().trace_id();
+    if span.set_parent(parent).is_ok() {
+        span.context().span().span_context().trace_id()
+    } else if caller == TraceId::INVALID {
+        RandomIdGenerator::default().new_trace_id()
+    } else {
+        caller
+    }
 }
 
 struct Headers<'a>(&'a HeaderMap);
