@@ -134,7 +134,7 @@ impl std::fmt::Display for Error {
             Self::Unauthenticated => "the caller isn't known",
             Self::NotPermitted(_) => "the caller lacks a permission",
             Self::Stopping => "the server is stopping",
-            Self::Overloaded(_) => "too many writes are waiting",
+            Self::Overloaded(_) => "too many calls are waiting",
             Self::TooOften(_) => "the caller calls too often",
             Self::Unavailable(_) => "the database is unavailable",
             Self::Uncertain(_) => "the database went away at the commit",

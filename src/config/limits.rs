@@ -29,13 +29,13 @@ pub struct Limits {
     )]
     pub max_deadline: Duration,
 
-    /// How long a call may wait to be carried out while others wait all the time: then it is refused as OVERLOADED.
-    /// A sudden rush may wait for up to a second
+    /// How long a call may wait to be carried out where more than 128 wait, or some were refused in the last 100 ms:
+    /// then it is refused as OVERLOADED. A sudden rush may wait for up to a second
     #[arg(
         long,
         global = true,
         env = "GROUP_SERVICE_QUEUE_TIME",
-        default_value = "100ms",
+        default_value = "3ms",
         value_name = "TIME",
         value_parser = duration
     )]

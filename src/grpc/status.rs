@@ -2,7 +2,11 @@
 
 mod missing;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -20,10 +24,21 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// that, in base64, and say how many entries are missing.
 const MAX_LIST_BYTES: usize = 5000;
 
+/// Made once: whoever has too much to do shouldn't have more for each call that it refuses.
+static OVERLOADED: LazyLock<Status> =
+    LazyLock::new(|| status(&Error::Overloaded("of no interest".into())));
+
+fn status(error: &Error) -> Status {
+    let (code, message, details) = tell(error);
+    Status::with_error_details(code, message, details)
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let (code, message, details) = tell(&error);
-        let mut status = Self::with_error_details(code, message, details);
+        let mut status = match &error {
+            Error::Overloaded(_) => OVERLOADED.clone(),
+            other => status(other),
+        };
         if std::error::Error::source(&error).is_some() {
             // For the log: the source is never sent.
             status.set_source(Arc::new(error));

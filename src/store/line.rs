@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 const RUSH: Duration = Duration::from_millis(100);
 /// How long the first in line may have waited in a rush.
 const RUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// So many may wait, however long it takes: callers who ask for one thing after the other are no overload. Unless it is a
+/// crowd: as long as more come than can be carried out, those who aren't refused shouldn't wait for so many.
+const FEW: usize = 128;
 /// How much a call that leaves counts for how fast the line moves: as many as this make it up, five transactions that
 /// writes share.
 const MEMORY: u32 = 256;
@@ -40,7 +43,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Line {
     limits: Limits,
-    /// How many leave together.
+    /// How many leave together in a crowd.
     together: usize,
     waiting: Mutex<Waiting>,
     refused: AtomicU64,
@@ -61,6 +64,12 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// Whether it is a crowd: somebody was refused a moment ago.
+    fn is_crowded(&self, now: Instant) -> bool {
+        self.refused
+            .is_some_and(|at| now.duration_since(at) <= RUSH)
+    }
+
     /// How long one waits who comes now: the first has waited for so long already, and all before it have to leave
     /// (Little's law).
     fn wait(&self, first: Instant, now: Instant) -> Duration {
@@ -86,8 +95,8 @@ pub(super) struct Place {
 }
 
 impl Line {
-    /// One that so many leave together. Whoever is among the next of them needn't wait for others: that is no standing
-    /// queue, however long it takes until they leave.
+    /// One that so many leave together in a crowd. Whoever is among the next of them needn't wait for others: that is no
+    /// standing queue, however long it takes until they leave.
     pub(super) fn new(limits: Limits, together: usize) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -113,8 +122,7 @@ impl Line {
         let mut waiting = self.waiting();
         match waiting.places.front() {
             None => {
-                let refused = waiting.refused;
-                if refused.is_none_or(|at| now.duration_since(at) > RUSH) {
+                if !waiting.is_crowded(now) {
                     waiting.since = now;
                 }
             }
@@ -126,8 +134,13 @@ impl Line {
                     self.limits.time
                 };
                 let length = waiting.places.len();
+                let few = if waiting.is_crowded(now) {
+                    self.together
+                } else {
+                    FEW
+                };
                 let many = length >= self.limits.many as usize;
-                let long = length >= self.together && waiting.wait(*first, now) > patience;
+                let long = length >= few && waiting.wait(*first, now) > patience;
                 if many || long {
                     waiting.refused = Some(now);
                     self.refused.fetch_add(1, Ordering::Relaxed);
@@ -142,6 +155,11 @@ impl Line {
             line: self.clone(),
             number,
         })
+    }
+
+    /// Whether somebody was refused a moment ago.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiting().is_crowded(Instant::now())
     }
 
     /// How many wait, and how many have been refused so far.

@@ -79,7 +79,7 @@ impl Db {
             .ping()
             .await
             .map_err(|error| OpenError::of(location, &error))?;
-        let readers = connections.saturating_sub(writers).max(1);
+        let readers = settings.readers();
         let reader =
             engine::Reader::connect(location, server, readers, limits, &outage, &statements);
         let directory = change::directory(&reader.pool).await;

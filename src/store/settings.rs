@@ -33,7 +33,7 @@ impl Settings {
             connections: 10,
             connect_timeout: Duration::from_secs(30),
             cache_bytes: 128 << 20,
-            queue_time: Duration::from_millis(100),
+            queue_time: Duration::from_millis(3),
             max_queue: 1000,
         }
     }
@@ -41,6 +41,17 @@ impl Settings {
     /// Those who write come one after the other, so that few connections do for them.
     pub(super) fn writers(&self) -> u32 {
         (self.connections / 4).clamp(1, 4)
+    }
+
+    /// Those who read from the primary. What SQLite reads it reads in this process: more at once than there are cores
+    /// would only take time from each other, and from all that is answered without it.
+    pub(super) fn readers(&self) -> u32 {
+        let readers = self.connections.saturating_sub(self.writers()).max(1);
+        if !matches!(self.location, Location::Sqlite(_)) {
+            return readers;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        readers.min(u32::try_from(cores).unwrap_or(u32::MAX))
     }
 
     /// Who may wait, and for how long.

@@ -80,8 +80,9 @@ pub async fn write<W: Write, R: Reply>(
     reply: fn(W::Output, Revision) -> R,
 ) -> Result<R> {
     db.health.check()?;
+    let place = db.queue.join()?;
     let (job, mut answer) = Job::new(command, origin, reply, db.writes.begin());
-    let place = db.queue.join(Box::new(job))?;
+    let place = db.queue.put(place, Box::new(job));
     tokio::spawn({
         let db = db.clone();
         async move { queue::take_turn(&db).await }

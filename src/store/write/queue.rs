@@ -14,8 +14,10 @@ use crate::{
     },
 };
 
-/// How many writes share a transaction at most: a savepoint each, and nobody waits for long for the others.
+/// How many writes share a transaction at most: nobody waits for long for the others.
 const BATCH: usize = 50;
+/// The same while others are refused: those who aren't are answered sooner.
+const CROWDED_BATCH: usize = 16;
 
 /// Those who wait to write.
 pub(in crate::store) struct Queue {
@@ -39,7 +41,7 @@ impl Queue {
     /// One in which nobody waits yet.
     pub(in crate::store) fn new(limits: Limits) -> Self {
         Self {
-            line: Line::new(limits, BATCH),
+            line: Line::new(limits, CROWDED_BATCH),
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }
@@ -50,17 +52,21 @@ impl Queue {
         self.line.counts()
     }
 
-    /// Waits from now on.
+    /// Takes a place in line.
     ///
     /// # Errors
     /// Too many wait.
-    pub(super) fn join(&self, work: Box<dyn Work>) -> Result<Place> {
-        let in_line = self.line.join()?;
+    pub(super) fn join(&self) -> Result<line::Place> {
+        self.line.join()
+    }
+
+    /// Says what is waited for there.
+    pub(super) fn put(&self, in_line: line::Place, work: Box<dyn Work>) -> Place {
         let mut waiting = self.waiting();
         waiting.joined += 1;
         let place = Place(waiting.joined);
         waiting.works.push_back((place, in_line, work));
-        Ok(place)
+        place
     }
 
     /// Waits no longer; false if the turn has come.
@@ -71,8 +77,13 @@ impl Queue {
     }
 
     fn next(&self) -> Vec<Box<dyn Work>> {
+        let most = if self.line.is_crowded() {
+            CROWDED_BATCH
+        } else {
+            BATCH
+        };
         let mut waiting = self.waiting();
-        let count = waiting.works.len().min(BATCH);
+        let count = waiting.works.len().min(most);
         waiting
             .works
             .drain(..count)
