@@ -149,6 +149,47 @@ async fn whoever_would_wait_too_long_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn callers_who_wait_for_each_answer_are_no_overload() {
+    let database = Database::create().await;
+    let server = start(&database, &["--queue-time", "1ms"]).await;
+    let roles = RoleServiceClient::new(server.connect().await);
+    let other = hold(&database).await;
+    let mut calls = Vec::new();
+    let queued = "group_service_calls_queued{class=\"write\"}";
+    let refused = "group_service_calls_refused_total{class=\"write\",reason=\"OVERLOADED\"}";
+    // One after the other, so that it is no rush when there are many.
+    let waiting = loop {
+        let (mut roles, name) = (roles.clone(), format!("role {}", calls.len()));
+        calls.push(tokio::spawn(async move {
+            roles.create_role(create(&name)).await
+        }));
+        let told = async {
+            loop {
+                let refused = metric(&server, refused).await.expect("told");
+                let queued = metric(&server, queued).await.expect("told");
+                // The first is being carried out.
+                if queued + refused + 1.0 >= calls.len() as f64 {
+                    return (queued, refused > 0.0);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if let (queued, true) = timeout(PATIENCE, told).await.expect("it is told") {
+            break queued;
+        }
+        assert!(calls.len() < 1000, "nobody is refused");
+    };
+    assert!(waiting >= 128.0, "refused behind {waiting}");
+    other.release().await;
+    let last = calls.pop().expect("it was refused");
+    assert_eq!(told(last.await.expect("it ends")).reason, "OVERLOADED");
+    for call in calls {
+        call.await.expect("it ends").expect("created");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn so_many_may_follow_at_once() {
     let database = Database::create().await;
     let server = start(&database, &["--max-watchers", "1"]).await;
