@@ -245,6 +245,13 @@ async fn tokens_that_are_no_good_are_all_refused_alike() {
         let message = format!("{header}.{}", encode(claims));
         format!("{message}.{}", encode(ec.signature(message.as_bytes())))
     };
+    let no_text = {
+        let mut claims = claims("till").to_string().into_bytes();
+        claims.pop();
+        claims.extend(b",\"aside\":\"\xff\"}");
+        let message = format!("{header}.{}", encode(claims));
+        format!("{message}.{}", encode(ec.signature(message.as_bytes())))
+    };
     let bad = [
         ("no algorithm", unsigned("none")),
         ("no algorithm, spelt otherwise", unsigned("nOnE")),
@@ -272,6 +279,7 @@ async fn tokens_that_are_no_good_are_all_refused_alike() {
         ("another's claims", format!("{header}.{other}.{signature}")),
         ("zeros", zeros),
         ("a claim twice", twice),
+        ("no text in a claim that nobody reads", no_text),
         ("critical extensions", headed("crit", json!(["exp"]))),
         ("no critical extensions", headed("crit", json!([]))),
         (

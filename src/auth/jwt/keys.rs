@@ -133,8 +133,11 @@ impl Keys {
         validation.set_audience(&[&expected.audience]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
-        let token = decode::<Claims>(token, &key.decoding, &validation)?;
-        Ok((token.claims, key.clone()))
+        let decoded = decode::<Claims>(token, &key.decoding, &validation)?;
+        if !is_text(token) {
+            return Err(Wrong::Form);
+        }
+        Ok((decoded.claims, key.clone()))
     }
 
     /// The key of this id that is for this algorithm. A token may leave the id out if there is no choice.
@@ -239,4 +242,13 @@ impl Verified {
         }
         Ok(self)
     }
+}
+
+/// Whether header and claims are UTF-8 (RFC 7519, section 7.2): the reader of JSON doesn't look at what it passes over.
+fn is_text(token: &str) -> bool {
+    let mut parts = token.split('.').take(2);
+    parts.all(|part| {
+        let bytes = URL_SAFE_NO_PAD.decode(part);
+        bytes.is_ok_and(|bytes| String::from_utf8(bytes).is_ok())
+    })
 }
