@@ -20,20 +20,24 @@ pub struct Entry {
 /// One of so many letters may differ between a key and the one that was meant.
 const NEAR: usize = 3;
 
-/// Reads a file; what is wrong with it is added to `mistakes`.
-pub(super) fn read(path: &Path, command: &clap::Command, mistakes: &mut Vec<String>) -> Vec<Entry> {
+/// Reads a file: what it sets, and its text. What is wrong with it is added to `mistakes`.
+pub(super) fn read(
+    path: &Path,
+    command: &clap::Command,
+    mistakes: &mut Vec<String>,
+) -> (Vec<Entry>, String) {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             mistakes.push(format!("{}: {error}", path.display()));
-            return Vec::new();
+            return (Vec::new(), String::new());
         }
     };
     let (entries, wrong) = parse(&text, command);
     for (line, reason) in wrong {
         mistakes.push(format!("{}:{line}: {reason}", path.display()));
     }
-    entries
+    (entries, text)
 }
 
 /// Reads a file's text: what it sets, and what is wrong with it, each with its line.

@@ -19,7 +19,7 @@ pub async fn follow(loaded: &Loaded, args: Vec<OsString>, filter: &LogFilter) {
     let Some(path) = loaded.config.config.as_deref() else {
         return;
     };
-    let mut seen = loaded.contents.clone();
+    let mut seen = loaded.contents.clone().map(String::into_bytes);
     loop {
         tokio::select! {
             _ = hangup.recv() => {}

@@ -20,8 +20,8 @@ pub struct Loaded {
     pub config: Config,
     /// Each setting in the order of their definition.
     pub settings: Vec<Setting>,
-    /// What stood in the file before it was read, so that no change of it is missed.
-    pub(super) contents: Option<Vec<u8>>,
+    /// What stood in the file, so that no change of it is missed.
+    pub(super) contents: Option<String>,
 }
 
 /// A setting as it was found.
@@ -100,11 +100,11 @@ impl Config {
         let found = words.try_get_matches_from(&args).map_err(Refused::Usage)?;
         let mut mistakes = Vec::new();
         let path = found.get_one::<OsString>("config").map(PathBuf::from);
-        let contents = path.as_ref().and_then(|path| std::fs::read(path).ok());
-        let entries = match &path {
-            Some(path) => file::read(path, &command, &mut mistakes),
-            None => Vec::new(),
-        };
+        let read = path
+            .as_ref()
+            .map(|path| file::read(path, &command, &mut mistakes));
+        let (entries, contents) = read.unzip();
+        let entries = entries.unwrap_or_default();
         for (arg, entry) in of(&command, &entries) {
             let path = path.as_deref().unwrap_or(Path::new(""));
             let place = format!("{}:{}: {}", path.display(), entry.line, entry.key);
