@@ -89,6 +89,23 @@ async fn a_call_has_a_deadline_even_if_its_caller_names_none_or_a_long_one() {
     server.stop().await;
 }
 
+/// Waits until so many writes wait or have been refused; how many of each.
+async fn settled(server: &Process, writes: usize) -> (f64, f64) {
+    let queued = "group_service_calls_queued{class=\"write\"}";
+    let refused = "group_service_calls_refused_total{class=\"write\",reason=\"OVERLOADED\"}";
+    let told = async {
+        loop {
+            let queued = metric(server, queued).await.expect("told");
+            let refused = metric(server, refused).await.expect("told");
+            if queued + refused >= writes as f64 {
+                return (queued, refused);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("it is told")
+}
+
 #[tokio::test]
 async fn whoever_would_wait_too_long_is_refused_at_once() {
     let database = Database::create().await;
@@ -109,22 +126,11 @@ async fn whoever_would_wait_too_long_is_refused_at_once() {
     let mut refused = Vec::new();
     for number in 0.. {
         let call = write(format!("role {number}"));
-        let waiting = "group_service_calls_queued{class=\"write\"}";
-        let turned_away =
-            "group_service_calls_refused_total{class=\"write\",reason=\"OVERLOADED\"}";
-        let told = async {
-            loop {
-                let queued = metric(&server, waiting).await.expect("told");
-                let refused_so_far = metric(&server, turned_away).await.expect("told");
-                if queued + refused_so_far >= (accepted.len() + refused.len()) as f64 {
-                    return refused_so_far > refused.len() as f64;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        match timeout(PATIENCE, told).await.expect("it is told") {
-            true => refused.push(call),
-            false => accepted.push(call),
+        let (_, refused_so_far) = settled(&server, accepted.len() + refused.len()).await;
+        if refused_so_far > refused.len() as f64 {
+            refused.push(call);
+        } else {
+            accepted.push(call);
         }
         if refused.len() == 3 {
             break;
@@ -155,26 +161,15 @@ async fn callers_who_wait_for_each_answer_are_no_overload() {
     let roles = RoleServiceClient::new(server.connect().await);
     let other = hold(&database).await;
     let mut calls = Vec::new();
-    let queued = "group_service_calls_queued{class=\"write\"}";
-    let refused = "group_service_calls_refused_total{class=\"write\",reason=\"OVERLOADED\"}";
     // One after the other, so that it is no rush when there are many.
     let waiting = loop {
         let (mut roles, name) = (roles.clone(), format!("role {}", calls.len()));
         calls.push(tokio::spawn(async move {
             roles.create_role(create(&name)).await
         }));
-        let told = async {
-            loop {
-                let refused = metric(&server, refused).await.expect("told");
-                let queued = metric(&server, queued).await.expect("told");
-                // The first is being carried out.
-                if queued + refused + 1.0 >= calls.len() as f64 {
-                    return (queued, refused > 0.0);
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if let (queued, true) = timeout(PATIENCE, told).await.expect("it is told") {
+        // The first is being carried out.
+        let (queued, refused) = settled(&server, calls.len() - 1).await;
+        if refused > 0.0 {
             break queued;
         }
         assert!(calls.len() < 1000, "nobody is refused");

@@ -62,8 +62,8 @@ pub(crate) const ALL: [Attack; 10] = [
 ];
 
 impl Attack {
-    /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls from. Whatever the server does about
-    /// it: hung up on, it begins again.
+    /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls
+    /// from. Whatever the server does about it: hung up on, it begins again.
     pub(crate) async fn go_on(self, target: SocketAddr, time: Duration, pace: Duration) {
         let end = Instant::now() + time;
         let connections = match self {
