@@ -103,7 +103,9 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     let mut command = binary();
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-        .args(["--log", "warn", "--database-url", database.url()]);
+        .args(["--log", "warn", "--database-url", database.url()])
+        // As in deploy: what is given back is seen only then.
+        .env("MALLOC_MMAP_THRESHOLD_", "131072");
     let server = Process::spawn(command).await;
     let done = Arc::new(AtomicU64::new(0));
     // Once all of it has been done, what it takes has been taken.
