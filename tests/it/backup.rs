@@ -107,7 +107,7 @@ async fn a_backup_under_load_is_the_directory_at_a_revision() {
         backups.push((file, revision));
     }
     writers.shutdown().await;
-    let (_, all) = folded(&server.connect().await).await;
+    let (_, all) = folded(&server.connect().await, 0).await;
     server.stop().await;
 
     for (file, revision) in backups {
@@ -117,7 +117,7 @@ async fn a_backup_under_load_is_the_directory_at_a_revision() {
         assert_consistent(&Database::at(&restored)).await;
         let server = Process::start(&at(&restored)).await;
         let channel = server.connect().await;
-        let (directory, changes) = folded(&channel).await;
+        let (directory, changes) = folded(&channel, 0).await;
         let until = all.iter().take_while(|change| change.revision <= revision);
         assert!(changes.iter().eq(until), "{file:?}");
         assert_eq!(Directory::listed(channel, revision).await, directory);

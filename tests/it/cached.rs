@@ -96,7 +96,7 @@ async fn hold_against_history(cache_bytes: u64, instances: usize) {
         caller.expect("nobody is told anything wrong");
     }
 
-    let (_, changes) = folded(&worlds[0].channel).await;
+    let (_, changes) = folded(&worlds[0].channel, 0).await;
     let mut answers = std::mem::take(&mut *cast.answers.lock().expect("no panic"));
     answers.sort_by_key(|(revision, _)| *revision);
     let mut changes = changes.iter().peekable();

@@ -356,12 +356,13 @@ impl Ids {
     }
 }
 
-/// Folds all changes, which have no gap, and gives them, too.
-pub(crate) async fn folded(channel: &Channel) -> (Directory, Vec<pb::Change>) {
+/// Folds all changes of a state that is at least as fresh, which have no gap, and gives them, too.
+pub(crate) async fn folded(channel: &Channel, min_revision: i64) -> (Directory, Vec<pb::Change>) {
     let mut folded = Directory::default();
     let mut all: Vec<pb::Change> = Vec::new();
     let mut request = pb::ListChangesRequest {
         page_size: 1000,
+        min_revision,
         ..Default::default()
     };
     loop {
@@ -407,7 +408,7 @@ async fn the_changes_folded_are_the_directory() {
         });
     }
     writers.join_all().await;
-    let (folded, changes) = folded(&w.channel).await;
+    let (folded, changes) = folded(&w.channel, 0).await;
     let last = changes.last().map_or(0, |change| change.revision);
     assert!(
         last > OPERATIONS as i64 / 8,

@@ -131,6 +131,26 @@ impl Load {
         reached.expect("writes go on");
     }
 
+    /// One more write, behind all others: a state as fresh as it has them, on whichever server it is read.
+    async fn last(&self) -> i64 {
+        let mut roles = RoleServiceClient::new(self.channels[0].clone());
+        let request = pb::CreateRoleRequest {
+            name: format!("the last {}", id()),
+            request_id: id(),
+            ..Default::default()
+        };
+        let written = async {
+            loop {
+                match roles.create_role(request.clone()).await {
+                    Ok(created) => return created.into_inner().revision,
+                    Err(status) => self.shared.refused(&status).await,
+                }
+            }
+        };
+        let written = tokio::time::timeout(Duration::from_secs(60), written).await;
+        written.expect("it can be written")
+    }
+
     /// Ends the load and proves it: revisions without a gap, the feed folded is the state on every instance, and
     /// all that was acknowledged is there, once.
     pub(crate) async fn prove(mut self) -> Done {
@@ -138,7 +158,7 @@ impl Load {
         while let Some(caller) = self.callers.join_next().await {
             caller.expect("no caller was told anything wrong");
         }
-        let (folded, changes) = folded(&self.channels[0]).await;
+        let (folded, changes) = folded(&self.channels[0], self.last().await).await;
         let last = changes.last().map_or(0, |change| change.revision);
         for channel in &self.channels {
             assert_eq!(folded, Directory::listed(channel.clone(), last).await);
