@@ -37,6 +37,26 @@ pub(super) async fn secure(run: &mut Run) {
     let plain = channels(theirs.address()).await;
     let bare = self::secured(&bare, &signed, &token).await;
 
+    // Before the writes: they put users into further groups, and their questions would be others.
+    for (rpc, call) in reads::calls(&open) {
+        let (here, there) = alternate(
+            run.rounds,
+            async || closed(&secured, CALLERS, run.time, &call).await,
+            async || closed(&bare, CALLERS, run.time, &call).await,
+        )
+        .await;
+        let what = format!("{rpc}, {CALLERS} callers, TLS and tokens");
+        let wanted = if rpc == "CheckAccess" {
+            Wanted::AtLeast(0.85)
+        } else {
+            Wanted::Nothing
+        };
+        let pair = (&*rates(&here), &*rates(&there));
+        let against = "bare tonic with TLS";
+        run.report
+            .add(speed("secure", &what, against, wanted, pair));
+    }
+
     let roles: Vec<_> = (0..3).map(|role| open.role(role)).collect();
     let writes: [(&str, Call, Call); 2] = [
         (
@@ -65,24 +85,6 @@ pub(super) async fn secure(run: &mut Run) {
         let what = format!("{what}: p99");
         run.report
             .add(latency("secure", &what, "without", Wanted::Nothing, pair));
-    }
-    for (rpc, call) in reads::calls(&open) {
-        let (here, there) = alternate(
-            run.rounds,
-            async || closed(&secured, CALLERS, run.time, &call).await,
-            async || closed(&bare, CALLERS, run.time, &call).await,
-        )
-        .await;
-        let what = format!("{rpc}, {CALLERS} callers, TLS and tokens");
-        let wanted = if rpc == "CheckAccess" {
-            Wanted::AtLeast(0.85)
-        } else {
-            Wanted::Nothing
-        };
-        let pair = (&*rates(&here), &*rates(&there));
-        let against = "bare tonic with TLS";
-        run.report
-            .add(speed("secure", &what, against, wanted, pair));
     }
 }
 
