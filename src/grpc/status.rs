@@ -63,6 +63,12 @@ pub(super) fn refine(status: &Status) -> Option<Status> {
         return None;
     }
     let (code, reason, message) = match status.code() {
+        // Nobody reads this but the log: a body that ends before its end does so with its connection.
+        Code::Unknown if is_of_connection(status) => (
+            Code::Cancelled,
+            "CANCELLED",
+            "the caller hung up in the middle of its request",
+        ),
         // A message that is no protobuf, or not of the RPC's type.
         Code::Internal => (
             Code::InvalidArgument,
@@ -83,6 +89,12 @@ pub(super) fn refine(status: &Status) -> Option<Status> {
     };
     let details = info(reason, []);
     Some(Status::with_error_details(code, message, details))
+}
+
+/// Whether the cause lies in the connection.
+fn is_of_connection(status: &Status) -> bool {
+    let first = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source()).any(|error| error.is::<hyper::Error>())
 }
 
 fn tell(error: &Error) -> (Code, String, ErrorDetails) {

@@ -126,5 +126,15 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
         metric(&server, "group_service_calls_in_flight").await,
         Some(0.0)
     );
-    server.stop().await;
+    let log = server.stop().await;
+    let errors: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains(" ERROR "))
+        .collect();
+    let first = errors.first();
+    assert!(
+        first.is_none(),
+        "{} errors that callers make: {first:?}",
+        errors.len()
+    );
 }
