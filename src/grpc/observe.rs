@@ -1,24 +1,24 @@
 //! Around every call: a server span that continues the caller's trace, and one line in the log.
 
+mod answering;
 mod call;
 mod deadline;
 mod request;
 
 use std::{
     collections::HashMap,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http_body::{Frame, SizeHint};
-use tokio::time::timeout;
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
 pub use self::deadline::Deadlines;
 use self::{
+    answering::Answering,
     call::{Call, OTHER},
     request::CountedBody,
 };
@@ -32,7 +32,6 @@ use crate::{
 use super::{
     guard::{Guard, Need, need},
     rate::Rate,
-    status::{deadline_exceeded, refine},
 };
 
 /// The RPCs that exist, as `package.Service/Method`: what spans and logs may be named after, and what they need.
@@ -124,7 +123,7 @@ where
 {
     type Response = http::Response<ObservedBody>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -139,55 +138,19 @@ where
         let deadline = deadline::of(rpc.name(), deadline, self.layer.deadlines);
         let mut call = Call::begin(&request, rpc.clone());
         let admitted = self.layer.admit(&request, *need);
-        let response = admitted.map(|identity| {
-            if let Some(identity) = identity {
-                call.is_of(identity.clone());
-                request.extensions_mut().insert(identity);
-            }
-            if let Some(load) = call.load() {
-                request = request.map(|body| CountedBody::wrap(body, load));
-            }
-            call.enter(|| self.inner.call(request))
-        });
-        Box::pin(async move {
-            let response = match response {
-                Ok(response) => response,
-                Err(refused) => {
-                    let status = Status::from(refused);
-                    call.end(&status, status.code());
-                    let response = status.into_http();
-                    return Ok(response.map(ObservedBody::unobserved));
-                }
-            };
-            let load = call.load();
-            let mut response = pin!(call.instrument(response));
-            // What is answered at once needs no timer.
-            let polled = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await;
-            let mut response = match (polled, deadline) {
-                (Poll::Ready(response), _) => response?,
-                (Poll::Pending, None) => response.await?,
-                (Poll::Pending, Some(deadline)) => match timeout(deadline, response).await {
-                    Ok(response) => response?,
-                    Err(_) => deadline_exceeded().into_http(),
-                },
-            };
-            // An error before the first message stands in the headers, and handlers leave the whole of it,
-            // with its cause, beside them. All else ends with the body's trailers.
-            let status = response.extensions_mut().remove::<Status>();
-            let status = status.or_else(|| Status::from_header_map(response.headers()));
-            let call = match status {
-                Some(status) => {
-                    let refined = refine(&status);
-                    call.end(&status, refined.as_ref().unwrap_or(&status).code());
-                    if let Some(refined) = refined {
-                        response = refined.into_http();
-                    }
-                    None
-                }
-                None => Some(call),
-            };
-            Ok(response.map(|inner| ObservedBody { inner, call, load }))
-        })
+        let identity = match admitted {
+            Ok(identity) => identity,
+            Err(refused) => return Answering::refused(call, refused.into()),
+        };
+        if let Some(identity) = identity {
+            call.is_of(identity.clone());
+            request.extensions_mut().insert(identity);
+        }
+        if let Some(load) = call.load() {
+            request = request.map(|body| CountedBody::wrap(body, load));
+        }
+        let response = call.enter(|| self.inner.call(request));
+        Answering::under_way(call, response, deadline)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     error::Error as StdError,
     fmt::Write,
-    future::Future,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +18,7 @@ use opentelemetry_sdk::{
     trace::{IdGenerator, RandomIdGenerator},
 };
 use tonic::{Code, Status, body::Body};
-use tracing::{Instrument, Span, field::Empty};
+use tracing::{Instrument, Span, field::Empty, instrument::Instrumented};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::code_name;
@@ -107,10 +106,7 @@ impl Call {
         self.span.in_scope(f)
     }
 
-    pub(super) fn instrument<F: Future>(
-        &self,
-        future: F,
-    ) -> impl Future<Output = F::Output> + use<F> {
+    pub(super) fn instrument<F>(&self, future: F) -> Instrumented<F> {
         future.instrument(self.span.clone())
     }
 
