@@ -86,7 +86,10 @@ impl Feed {
             filter,
         } = watch;
         let room = self.room.clone().try_acquire_owned();
-        let room = room.map_err(|_| Error::Overloaded("too many follow the feed".into()))?;
+        let room = room.map_err(|_| {
+            self.followers.refuse();
+            Error::Overloaded("too many follow the feed".into())
+        })?;
         let (position, history) = change::start(&self.db, from, history).await?;
         let (sender, batches) = mpsc::channel(1);
         let feed = self.clone();

@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::told::Told;
-use crate::{feed::Feed, listen::Connections, store::Db, tls::Tls};
+use crate::{feed::Feed, grpc::Rate, listen::Connections, store::Db, tls::Tls};
 
 pub use calls::Calls;
 pub(crate) use calls::Rpc;
@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) calls: Calls,
     /// The connections.
     pub(crate) connections: Connections,
+    /// How often callers may call, if that is limited.
+    pub(crate) rate: Option<Arc<Rate>>,
     /// Whether calls are answered.
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -51,6 +53,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         insecure,
         calls,
         connections,
+        rate,
         ready,
     } = metrics;
     let mut registry = Registry::default();
@@ -71,6 +74,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         tls,
         insecure,
         connections,
+        rate,
     }));
     let registry = Arc::new(registry);
     let told = get(

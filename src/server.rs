@@ -117,6 +117,7 @@ pub async fn run(
     };
     let tls = security.tls.clone();
     let calls = Calls::default();
+    let rate = limits.max_rate.map(|rate| Arc::new(Rate::new(rate)));
     let connections = Connections::new(listen::Limits {
         connections: limits.max_connections,
         per_address: limits.max_connections_per_address,
@@ -135,7 +136,7 @@ pub async fn run(
                 default: limits.default_deadline,
                 max: limits.max_deadline,
             },
-            rate: limits.max_rate.map(|rate| Arc::new(Rate::new(rate))),
+            rate: rate.clone(),
         })
         .add_service(service!(
             compression,
@@ -174,6 +175,7 @@ pub async fn run(
         insecure: config.network.insecure,
         calls,
         connections,
+        rate,
         ready: is_ready,
     };
     let measured = tokio::spawn(metrics::serve(listeners.metrics, told));

@@ -18,6 +18,7 @@ pub(super) struct Followers(Arc<Mutex<Present>>);
 #[derive(Debug, Default)]
 struct Present {
     joined: u64,
+    refused: u64,
     reached: BTreeMap<u64, Arc<AtomicI64>>,
 }
 
@@ -43,6 +44,11 @@ impl Followers {
             number,
             reached,
         }
+    }
+
+    /// One more can't follow.
+    pub(super) fn refuse(&self) {
+        self.present().refused += 1;
     }
 
     /// How many there are.
@@ -80,6 +86,12 @@ impl Feed {
     #[must_use]
     pub fn followers(&self) -> usize {
         self.followers.count()
+    }
+
+    /// How many were refused so far, because as many followed as may.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.followers.present().refused
     }
 
     /// How many revisions the slowest follower is behind.

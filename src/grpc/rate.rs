@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,6 +22,7 @@ pub struct Rate {
     interval: Duration,
     /// Until when each caller's calls would take if they came at the rate.
     used: Mutex<HashMap<String, Instant>>,
+    refused: AtomicU64,
 }
 
 impl Rate {
@@ -28,7 +32,13 @@ impl Rate {
         Self {
             interval: Duration::from_secs(1) / per_second.max(1),
             used: Mutex::default(),
+            refused: AtomicU64::new(0),
         }
+    }
+
+    /// How many calls came too often so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Counts a call.
@@ -42,6 +52,7 @@ impl Rate {
             let next = (*until).max(now) + self.interval;
             let ahead = next.duration_since(now);
             if ahead > BURST {
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::TooOften(ahead - BURST));
             }
             *until = next;

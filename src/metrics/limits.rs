@@ -6,13 +6,17 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::told::tell;
-use crate::{listen::Connections, store::Db};
+use super::told::{Told, tell};
 
 pub(super) fn tell_limits(
     encoder: &mut DescriptorEncoder<'_>,
-    db: &Db,
-    connections: &Connections,
+    Told {
+        db,
+        feed,
+        rate,
+        connections,
+        ..
+    }: &Told,
 ) -> std::fmt::Result {
     let classes = [("read", db.reads_queued()), ("write", db.writes_queued())];
     let help = "Calls that wait to be carried out";
@@ -22,11 +26,20 @@ pub(super) fn tell_limits(
         let queued = ConstGauge::new(i64::try_from(queued).unwrap_or(i64::MAX));
         queued.encode(family.encode_family(&[("class", class)])?)?;
     }
-    let help = "Calls that were refused because too many waited";
+    let help = "Calls that were refused because there were too many";
     let name = "group_service_calls_refused";
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (class, (_, refused)) in classes {
-        let labels = [("class", class), ("reason", "OVERLOADED")];
+    let refused = classes.map(|(class, (_, refused))| (class, "OVERLOADED", refused));
+    let others = [
+        ("watch", "OVERLOADED", feed.refused()),
+        (
+            "any",
+            "RATE_LIMITED",
+            rate.as_ref().map_or(0, |rate| rate.refused()),
+        ),
+    ];
+    for (class, reason, refused) in refused.into_iter().chain(others) {
+        let labels = [("class", class), ("reason", reason)];
         ConstCounter::new(refused).encode(family.encode_family(&labels)?)?;
     }
     let number = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));

@@ -12,6 +12,7 @@ use prometheus_client::{
 use super::limits::tell_limits;
 use crate::{
     feed::Feed,
+    grpc::Rate,
     listen::Connections,
     store::{CacheCounts, Db, Pool},
     telemetry::dropped_spans,
@@ -26,6 +27,7 @@ pub(super) struct Told {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) insecure: bool,
     pub(super) connections: Connections,
+    pub(super) rate: Option<Arc<Rate>>,
 }
 
 impl Collector for Told {
@@ -39,7 +41,7 @@ impl Collector for Told {
         } = self.db.cache_counts();
         let count = ConstCounter::<u64>::new;
         let encoder = &mut encoder;
-        tell_limits(encoder, &self.db, &self.connections)?;
+        tell_limits(encoder, self)?;
         tell(
             encoder,
             "revision",

@@ -89,14 +89,20 @@ async fn a_call_has_a_deadline_even_if_its_caller_names_none_or_a_long_one() {
     server.stop().await;
 }
 
+/// How many calls have been refused.
+async fn refusals(server: &Process, class: &str, reason: &str) -> f64 {
+    let series =
+        format!("group_service_calls_refused_total{{class=\"{class}\",reason=\"{reason}\"}}");
+    metric(server, &series).await.expect("told")
+}
+
 /// Waits until so many writes wait or have been refused; how many of each.
 async fn settled(server: &Process, writes: usize) -> (f64, f64) {
     let queued = "group_service_calls_queued{class=\"write\"}";
-    let refused = "group_service_calls_refused_total{class=\"write\",reason=\"OVERLOADED\"}";
     let told = async {
         loop {
             let queued = metric(server, queued).await.expect("told");
-            let refused = metric(server, refused).await.expect("told");
+            let refused = refusals(server, "write", "OVERLOADED").await;
             if queued + refused >= writes as f64 {
                 return (queued, refused);
             }
@@ -194,6 +200,7 @@ async fn so_many_may_follow_at_once() {
     let refused = told(changes.watch_changes(watch()).await);
     assert_eq!(refused.code, Code::ResourceExhausted);
     assert_eq!(refused.reason, "OVERLOADED");
+    assert_eq!(refusals(&server, "watch", "OVERLOADED").await, 1.0);
     drop(feed);
     let again = async {
         while changes.watch_changes(watch()).await.is_err() {
@@ -222,6 +229,7 @@ async fn a_caller_may_call_so_often_and_others_dont_suffer() {
     assert_eq!(refused.reason, "RATE_LIMITED");
     let wait = refused.retry_delay.expect("when to try again");
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    assert_eq!(refusals(&server, "any", "RATE_LIMITED").await, 1.0);
     // Another address is another caller.
     let mut other = GroupServiceClient::new(from("127.0.0.2", &server).await);
     other.list_groups(list()).await.expect("listed");
