@@ -89,6 +89,7 @@ impl Tls {
             return;
         };
         let mut complaint = None;
+        let mut told = false;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
@@ -99,15 +100,20 @@ impl Tls {
                     tracing::info!("the certificates have changed: new connections have them")
                 }
                 Ok(false) => {}
-                // While they are being written they may not go together: said once for each reason.
+                // While they are being written they may not go together: said when it stays so, once.
                 Err(reason) if complaint.as_ref() != Some(&reason) => {
-                    tracing::warn!(
-                        "the certificates can't be read again, the old ones stay: {reason}"
-                    );
                     complaint = Some(reason);
+                    told = false;
                     continue;
                 }
-                Err(_) => continue,
+                Err(reason) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(
+                            "the certificates can't be read again, the old ones stay: {reason}"
+                        );
+                    }
+                    continue;
+                }
             }
             complaint = None;
         }

@@ -223,10 +223,12 @@ async fn certificates_change_without_a_restart_or_a_lost_call() {
 
     // What is no certificate changes nothing.
     fs::write(dir.path().join("server.pem"), "nonsense").expect("written");
-    process.signal("HUP").await;
+    process.says("the certificates can't be read again").await;
     let channel = connect(&process, &new, Some(&after)).await.expect("known");
     create(&channel, "E").await.expect("created");
-    process.stop().await;
+    let log = process.stop().await;
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(warnings.len() == 1, "{warnings:?}");
 }
 
 #[tokio::test]

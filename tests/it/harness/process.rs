@@ -11,8 +11,9 @@ use group_service::pb::{
     user_service_client::UserServiceClient,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
@@ -44,7 +45,8 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     pub(crate) start_line: String,
     /// Read all the time, so that the program never waits for a reader of its log.
-    log: JoinHandle<String>,
+    log: watch::Receiver<String>,
+    logging: JoinHandle<()>,
 }
 
 impl Process {
@@ -65,16 +67,25 @@ impl Process {
             .spawn()
             .expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
-        let mut stderr = child.stderr.take().expect("piped");
-        let log = tokio::spawn(async move {
-            let mut log = Vec::new();
-            stderr.read_to_end(&mut log).await.expect("the log is read");
-            String::from_utf8_lossy(&log).into_owned()
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let (so_far, log) = watch::channel(String::new());
+        let logging = tokio::spawn(async move {
+            let mut line = Vec::new();
+            while stderr
+                .read_until(b'\n', &mut line)
+                .await
+                .expect("it is read")
+                > 0
+            {
+                so_far.send_modify(|log| log.push_str(&String::from_utf8_lossy(&line)));
+                line.clear();
+            }
         });
         let mut start_line = String::new();
         let line = BufReader::new(stdout).read_line(&mut start_line).await;
         if line.expect("standard output is text") == 0 {
-            panic!("no start-up line: {}", log.await.expect("a log"));
+            logging.await.expect("a log");
+            panic!("no start-up line: {}", *log.borrow());
         }
         let address = start_line
             .split_once("listens on ")
@@ -86,6 +97,7 @@ impl Process {
             address,
             start_line,
             log,
+            logging,
         }
     }
 
@@ -126,6 +138,14 @@ impl Process {
         assert!(status.success());
     }
 
+    /// Waits until the log says something.
+    pub(crate) async fn says(&self, text: &str) {
+        let mut log = self.log.clone();
+        let said = timeout(PATIENCE, log.wait_for(|log| log.contains(text))).await;
+        let said = said.unwrap_or_else(|_| panic!("{text:?} isn't in {}", *self.log.borrow()));
+        said.expect("it is running");
+    }
+
     /// Ends the program at once, as a crash does.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("the program is killed");
@@ -137,7 +157,9 @@ impl Process {
         let status = status
             .expect("the program ends in time")
             .expect("it can be waited for");
-        (status, self.log.await.expect("a log"))
+        self.logging.await.expect("a log");
+        let log = self.log.borrow().clone();
+        (status, log)
     }
 
     /// Stops the program as an operator would, and takes its log.
