@@ -5,7 +5,7 @@ mod limits;
 mod text;
 mod told;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::told::Told;
-use crate::{feed::Feed, grpc::Rate, listen::Connections, store::Db, tls::Tls};
+use crate::{feed::Feed, listen::Connections, store::Db, tls::Tls};
 
 pub use calls::Calls;
 pub(crate) use calls::Rpc;
@@ -37,8 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) calls: Calls,
     /// The connections.
     pub(crate) connections: Connections,
-    /// How often callers may call, if that is limited.
-    pub(crate) rate: Option<Arc<Rate>>,
+    /// How many calls came too often.
+    pub(crate) too_often: Arc<AtomicU64>,
     /// Whether calls are answered.
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         insecure,
         calls,
         connections,
-        rate,
+        too_often,
         ready,
     } = metrics;
     let mut registry = Registry::default();
@@ -74,7 +74,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         tls,
         insecure,
         connections,
-        rate,
+        too_often,
     }));
     let registry = Arc::new(registry);
     let told = get(

@@ -118,6 +118,7 @@ pub async fn run(
     let tls = security.tls.clone();
     let calls = Calls::default();
     let rate = limits.max_rate.map(|rate| Arc::new(Rate::new(rate)));
+    let too_often = rate.as_ref().map(|rate| rate.refused());
     let connections = Connections::new(listen::Limits {
         connections: limits.max_connections,
         per_address: limits.max_connections_per_address,
@@ -136,7 +137,7 @@ pub async fn run(
                 default: limits.default_deadline,
                 max: limits.max_deadline,
             },
-            rate: rate.clone(),
+            rate,
         })
         .add_service(service!(
             compression,
@@ -175,7 +176,7 @@ pub async fn run(
         insecure: config.network.insecure,
         calls,
         connections,
-        rate,
+        too_often: too_often.unwrap_or_default(),
         ready: is_ready,
     };
     let measured = tokio::spawn(metrics::serve(listeners.metrics, told));

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ pub struct Rate {
     interval: Duration,
     /// Until when each caller's calls would take if they came at the rate.
     used: Mutex<HashMap<String, Instant>>,
-    refused: AtomicU64,
+    refused: Arc<AtomicU64>,
 }
 
 impl Rate {
@@ -32,13 +32,14 @@ impl Rate {
         Self {
             interval: Duration::from_secs(1) / per_second.max(1),
             used: Mutex::default(),
-            refused: AtomicU64::new(0),
+            refused: Arc::default(),
         }
     }
 
     /// How many calls came too often so far.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    #[must_use]
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        self.refused.clone()
     }
 
     /// Counts a call.

@@ -1,5 +1,7 @@
 //! What the limits have to do with: lines, refusals, connections.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
@@ -13,7 +15,7 @@ pub(super) fn tell_limits(
     Told {
         db,
         feed,
-        rate,
+        too_often,
         connections,
         ..
     }: &Told,
@@ -32,11 +34,7 @@ pub(super) fn tell_limits(
     let refused = classes.map(|(class, (_, refused))| (class, "OVERLOADED", refused));
     let others = [
         ("watch", "OVERLOADED", feed.refused()),
-        (
-            "any",
-            "RATE_LIMITED",
-            rate.as_ref().map_or(0, |rate| rate.refused()),
-        ),
+        ("any", "RATE_LIMITED", too_often.load(Ordering::Relaxed)),
     ];
     for (class, reason, refused) in refused.into_iter().chain(others) {
         let labels = [("class", class), ("reason", reason)];

@@ -1,6 +1,6 @@
 //! What is read when it is asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     collector::Collector,
@@ -12,7 +12,6 @@ use prometheus_client::{
 use super::limits::tell_limits;
 use crate::{
     feed::Feed,
-    grpc::Rate,
     listen::Connections,
     store::{CacheCounts, Db, Pool},
     telemetry::dropped_spans,
@@ -27,7 +26,7 @@ pub(super) struct Told {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) insecure: bool,
     pub(super) connections: Connections,
-    pub(super) rate: Option<Arc<Rate>>,
+    pub(super) too_often: Arc<AtomicU64>,
 }
 
 impl Collector for Told {
