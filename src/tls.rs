@@ -88,34 +88,34 @@ impl Tls {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return;
         };
-        let mut complaint = None;
-        let mut told = false;
+        // What is wrong, and at how many looks in a row it was.
+        let mut complaint: Option<(String, u64)> = None;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
             }
-            match self.reload() {
-                Ok(true) => {
-                    tracing::info!("the certificates have changed: new connections have them")
-                }
-                Ok(false) => {}
-                // While they are being written they may not go together: said when it stays so, once.
-                Err(reason) if complaint.as_ref() != Some(&reason) => {
-                    complaint = Some(reason);
-                    told = false;
-                    continue;
+            complaint = match self.reload() {
+                Ok(changed) => {
+                    if changed {
+                        tracing::info!("the certificates have changed: new connections have them");
+                    }
+                    None
                 }
                 Err(reason) => {
-                    if !std::mem::replace(&mut told, true) {
+                    let looks = match complaint {
+                        Some((before, looks)) if before == reason => looks + 1,
+                        _ => 1,
+                    };
+                    // While they are being written they may not go together: said when it stays so, once.
+                    if looks == 2 {
                         tracing::warn!(
                             "the certificates can't be read again, the old ones stay: {reason}"
                         );
                     }
-                    continue;
+                    Some((reason, looks))
                 }
-            }
-            complaint = None;
+            };
         }
     }
 
