@@ -19,44 +19,34 @@ pin_project! {
     /// A call that is being answered. By hand rather than `async`: that would keep room for what is answered in each
     /// of its states, and be larger than what memory is quickly had for.
     #[derive(Debug)]
-    pub struct Answering<F> {
-        call: Option<Call>,
-        deadline: Option<Duration>,
-        timer: Option<Pin<Box<Sleep>>>,
-        #[pin]
-        answer: Answer<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = AnswerNow]
-    enum Answer<F> {
+    #[project = Now]
+    pub enum Answering<F> {
+        /// It isn't let in.
         Refused { status: Status },
-        UnderWay { #[pin] response: Instrumented<F> },
+        /// It is carried out, until its deadline at most; the call is taken when it is answered.
+        UnderWay {
+            call: Option<Call>,
+            deadline: Option<Duration>,
+            timer: Option<Pin<Box<Sleep>>>,
+            #[pin]
+            response: Instrumented<F>,
+        },
     }
 }
 
 impl<F> Answering<F> {
-    /// One that isn't let in.
     pub(super) fn refused(mut call: Call, status: Status) -> Self {
         call.end(&status, status.code());
-        Self {
-            call: None,
-            deadline: None,
-            timer: None,
-            answer: Answer::Refused { status },
-        }
+        Self::Refused { status }
     }
 
-    /// One that is carried out, and may take so long.
     pub(super) fn under_way(call: Call, response: F, deadline: Option<Duration>) -> Self {
         let response = call.instrument(response);
-        Self {
+        Self::UnderWay {
             call: Some(call),
             deadline,
             timer: None,
-            answer: Answer::UnderWay { response },
+            response,
         }
     }
 }
@@ -68,24 +58,29 @@ where
     type Output = Result<http::Response<ObservedBody>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = match this.answer.project() {
-            AnswerNow::Refused { status } => {
+        let (call, deadline, timer, response) = match self.project() {
+            Now::Refused { status } => {
                 let response = status.clone().into_http();
                 return Poll::Ready(Ok(response.map(ObservedBody::unobserved)));
             }
-            AnswerNow::UnderWay { response } => match (response.poll(cx), *this.deadline) {
-                (Poll::Ready(response), _) => response?,
-                (Poll::Pending, None) => return Poll::Pending,
-                // What is answered at once needs no timer.
-                (Poll::Pending, Some(deadline)) => {
-                    let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(deadline)));
-                    ready!(timer.as_mut().poll(cx));
-                    deadline_exceeded().into_http()
-                }
-            },
+            Now::UnderWay {
+                call,
+                deadline,
+                timer,
+                response,
+            } => (call, *deadline, timer, response),
         };
-        let Some(mut call) = this.call.take() else {
+        let mut response = match (response.poll(cx), deadline) {
+            (Poll::Ready(response), _) => response?,
+            (Poll::Pending, None) => return Poll::Pending,
+            // What is answered at once needs no timer.
+            (Poll::Pending, Some(deadline)) => {
+                let timer = timer.get_or_insert_with(|| Box::pin(sleep(deadline)));
+                ready!(timer.as_mut().poll(cx));
+                deadline_exceeded().into_http()
+            }
+        };
+        let Some(mut call) = call.take() else {
             // It was answered before.
             return Poll::Pending;
         };
