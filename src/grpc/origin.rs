@@ -31,13 +31,19 @@ where
 {
     let mut violations = Violations::default();
     let identity = request.extensions().get::<Identity>();
-    let actor = request.metadata().get(ACTOR).map(|value| value.to_str());
+    let mut actors = request.metadata().get_all(ACTOR).iter();
+    let (actor, another) = (actors.next(), actors.next());
     let actor = match (actor, identity) {
         (Some(_), Some(identity)) if !identity.may(Permission::ActAs) => {
             return Err(Error::NotPermitted(Permission::ActAs));
         }
-        (Some(Ok(actor)), _) => violations.check(ACTOR, Actor::parse(actor)),
-        (Some(Err(error)), _) => violations.check(ACTOR, Err(error)),
+        (Some(_), _) if another.is_some() => {
+            violations.check(ACTOR, Err("must not be given twice"))
+        }
+        (Some(actor), _) => {
+            let actor = actor.to_str().map_err(|_| "must be ASCII".to_owned());
+            violations.check(ACTOR, actor.and_then(Actor::parse))
+        }
         (None, Some(identity)) => Some(identity.caller().into()),
         (None, None) => Some(Actor::default()),
     };

@@ -578,6 +578,30 @@ async fn the_actor_is_the_one_that_the_caller_names() {
 }
 
 #[tokio::test]
+async fn an_actor_that_is_given_twice_or_is_not_ascii_is_refused() {
+    let w = World::start().await;
+    let actors: [(&[&[u8]], &str); 3] = [
+        (&[b"ann", b"ben"], "must not be given twice"),
+        (&[b"ann", b"ann"], "must not be given twice"),
+        (&["Zo\u{eb}".as_bytes()], "must be ASCII"),
+    ];
+    for (actors, complaint) in actors {
+        let mut request = tonic::Request::new(pb::CreateRoleRequest {
+            name: "A".into(),
+            ..Default::default()
+        });
+        for actor in actors {
+            let actor = (*actor).try_into().expect("a header");
+            request.metadata_mut().append("x-actor", actor);
+        }
+        let told = told(w.roles.clone().create_role(request).await);
+        assert_eq!(told.code, tonic::Code::InvalidArgument);
+        let expected = ("x-actor".to_owned(), complaint.to_owned());
+        assert_eq!(told.violations, [expected]);
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_stops_tells_its_followers() {
     let mut w = World::start().await;
     let request = pb::WatchChangesRequest {
