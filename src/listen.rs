@@ -2,6 +2,7 @@
 
 mod connection;
 mod connections;
+mod load;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use crate::{
     config::Config,
     tls::{Files, Tls},
 };
-pub(crate) use connections::{Carrier, Load};
+pub(crate) use load::{Carrier, Load};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http_body::{Frame, SizeHint};
@@ -159,7 +159,7 @@ where
 pub struct ObservedBody {
     inner: Body,
     call: Option<Call>,
-    /// What the call has in hand. Its answer is, until the caller has taken it.
+    /// What the call has in hand. Its answer is, until it is written to the connection.
     load: Option<Arc<Load>>,
 }
 
@@ -181,25 +181,21 @@ impl http_body::Body for ObservedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Poll::Ready(frame) = &frame {
-            if let Some(Ok(frame)) = frame
-                && let (Some(load), Some(data)) = (&self.load, frame.data_ref())
-            {
-                load.add(data.len());
-            }
-            let status = match frame {
-                Some(Ok(frame)) => frame.trailers_ref().and_then(Status::from_header_map),
-                Some(Err(status)) => Some(status.clone()),
-                None => Some(Status::unknown("the response ended without trailers")),
-            };
-            if let Some(status) = status
-                && let Some(mut call) = self.call.take()
-            {
-                call.end(&status, status.code());
-            }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let status = match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().and_then(Status::from_header_map),
+            Some(Err(status)) => Some(status.clone()),
+            None => Some(Status::unknown("the response ended without trailers")),
+        };
+        if let Some(status) = status
+            && let Some(mut call) = self.call.take()
+        {
+            call.end(&status, status.code());
         }
-        frame
+        Poll::Ready(match (frame, &self.load) {
+            (Some(Ok(frame)), Some(load)) => Some(Ok(frame.map_data(|data| load.hold(data)))),
+            (frame, _) => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {

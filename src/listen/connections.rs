@@ -11,8 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// What a call takes at least: its state, its headers, and the messages of most.
-const CALL: u64 = 4096;
+use super::load::Carrier;
 
 /// How many connections there may be, and how much they may have in hand.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +47,7 @@ struct There {
 
 /// What a connection has in hand.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     shared: Arc<Shared>,
     bytes: AtomicU64,
     closing: AtomicBool,
@@ -61,20 +60,6 @@ pub(crate) struct Counted {
     held: Arc<Held>,
     number: u64,
     address: IpAddr,
-}
-
-/// What a call has in hand, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Load {
-    held: Arc<Held>,
-    /// Of its messages.
-    bytes: AtomicU64,
-}
-
-/// A connection, for those who make calls on it.
-#[derive(Clone, Debug)]
-pub(crate) struct Carrier {
-    held: Arc<Held>,
 }
 
 impl Connections {
@@ -160,12 +145,7 @@ impl Shared {
             if all <= self.limits.bytes {
                 return;
             }
-            most.closing.store(true, Ordering::Relaxed);
-            let close = most.close.lock();
-            if let Some(close) = close.unwrap_or_else(PoisonError::into_inner).take() {
-                // It may be closed already.
-                let _ = close.send(());
-            }
+            most.close();
             self.closed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 bytes,
@@ -176,7 +156,17 @@ impl Shared {
 }
 
 impl Held {
-    fn add(&self, bytes: u64) {
+    /// Has the connection closed.
+    fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        let close = self.close.lock();
+        if let Some(close) = close.unwrap_or_else(PoisonError::into_inner).take() {
+            // It may be closed already.
+            let _ = close.send(());
+        }
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
         let shared = &self.shared;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let all = shared.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -185,7 +175,7 @@ impl Held {
         }
     }
 
-    fn subtract(&self, bytes: u64) {
+    pub(super) fn subtract(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -193,9 +183,7 @@ impl Held {
 
 impl Counted {
     pub(crate) fn carrier(&self) -> Carrier {
-        Carrier {
-            held: self.held.clone(),
-        }
+        Carrier::new(self.held.clone())
     }
 }
 
@@ -209,35 +197,5 @@ impl Drop for Counted {
                 there.by_address.remove(&self.address);
             }
         }
-    }
-}
-
-impl Carrier {
-    /// Counts a call.
-    pub(crate) fn begin(&self) -> Load {
-        self.held.add(CALL);
-        Load {
-            held: self.held.clone(),
-            bytes: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Load {
-    /// Counts a part of a message.
-    pub(crate) fn add(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let more = (before + bytes).saturating_sub(CALL.max(before));
-        if more > 0 {
-            self.held.add(more);
-        }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let bytes = self.bytes.load(Ordering::Relaxed).max(CALL);
-        self.held.subtract(bytes);
     }
 }

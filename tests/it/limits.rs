@@ -17,7 +17,7 @@ use crate::harness::{Database, Process, binary, hold, told};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn start(database: &Database, args: &[&str]) -> Process {
+pub(crate) async fn start(database: &Database, args: &[&str]) -> Process {
     let mut command = binary();
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])

@@ -31,6 +31,7 @@ mod large;
 mod limits;
 mod logs;
 mod member;
+mod memory;
 mod metrics;
 mod model;
 mod once;

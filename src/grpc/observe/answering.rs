@@ -22,7 +22,7 @@ pin_project! {
     #[project = Now]
     pub enum Answering<F> {
         /// It isn't let in.
-        Refused { status: Status },
+        Refused { response: Option<Box<http::Response<Body>>> },
         /// It is carried out, until its deadline at most; the call is taken when it is answered.
         UnderWay {
             call: Option<Call>,
@@ -35,9 +35,21 @@ pin_project! {
 }
 
 impl<F> Answering<F> {
-    pub(super) fn refused(mut call: Call, status: Status) -> Self {
-        call.end(&status, status.code());
-        Self::Refused { status }
+    pub(super) fn refused(call: Call, status: Status) -> Self {
+        let response = status.clone().into_http();
+        Self::refused_with(call, &status, response)
+    }
+
+    /// Refuses what has the call's status in the log and the metrics, and gets this response.
+    pub(super) fn refused_with(
+        mut call: Call,
+        status: &Status,
+        response: http::Response<Body>,
+    ) -> Self {
+        call.end(status, status.code());
+        Self::Refused {
+            response: Some(response.into()),
+        }
     }
 
     pub(super) fn under_way(call: Call, response: F, deadline: Option<Duration>) -> Self {
@@ -59,9 +71,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (call, deadline, timer, response) = match self.project() {
-            Now::Refused { status } => {
-                let response = status.clone().into_http();
-                return Poll::Ready(Ok(response.map(ObservedBody::unobserved)));
+            Now::Refused { response } => {
+                return match response.take() {
+                    Some(response) => Poll::Ready(Ok(response.map(ObservedBody::unobserved))),
+                    // It was answered before.
+                    None => Poll::Pending,
+                };
             }
             Now::UnderWay {
                 call,
@@ -85,6 +100,9 @@ where
             return Poll::Pending;
         };
         let load = call.load();
+        if let Some(load) = &load {
+            load.responded();
+        }
         // An error before the first message stands in the headers, and handlers leave the whole of it,
         // with its cause, beside them. All else ends with the body's trailers.
         let status = response.extensions_mut().remove::<Status>();

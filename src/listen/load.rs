@@ -1,0 +1,112 @@
+//! What a call has in hand: the bytes of its messages that are buffered now.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tonic::codegen::Bytes;
+
+use super::connections::Held;
+
+/// What a call takes at least: its state, its headers, and the messages of most.
+const CALL: u64 = 4096;
+
+/// What a call has in hand, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Load {
+    held: Arc<Held>,
+    /// Of its messages.
+    bytes: AtomicU64,
+    /// Those of them that are of a request that the call's handler works on.
+    decoded: AtomicU64,
+}
+
+/// Part of a response that isn't written to the connection yet.
+struct Unwritten {
+    data: Bytes,
+    load: Arc<Load>,
+}
+
+/// A connection, for those who make calls on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Carrier {
+    held: Arc<Held>,
+}
+
+impl Carrier {
+    pub(super) fn new(held: Arc<Held>) -> Self {
+        Self { held }
+    }
+
+    /// Counts a call.
+    pub(crate) fn begin(&self) -> Load {
+        self.held.add(CALL);
+        Load {
+            held: self.held.clone(),
+            bytes: AtomicU64::new(0),
+            decoded: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Load {
+    /// Counts bytes of a message that are buffered from now on.
+    pub(crate) fn add(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let more = (before + bytes).saturating_sub(CALL.max(before));
+        if more > 0 {
+            self.held.add(more);
+        }
+    }
+
+    /// Counts bytes no longer that are no longer buffered.
+    pub(crate) fn subtract(&self, bytes: usize) {
+        self.release(bytes as u64);
+    }
+
+    /// Counts bytes of a request until the response begins: the request is decoded, and its handler works on it.
+    pub(crate) fn decoded(&self, bytes: usize) {
+        self.decoded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The handler has answered.
+    pub(crate) fn responded(&self) {
+        self.release(self.decoded.swap(0, Ordering::Relaxed));
+    }
+
+    /// Counts part of a response until all of it is written to the connection, which drops it then.
+    pub(crate) fn hold(self: &Arc<Self>, data: Bytes) -> Bytes {
+        self.add(data.len());
+        let load = self.clone();
+        Bytes::from_owner(Unwritten { data, load })
+    }
+
+    fn release(&self, bytes: u64) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let less = before.max(CALL) - before.saturating_sub(bytes).max(CALL);
+        if less > 0 {
+            self.held.subtract(less);
+        }
+    }
+}
+
+impl AsRef<[u8]> for Unwritten {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.load.subtract(self.data.len());
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let bytes = self.bytes.load(Ordering::Relaxed).max(CALL);
+        self.held.subtract(bytes);
+    }
+}

@@ -1,0 +1,236 @@
+//! What counts against the memory limit: messages that are buffered now, and no others.
+
+use std::{future::poll_fn, time::Duration};
+
+use group_service::pb::{
+    self, change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
+    role_service_client::RoleServiceClient,
+};
+use h2::RecvStream;
+use prost::Message;
+use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
+use tonic::transport::Channel;
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+
+use crate::{
+    access::allow,
+    harness::{Database, Process, hold, id},
+    limits::{metric, start, until},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const BUFFERED: &str = "group_service_messages_in_hand_bytes";
+const EVICTED: &str = "group_service_connections_evicted_total";
+
+/// A thousand rules of 170 bytes each.
+fn rules() -> Vec<pb::Rule> {
+    let part = |length: usize| "x".repeat(length);
+    let rule = |number| allow(&part(60), &part(60), &format!("{}{number:04}", part(41)));
+    (0..1000).map(rule).collect()
+}
+
+/// Creates a role whose name takes 765 bytes, with a thousand rules.
+async fn large_role(channel: &Channel) -> String {
+    let request = pb::CreateRoleRequest {
+        name: "\u{754c}".repeat(255),
+        rules: rules(),
+        ..Default::default()
+    };
+    let mut roles = RoleServiceClient::new(channel.clone());
+    let created = roles.create_role(request).await.expect("created");
+    let role = created.into_inner().role;
+    role.expect("a role").id
+}
+
+#[tokio::test]
+async fn a_watcher_may_receive_more_in_all_than_the_memory_limit() {
+    const LIMIT: usize = 2 << 20;
+    let database = Database::create().await;
+    let server = start(&database, &["--message-memory", "2MiB"]).await;
+    let channel = server.connect().await;
+    let role = large_role(&channel).await;
+    let watch = pb::WatchChangesRequest {
+        from_revision: 1,
+        ..Default::default()
+    };
+    let mut changes = ChangeServiceClient::new(channel.clone());
+    let watched = changes.watch_changes(watch).await.expect("watched");
+    let mut feed = watched.into_inner();
+    // Writes on the same connection go on meanwhile.
+    let writing = tokio::spawn(async move {
+        let mut roles = RoleServiceClient::new(channel);
+        for number in 0..6 {
+            let mut request = pb::UpdateRoleRequest {
+                role_id: role.clone(),
+                ..Default::default()
+            };
+            match number % 2 {
+                0 => request.remove_rules = rules(),
+                _ => request.add_rules = rules(),
+            }
+            roles.update_role(request).await.expect("updated");
+        }
+    });
+    let mut received = 0;
+    while received < 2 * LIMIT {
+        let message = timeout(PATIENCE, feed.message()).await.expect("in time");
+        received += message.expect("sent").expect("goes on").encoded_len();
+    }
+    writing.await.expect("every write succeeds");
+    assert_eq!(metric(&server, EVICTED).await, Some(0.0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_requests_may_be_larger_in_all_than_the_memory_limit() {
+    let database = Database::create().await;
+    let server = start(&database, &["--message-memory", "1MiB"]).await;
+    let (requests, received) = mpsc::channel(1);
+    let stream = tonic::codegen::tokio_stream::wrappers::ReceiverStream::new(received);
+    let mut reflection = ServerReflectionClient::new(server.connect().await);
+    let opened = reflection.server_reflection_info(stream).await;
+    let mut answers = opened.expect("opened").into_inner();
+    for _ in 0..60 {
+        let request = ServerReflectionRequest {
+            host: "x".repeat(50_000),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        requests.send(request).await.expect("taken");
+        let answer = timeout(PATIENCE, answers.message()).await.expect("in time");
+        answer.expect("answered").expect("goes on");
+    }
+    assert_eq!(metric(&server, EVICTED).await, Some(0.0));
+    drop(requests);
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_counts_while_it_waits_for_its_turn() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let mut groups = GroupServiceClient::new(server.connect().await);
+    let other = hold(&database).await;
+    let request = pb::BatchAssignUsersRequest {
+        group_id: id(),
+        user_ids: (0..1000).map(|_| id()).collect(),
+        ..Default::default()
+    };
+    let size = request.encoded_len() as f64;
+    let waiting = tokio::spawn(async move { groups.batch_assign_users(request).await });
+    let queued = "group_service_pool_connections{pool=\"write\",state=\"busy\"}";
+    until(&server, queued, |busy| busy >= 1.0).await;
+    let buffered = metric(&server, BUFFERED).await.expect("told");
+    assert!(buffered >= size, "{buffered} of {size} bytes count");
+    other.release().await;
+    waiting
+        .await
+        .expect("it ends")
+        .expect_err("there is no group");
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    server.stop().await;
+}
+
+/// A caller who takes as much of its answers as it likes.
+struct SlowReader {
+    client: h2::client::SendRequest<prost::bytes::Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+    target: String,
+}
+
+impl SlowReader {
+    async fn connect(server: &Process) -> Self {
+        let stream = TcpStream::connect(server.address).await.expect("connected");
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        Self {
+            client,
+            connection: tokio::spawn(connection),
+            target: format!("http://{}", server.address),
+        }
+    }
+
+    /// Asks for a role; what comes of the answer without a window update is taken, and no more.
+    async fn get_role(&mut self, role: &str) -> Result<RecvStream, h2::Error> {
+        let message = pb::GetRoleRequest {
+            role_id: role.to_owned(),
+            ..Default::default()
+        };
+        let message = message.encode_to_vec();
+        let length = u32::try_from(message.len()).expect("short");
+        let frame = [&[0][..], &length.to_be_bytes(), &message].concat();
+        let uri = format!("{}/groups.v1.RoleService/GetRole", self.target);
+        let request = http::Request::post(uri).header("content-type", "application/grpc");
+        let request = request.body(()).expect("a request");
+        let mut client = self.client.clone().ready().await?;
+        let (response, mut body) = client.send_request(request, false)?;
+        body.send_data(frame.into(), true)?;
+        Ok(response.await?.into_body())
+    }
+}
+
+/// Reads an answer to its end; how many bytes it has.
+async fn read(body: &mut RecvStream) -> usize {
+    let mut bytes = 0;
+    while let Some(part) = body.data().await {
+        let length = part.expect("sent").len();
+        bytes += length;
+        let released = body.flow_control().release_capacity(length);
+        released.expect("it was received");
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn an_answer_counts_until_it_is_written_to_the_connection() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let role = large_role(&server.connect().await).await;
+    let mut reader = SlowReader::connect(&server).await;
+    let mut body = reader.get_role(&role).await.expect("answered");
+    // The call has ended as soon as the answer is made, but the window is 64 KiB.
+    let in_flight = "group_service_calls_in_flight";
+    until(&server, in_flight, |calls| calls == 0.0).await;
+    let buffered = metric(&server, BUFFERED).await.expect("told");
+    assert!(buffered > 150_000.0, "{buffered} bytes count");
+    assert!(read(&mut body).await > 150_000);
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    assert_eq!(metric(&server, EVICTED).await, Some(0.0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_connection_with_the_most_unread_answers_is_closed() {
+    let database = Database::create().await;
+    let server = start(&database, &["--message-memory", "1MiB"]).await;
+    let channel = server.connect().await;
+    let role = large_role(&channel).await;
+    let mut modest = SlowReader::connect(&server).await;
+    let mut unread = modest.get_role(&role).await.expect("answered");
+    let mut greedy = SlowReader::connect(&server).await;
+    let asking = async {
+        let mut bodies = Vec::new();
+        while let Ok(body) = greedy.get_role(&role).await {
+            bodies.push(body);
+        }
+        bodies.len()
+    };
+    let answered = timeout(PATIENCE, asking).await.expect("it is closed");
+    assert!(answered >= 3, "closed after {answered} answers");
+    let ended = timeout(PATIENCE, greedy.connection).await;
+    // Whether it is told so first is a matter of luck.
+    let _ = ended.expect("it ends").expect("no panic");
+    until(&server, EVICTED, |closed| closed == 1.0).await;
+    // The others stay.
+    assert!(read(&mut unread).await > 150_000);
+    let mut roles = RoleServiceClient::new(channel);
+    let listed = roles.list_roles(pb::ListRolesRequest::default()).await;
+    listed.expect("listed");
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    poll_fn(|cx| modest.client.poll_ready(cx))
+        .await
+        .expect("still connected");
+    server.stop().await;
+}
