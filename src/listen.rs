@@ -3,12 +3,13 @@
 mod connection;
 mod connections;
 mod load;
+mod preface;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_rustls::{rustls::pki_types::CertificateDer, server::TlsStream};
@@ -23,10 +24,13 @@ use crate::{
     config::Config,
     tls::{Files, Tls},
 };
+use connections::Counted;
 pub(crate) use load::{Carrier, Load};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long HTTP/2's first bytes may take. From then on pings find out whether the other end is there.
+const BEGINNING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits when no connection can be taken, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -108,22 +112,33 @@ pub(crate) fn incoming(
             };
             // Fails for one that is closed already.
             let _ = stream.set_nodelay(true);
-            if security.tls.is_none() {
-                let connection = Connection::plain(stream, counted, closing);
-                let _ = ready.send(Ok(connection)).await;
-                continue;
-            }
             let (ready, security) = (ready.clone(), security.clone());
             tokio::spawn(async move {
-                // A handshake that takes its time holds up nobody, but is counted like any connection.
-                if let Some((stream, identity)) = shake_hands(stream, &security).await {
-                    let connection = Connection::tls(stream, identity, counted, closing);
+                // One that takes its time to begin holds up no other, but is counted like any connection.
+                if let Some(connection) = begin(stream, &security, counted, closing).await {
                     let _ = ready.send(Ok(connection)).await;
                 }
             });
         }
     });
     ReceiverStream::new(taken)
+}
+
+/// Shakes hands, if that is wanted, and reads HTTP/2's first bytes; nothing if it ends with that.
+async fn begin(
+    stream: TcpStream,
+    security: &Security,
+    counted: Counted,
+    closing: oneshot::Receiver<()>,
+) -> Option<Connection> {
+    let connection = if security.tls.is_none() {
+        Connection::plain(stream, counted, closing)
+    } else {
+        let (stream, identity) = shake_hands(stream, security).await?;
+        Connection::tls(stream, identity, counted, closing)
+    };
+    let begun = timeout(BEGINNING_TIMEOUT, connection.begin()).await;
+    begun.ok()?.ok()?
 }
 
 async fn shake_hands(

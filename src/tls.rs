@@ -183,7 +183,8 @@ fn config(contents: &Contents) -> Result<ServerConfig, String> {
     };
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| format!("--tls-certificate and --tls-key: {error}"))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A client that speaks HTTP/1.1 only is told so in HTTP, rather than by a handshake that fails.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 

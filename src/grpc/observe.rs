@@ -3,6 +3,7 @@
 mod answering;
 mod call;
 mod deadline;
+mod protocol;
 mod request;
 
 use std::{
@@ -134,6 +135,10 @@ where
         let deadline = deadline::take(request.headers_mut());
         let path = request.uri().path().trim_start_matches('/');
         let Known { rpcs, other } = &*self.layer.methods.0;
+        if let Some((status, response)) = protocol::refuse(&request) {
+            let call = Call::begin(&request, other.1.clone());
+            return Answering::refused_with(call, &status, response);
+        }
         let (need, rpc) = rpcs.get(path).unwrap_or(other);
         let deadline = deadline::of(rpc.name(), deadline, self.layer.deadlines);
         let mut call = Call::begin(&request, rpc.clone());

@@ -5,25 +5,18 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
-    time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::{Peer, connections::Counted};
+use super::{Peer, connections::Counted, preface};
 use crate::auth::Identity;
-
-/// How HTTP/2 begins: 24 bytes, and the head of the first frame (RFC 9113, sections 3.4 and 4.1).
-const BEGINNING: usize = 24 + 9;
-/// How long that may take. From then on pings find out whether anybody is there.
-const BEGINNING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection.
 #[derive(Debug)]
@@ -34,8 +27,8 @@ pub struct Connection {
     counted: Counted,
     /// Told when it has to end.
     closing: oneshot::Receiver<()>,
-    /// What is still missing of its beginning, and until when.
-    beginning: Option<(usize, Pin<Box<Sleep>>)>,
+    /// What has been read of the stream, to be read again.
+    unread: io::Cursor<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -75,8 +68,17 @@ impl Connection {
             identity,
             counted,
             closing,
-            beginning: Some((BEGINNING, Box::pin(sleep(BEGINNING_TIMEOUT)))),
+            unread: io::Cursor::default(),
         }
+    }
+
+    /// Reads how it begins; nothing if that isn't HTTP/2: then it has been answered.
+    pub(super) async fn begin(mut self) -> io::Result<Option<Self>> {
+        let Some(beginning) = preface::read(&mut self).await? else {
+            return Ok(None);
+        };
+        self.unread = io::Cursor::new(beginning);
+        Ok(Some(self))
     }
 }
 
@@ -107,23 +109,13 @@ impl AsyncRead for Connection {
         if !this.closing.is_terminated() && Pin::new(&mut this.closing).poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let before = buf.filled().len();
-        let read = match &mut this.stream {
+        if this.unread.position() < this.unread.get_ref().len() as u64 {
+            return Pin::new(&mut this.unread).poll_read(cx, buf);
+        }
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        if let Some((missing, deadline)) = &mut this.beginning {
-            match missing.checked_sub(buf.filled().len() - before) {
-                Some(0) | None => this.beginning = None,
-                Some(rest) => {
-                    *missing = rest;
-                    if deadline.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                    }
-                }
-            }
         }
-        read
     }
 }
 

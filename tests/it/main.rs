@@ -40,6 +40,7 @@ mod outage;
 mod pages;
 mod print;
 mod process;
+mod protocol;
 mod races;
 mod role;
 mod round_trips;

@@ -1,11 +1,16 @@
 //! TLS, and callers who are known by their certificates.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use group_service::pb::{self, role_service_client::RoleServiceClient};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType, date_time_ymd,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs},
 };
 use tonic::{
     Code,
@@ -14,6 +19,7 @@ use tonic::{
 
 use crate::{
     harness::{Process, binary, told},
+    protocol::{assert_version_not_supported, http_1},
     settings::{output, refused},
 };
 
@@ -302,4 +308,31 @@ async fn wrong_certificates_end_a_start_before_anything_is_opened() {
         assert!(complaint.contains(part), "{args:?}: {complaint}");
         assert!(!dir.path().join("new.db").exists(), "nothing was opened");
     }
+}
+
+#[tokio::test]
+async fn http_1_over_tls_gets_an_answer_in_http_1() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, theirs) = (authority(), authority());
+    put(dir.path(), &server(&ours), &theirs);
+    let server = start(dir.path()).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(ours.der().clone()).expect("an authority");
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    for protocols in [vec![], vec![b"http/1.1".to_vec()]] {
+        let mut config = config.clone();
+        config.alpn_protocols = protocols;
+        let stream = TcpStream::connect(server.address).await.expect("connected");
+        let name = "group-service.test".try_into().expect("a name");
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await.expect("connected");
+        let answer = http_1(stream, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_version_not_supported(&answer);
+    }
+    server.stop().await;
 }
