@@ -2,6 +2,7 @@
 
 mod connection;
 mod connections;
+mod descriptors;
 mod load;
 mod preface;
 
@@ -18,21 +19,24 @@ use tonic::codegen::tokio_stream::{Stream, wrappers::ReceiverStream};
 pub use self::{
     connection::Connection,
     connections::{Connections, Limits},
+    descriptors::limit_connections,
 };
 use crate::{
     auth::{Grants, Identity, Jwts},
     config::Config,
     tls::{Files, Tls},
 };
-use connections::Counted;
+pub(crate) use connections::Counted;
+pub(crate) use descriptors::MAX_METRICS_CONNECTIONS;
 pub(crate) use load::{Carrier, Load};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long HTTP/2's first bytes may take. From then on pings find out whether the other end is there.
 const BEGINNING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it waits when no connection can be taken, such as for want of descriptors.
+/// How long it waits when no connection can be accepted; twice as long each further time, up to the second one.
 const PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// How connections are taken, and who is known on them.
 #[derive(Clone, Debug, Default)]
@@ -99,13 +103,9 @@ pub(crate) fn incoming(
     tokio::spawn(async move {
         let security = Arc::new(security);
         loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (stream, peer) = tokio::select! {
+                accepted = accept(&listener) => accepted,
                 () = ready.closed() => return,
-            };
-            let Ok((stream, peer)) = stream else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
             };
             let Some((counted, closing)) = connections.take(peer.ip()) else {
                 continue;
@@ -122,6 +122,24 @@ pub(crate) fn incoming(
         }
     });
     ReceiverStream::new(taken)
+}
+
+/// The next connection. Why none can be accepted is logged, such as that too many files are open.
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut pause = PAUSE;
+    loop {
+        let error = match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => error,
+        };
+        // The other end has closed it already: that says nothing about the next one.
+        if error.kind() == io::ErrorKind::ConnectionAborted {
+            continue;
+        }
+        tracing::warn!(%error, "a connection can't be accepted: tried again in {pause:?}");
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(MAX_PAUSE);
+    }
 }
 
 /// Shakes hands, if that is wanted, and reads HTTP/2's first bytes; nothing if it ends with that.

@@ -6,7 +6,7 @@ use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use group_service::{
     config::{self, Command, Config, Loaded, Refused},
-    listen::Security,
+    listen::{Security, limit_connections},
     server::{self, Listeners},
     store::{Db, Settings},
     telemetry::{LogFilter, Telemetry},
@@ -51,6 +51,10 @@ async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
         Some(command) => return command::run(command, &loaded, &settings).await,
     }
     let security = Security::load(config).map_err(|reason| (EXIT_USAGE, reason))?;
+    let mut config = config.clone();
+    limit_connections(&mut config.limits, settings.descriptors())
+        .map_err(|reason| (EXIT_USAGE, reason))?;
+    let config = &config;
 
     // Before the start-up line invites anybody to stop us.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod limits;
+mod listener;
 mod text;
 mod told;
 
@@ -16,7 +17,7 @@ use axum::{
 use prometheus_client::registry::{Registry, Unit};
 use tokio::{net::TcpListener, sync::watch};
 
-use self::told::Told;
+use self::{listener::Listener, told::Told};
 use crate::{feed::Feed, listen::Connections, store::Db, tls::Tls};
 
 pub use calls::Calls;
@@ -97,7 +98,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         .route("/metrics", told)
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", is_ready);
-    let served = axum::serve(listener, routes).await;
+    let served = axum::serve(Listener::new(listener), routes).await;
     if let Err(error) = served {
         tracing::error!(error = %error, "metrics are no longer told");
     }

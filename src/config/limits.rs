@@ -73,7 +73,7 @@ pub struct Limits {
     )]
     pub max_rate: Option<u32>,
 
-    /// How many connections there may be
+    /// How many connections there may be, at most as many as the limit of open files leaves
     #[arg(
         long,
         global = true,
@@ -117,8 +117,8 @@ pub struct Limits {
     )]
     pub max_header_size: u64,
 
-    /// How much memory requests and answers may take that are under way: beyond it the connection is closed that has
-    /// the most of it
+    /// How much memory requests and answers may take that are buffered at once: beyond it the connection is closed that
+    /// has the most of it
     #[arg(
         long,
         global = true,

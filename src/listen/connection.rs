@@ -40,7 +40,7 @@ enum Stream {
 }
 
 impl Connection {
-    pub(super) fn plain(
+    pub(crate) fn plain(
         stream: TcpStream,
         counted: Counted,
         closing: oneshot::Receiver<()>,

@@ -103,6 +103,16 @@ impl Connections {
         Some((counted, closing))
     }
 
+    /// Closes the one that has been there for the longest time.
+    pub(crate) fn close_oldest(&self) {
+        let there = self.0.there();
+        let open = there.all.iter();
+        let open = open.filter(|(_, held)| !held.closing.load(Ordering::Relaxed));
+        if let Some((_, oldest)) = open.min_by_key(|(number, _)| **number) {
+            oldest.close();
+        }
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.there().all.len()

@@ -54,6 +54,21 @@ impl Settings {
         readers.min(u32::try_from(cores).unwrap_or(u32::MAX))
     }
 
+    /// How many files and sockets are open for the database, at most.
+    #[must_use]
+    pub fn descriptors(&self) -> u64 {
+        // Beside those of calls: for the probe, a look at another server, revisions that PostgreSQL tells of, and a
+        // migration.
+        const FURTHER: u32 = 4;
+        let (connections, files) = match self.location {
+            // Readers have two pools. A connection opens the database, its log, and the log's index.
+            Location::Sqlite(_) => (self.writers() + 2 * self.readers(), 3),
+            _ => (self.connections, 1),
+        };
+        let replica = self.replica.as_ref().map_or(0, |_| self.connections + 1);
+        u64::from(connections + FURTHER + replica) * files
+    }
+
     /// Who may wait, and for how long.
     pub(super) fn limits(&self) -> Limits {
         Limits {

@@ -11,7 +11,7 @@ mod world;
 
 pub(crate) use database::{Database, SERVER, THROWAWAY, engine};
 pub(crate) use hold::hold;
-pub(crate) use process::{Process, binary};
+pub(crate) use process::{Process, binary, binary_under};
 pub(crate) use spans::Trace;
 pub(crate) use status::{Told, told};
 pub(crate) use world::{Groups, World, id};

@@ -15,6 +15,7 @@ mod clusters;
 mod compression;
 mod contract;
 mod crash;
+mod descriptors;
 mod engines;
 mod feed;
 mod file;

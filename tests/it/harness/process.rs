@@ -24,7 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, not yet started, without the settings of whoever runs the tests.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_group-service"));
+    prepared(Command::new(env!("CARGO_BIN_EXE_group-service")))
+}
+
+/// The same under a limit of the shell's: `-n 256`.
+pub(crate) fn binary_under(ulimit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]);
+    shell.arg(env!("CARGO_BIN_EXE_group-service"));
+    prepared(shell)
+}
+
+fn prepared(mut command: Command) -> Command {
     for variable in [
         "LISTEN",
         "DATABASE_URL",

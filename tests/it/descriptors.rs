@@ -1,0 +1,181 @@
+//! Open files and sockets: connections leave enough of them for what calls need.
+
+use std::{fs, time::Duration};
+
+use group_service::pb::{self, role_service_client::RoleServiceClient};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    harness::{Database, Process, binary_under},
+    limits::{connect_from, metric, until},
+    protocol::begin_http_2,
+    settings::refused,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn start(database: &Database, ulimit: &str) -> Process {
+    let mut command = binary_under(ulimit);
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--database-url", database.url()]);
+    Process::spawn(command).await
+}
+
+/// The limit of open files: the soft one, and the hard one.
+fn open_files(server: &Process) -> (String, String) {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid()));
+    let limits = limits.expect("the process runs");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let mut words = line.expect("a limit").split_whitespace().skip(3);
+    let mut next = || words.next().expect("a limit").to_owned();
+    (next(), next())
+}
+
+#[tokio::test]
+async fn idle_connections_leave_descriptors_for_calls_and_probes() {
+    let database = Database::create().await;
+    let server = start(&database, "-n 256").await;
+    server.says("--max-connections is lowered to ").await;
+    let roles = RoleServiceClient::new(server.connect().await);
+    let mut idle = Vec::new();
+    for number in 0..300 {
+        let address = format!("127.0.0.{}", 2 + number % 20);
+        // Those beyond the limit are closed at once, or reset while they connect.
+        idle.extend(connect_from(&address, server.address).await);
+    }
+    let refused = "group_service_connections_refused_total";
+    until(&server, refused, |refused| refused >= 40.0).await;
+    let mut calls = JoinSet::new();
+    for number in 0..30 {
+        let mut roles = roles.clone();
+        calls.spawn(async move {
+            let role = pb::CreateRoleRequest {
+                name: format!("role {number}"),
+                ..Default::default()
+            };
+            roles.create_role(role).await.expect("created");
+            let listed = roles.list_roles(pb::ListRolesRequest::default()).await;
+            listed.expect("listed");
+        });
+    }
+    calls.join_all().await;
+    assert_eq!(http_get(&metrics(&server), "/readyz").await, "ready\n");
+    let available = "group_service_database_available";
+    assert_eq!(metric(&server, available).await, Some(1.0));
+    drop(idle);
+    let log = server.stop().await;
+    assert!(!log.contains("Too many open files"), "{log}");
+}
+
+#[tokio::test]
+async fn one_address_has_the_same_part_of_fewer_connections() {
+    let database = Database::create().await;
+    let server = start(&database, "-n 256").await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.extend(connect_from("127.0.0.2", server.address).await);
+    }
+    let refused = "group_service_connections_refused_total";
+    until(&server, refused, |refused| refused >= 40.0).await;
+    let mut roles = RoleServiceClient::new(server.connect().await);
+    let listed = roles.list_roles(pb::ListRolesRequest::default()).await;
+    listed.expect("another address has its own");
+    drop(idle);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
+    let database = Database::create().await;
+    let server = start(&database, "-Sn 128").await;
+    let (soft, hard) = open_files(&server);
+    assert_eq!(soft, hard);
+    assert_ne!(soft, "128");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_open_files_that_leaves_no_connection_ends_the_start() {
+    let database = Database::create().await;
+    let mut command = binary_under("-n 60");
+    command
+        .args(["--listen", "127.0.0.1:0", "--database-url"])
+        .arg(database.url());
+    let output = timeout(PATIENCE, command.output()).await;
+    let output = output.expect("it ends").expect("it starts");
+    let sentence = refused(&output);
+    assert!(sentence.contains("only 60 files may be open"), "{sentence}");
+}
+
+#[tokio::test]
+async fn why_no_connection_can_be_accepted_is_logged_and_it_is_tried_again() {
+    let database = Database::create().await;
+    let server = start(&database, "-n 512").await;
+    let mut roles = RoleServiceClient::new(server.connect().await);
+    let list = pb::ListRolesRequest::default;
+    roles.list_roles(list()).await.expect("listed");
+    let set = |current| {
+        let pid = Pid::from_raw(server.pid().try_into().expect("a pid"));
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: Some(512),
+        };
+        prlimit(pid, Resource::Nofile, limit).expect("set");
+    };
+    set(3);
+    // The system connects, whatever the server does.
+    let mut waiting = TcpStream::connect(server.address).await.expect("connected");
+    server.says("a connection can't be accepted").await;
+    server.says("Too many open files").await;
+    set(512);
+    begin_http_2(&mut waiting).await;
+    roles.list_roles(list()).await.expect("listed again");
+    server.stop().await;
+}
+
+/// Where Prometheus and probes ask.
+fn metrics(server: &Process) -> String {
+    let (_, address) = server
+        .start_line
+        .split_once("metrics on http://")
+        .expect("it listens");
+    let (address, _) = address.split_once('/').expect("a path");
+    address.to_owned()
+}
+
+async fn http_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    body.to_owned()
+}
+
+#[tokio::test]
+async fn idle_connections_of_the_metrics_port_are_closed_for_new_ones() {
+    let database = Database::create().await;
+    let server = start(&database, "-n 512").await;
+    let address = metrics(&server);
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(&address).await.expect("connected"));
+        assert_eq!(http_get(&address, "/livez").await, "alive\n");
+    }
+    let mut byte = [0];
+    let closed = timeout(PATIENCE, idle[0].read(&mut byte)).await;
+    assert!(matches!(closed.expect("in time"), Ok(0) | Err(_)));
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
+    assert!(open.count() < 100, "idle connections are kept");
+    server.stop().await;
+}
