@@ -2,7 +2,14 @@
 
 mod command;
 
-use std::{io::Write, net::SocketAddr, process::ExitCode};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use group_service::{
     config::{self, Command, Config, Loaded, Refused},
@@ -18,9 +25,23 @@ use tokio::{
 
 /// A wrong setting.
 const EXIT_USAGE: u8 = 2;
+/// How long the process waits for a standard stream to take a line.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end waits for work that can't be interrupted.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure(1, &format!("can't start the runtime: {error}")),
+    };
+    let code = runtime.block_on(start());
+    // Dropping it would wait without a bound.
+    runtime.shutdown_timeout(END_TIMEOUT);
+    code
+}
+
+async fn start() -> ExitCode {
     let loaded = match Config::load(std::env::args_os()) {
         Ok(loaded) => loaded,
         Err(refused) => return refuse(refused),
@@ -38,9 +59,20 @@ async fn main() -> ExitCode {
 }
 
 fn failure(code: u8, reason: &str) -> ExitCode {
-    // Standard error may be closed; there is nobody left to tell then.
-    let _ = writeln!(std::io::stderr(), "error: {reason}");
+    print(io::stderr(), format!("error: {reason}\n"));
     ExitCode::from(code)
+}
+
+/// Prints a line. A stream that isn't read holds neither the start nor the end up; one that is closed is passed over.
+fn print(mut stream: impl Write + Send + 'static, line: String) {
+    let (done, printed) = mpsc::channel();
+    let printing = thread::Builder::new().spawn(move || {
+        let _ = stream.write_all(line.as_bytes());
+        let _ = done.send(());
+    });
+    if printing.is_ok() {
+        let _ = printed.recv_timeout(PRINT_TIMEOUT);
+    }
 }
 
 async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
@@ -85,12 +117,12 @@ async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
         Some(_) => "-cacert ca.pem",
     };
 
-    let _ = writeln!(
-        std::io::stdout(),
+    let line = format!(
         "group-service {} listens on {address}, data in {location}{metrics_address}; \
-         try: grpcurl {how} {address} list",
+         try: grpcurl {how} {address} list\n",
         env!("CARGO_PKG_VERSION"),
     );
+    print(io::stdout(), line);
     let listeners = Listeners {
         calls: listener,
         metrics,

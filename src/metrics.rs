@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     pub(crate) too_often: Arc<AtomicU64>,
     /// Whether calls are answered.
     pub(crate) ready: watch::Receiver<bool>,
+    /// Whether the process is alive.
+    pub(crate) alive: watch::Receiver<bool>,
 }
 
 /// Tells whoever asks on `listener`, if there is one, as long as it is polled.
@@ -56,6 +58,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         connections,
         too_often,
         ready,
+        alive,
     } = metrics;
     let mut registry = Registry::default();
     registry.register_with_unit(
@@ -94,9 +97,16 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
             (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
     });
+    let is_alive = get(async move || {
+        if *alive.borrow() {
+            (StatusCode::OK, "alive\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not alive\n")
+        }
+    });
     let routes = Router::new()
         .route("/metrics", told)
-        .route("/livez", get(async || "alive\n"))
+        .route("/livez", is_alive)
         .route("/readyz", is_ready);
     let served = axum::serve(Listener::new(listener), routes).await;
     if let Err(error) = served {

@@ -9,7 +9,7 @@ use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{codec::CompressionEncoding, transport::Server};
 
-use self::health::{end_watches, follow_database, set_health};
+use self::health::{end_watches, follow_database, set_health, watch_workers};
 use crate::{
     auth::{Bearers, Tokens},
     config::{Authentication, Compression, Config},
@@ -28,7 +28,7 @@ use crate::{
 
 /// How long calls under way may take once the server is asked to stop. Then those that still wait for the
 /// database are refused, and there is as long to answer as [`LAST_WORDS`]: 10 seconds are what it may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(4500);
 /// How long the refusals may take. A statement under way ends within it.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long closing the database may take.
@@ -125,6 +125,7 @@ pub async fn run(
         bytes: limits.message_memory,
     });
     let (ready, is_ready) = watch::channel(false);
+    let (alive, is_alive) = watch::channel(true);
     let serving = Server::builder()
         .max_concurrent_streams(limits.max_streams)
         .http2_max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
@@ -162,7 +163,13 @@ pub async fn run(
     let mut serving = std::pin::pin!(serving);
     let watching = tokio::spawn({
         let (db, health, ready) = (db.clone(), health.clone(), ready.clone());
-        async move { follow_database(&db, &health, &ready).await }
+        let alive = is_alive.clone();
+        async move { follow_database(&db, &health, &ready, alive).await }
+    });
+    // A task of its own: it must not be held up by what it looks at.
+    let living = tokio::spawn({
+        let health = health.clone();
+        async move { watch_workers(&health, &alive).await }
     });
 
     let expiring = tokio::spawn({
@@ -178,6 +185,7 @@ pub async fn run(
         connections,
         too_often: too_often.unwrap_or_default(),
         ready: is_ready,
+        alive: is_alive,
     };
     let measured = tokio::spawn(metrics::serve(listeners.metrics, told));
     let listening = tokio::spawn({
@@ -197,9 +205,11 @@ pub async fn run(
         result = &mut serving => result,
         () = shutdown => {
             tracing::info!("stopping: answering the calls under way");
-            watching.abort();
-            // Awaited, so that it can't tell of another health any more.
-            let _ = watching.await;
+            // Awaited, so that they can't tell of another health any more.
+            for task in [watching, living] {
+                task.abort();
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, task).await;
+            }
             set_health(&health, &ready, false).await;
             stop.send_replace(true);
             // Those who watch have been told; their streams would go on for ever.

@@ -5,7 +5,11 @@ mod format;
 mod lines;
 mod otlp;
 
-use std::io::IsTerminal;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::IsTerminal,
+    panic,
+};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -14,7 +18,11 @@ use tracing_subscriber::{Layer, Registry, filter::filter_fn, layer::SubscriberEx
 
 use crate::config::{Command, Config, LogFormat};
 
-pub use self::{filter::LogFilter, lines::Lines, otlp::dropped_spans};
+pub use self::{
+    filter::LogFilter,
+    lines::{Lines, dropped_lines},
+    otlp::dropped_spans,
+};
 
 /// The log and the traces of this process. Whoever ends the process ends them.
 #[derive(Debug)]
@@ -45,6 +53,14 @@ impl Telemetry {
             spans.as_ref(),
         );
         tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
+        // By default a panic is printed by the thread itself, which would wait for standard error to be read.
+        panic::set_hook(Box::new(|panic| {
+            let backtrace = Backtrace::capture();
+            match backtrace.status() {
+                BacktraceStatus::Captured => tracing::error!("{panic}\n{backtrace}"),
+                _ => tracing::error!("{panic}"),
+            }
+        }));
         Ok(Self {
             filter,
             lines,
@@ -53,10 +69,15 @@ impl Telemetry {
     }
 
     /// Lets out what still waits.
-    pub async fn end(self) {
-        if let Some(spans) = self.spans {
+    pub async fn end(mut self) {
+        if let Some(spans) = self.spans.take() {
             otlp::end(spans).await;
         }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
         self.lines.flush();
     }
 }
@@ -96,6 +117,8 @@ pub fn subscriber(
         .event_format(format::Shape::from(format))
         .fmt_fields(format::fields())
         .with_writer(lines)
+        // Else they are printed by the thread that logs.
+        .log_internal_errors(false)
         .with_filter(filter_fn(|metadata| metadata.is_event()));
     Registry::default().with(traces).with(log).with(wanted)
 }

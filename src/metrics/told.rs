@@ -14,7 +14,7 @@ use crate::{
     feed::Feed,
     listen::Connections,
     store::{CacheCounts, Db, Pool},
-    telemetry::dropped_spans,
+    telemetry::{dropped_lines, dropped_spans},
     tls::Tls,
 };
 
@@ -132,6 +132,13 @@ impl Collector for Told {
             "Spans that were dropped because the collector didn't take them",
             None,
             count(dropped_spans()),
+        )?;
+        tell(
+            encoder,
+            "log_lines_dropped",
+            "Lines of the log that were dropped because standard error didn't take them",
+            None,
+            count(dropped_lines()),
         )?;
         if let Some(expires) = self.tls.as_ref().and_then(|tls| tls.expires()) {
             tell(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, time::sleep};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::store::Db;
@@ -20,29 +20,89 @@ const SERVICES: [&str; 6] = [
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// The health of the process, which doesn't follow that of the database: a restart wouldn't help.
 const LIVENESS: &str = "liveness";
+/// How often the worker threads of the runtime are looked at.
+const WORKER_INTERVAL: Duration = Duration::from_secs(1);
+/// A worker thread that doesn't move between so many looks is stuck. Looks are counted rather than time: a process
+/// that was stopped for a while isn't stuck.
+const STUCK_LOOKS: u32 = 10;
 
-/// Keeps the health of every service that of the database.
-pub(super) async fn follow_database(db: &Db, health: &HealthReporter, ready: &watch::Sender<bool>) {
-    health
-        .set_service_status(LIVENESS, ServingStatus::Serving)
-        .await;
+/// Keeps the health of every service that of the database, as long as the process is alive.
+pub(super) async fn follow_database(
+    db: &Db,
+    health: &HealthReporter,
+    ready: &watch::Sender<bool>,
+    mut alive: watch::Receiver<bool>,
+) {
     loop {
         set_health(health, ready, true).await;
-        loop {
+        let stuck = loop {
             let faulted = tokio::select! {
+                Ok(_) = alive.wait_for(|alive| !alive) => break true,
                 () = db.faulted() => true,
-                () = tokio::time::sleep(PROBE_INTERVAL) => false,
+                () = sleep(PROBE_INTERVAL) => false,
             };
             if !db.is_readable().await || (faulted && !db.is_writable().await) {
-                break;
+                break false;
             }
-        }
+        };
         set_health(health, ready, false).await;
-        tracing::error!("the database is unavailable: not serving until it can be written again");
-        while !(db.is_readable().await && db.is_writable().await) {
-            tokio::time::sleep(PROBE_INTERVAL).await;
+        if !stuck {
+            tracing::error!(
+                "the database is unavailable: not serving until it can be written again"
+            );
         }
-        tracing::info!("the database is available again: serving");
+        let _ = alive.wait_for(|alive| *alive).await;
+        while !(db.is_readable().await && db.is_writable().await) {
+            sleep(PROBE_INTERVAL).await;
+        }
+        if !stuck {
+            tracing::info!("the database is available again: serving");
+        }
+    }
+}
+
+/// Keeps the health of the process: it is alive while each worker thread of the runtime moves. A thread that is held
+/// up, as by input or output that blocks, holds up the calls that it has begun, though others are still answered.
+pub(super) async fn watch_workers(health: &HealthReporter, alive: &watch::Sender<bool>) {
+    let metrics = Handle::current().metrics();
+    // The first is odd while the thread is parked; the second grows while it takes up tasks.
+    let look = |worker| {
+        let parks = metrics.worker_park_unpark_count(worker);
+        (parks, metrics.worker_total_busy_duration(worker))
+    };
+    let mut seen: Vec<_> = (0..metrics.num_workers())
+        .map(|worker| (look(worker), 0))
+        .collect();
+    loop {
+        let stuck = seen.iter().any(|(_, looks)| *looks >= STUCK_LOOKS);
+        let was_alive = alive.send_replace(!stuck);
+        health.set_service_status(LIVENESS, status(!stuck)).await;
+        match (was_alive, stuck) {
+            (true, true) => tracing::error!(
+                "a worker thread is stuck: not alive until it moves; restart the process if it doesn't"
+            ),
+            (false, false) => tracing::info!("the worker thread moves again: alive"),
+            _ => {}
+        }
+        sleep(WORKER_INTERVAL).await;
+        for (worker, (last, looks)) in seen.iter_mut().enumerate() {
+            let now = look(worker);
+            let parked = now.0 % 2 == 1;
+            *looks = if parked || now != *last {
+                0
+            } else {
+                *looks + 1
+            };
+            *last = now;
+        }
+    }
+}
+
+fn status(serving: bool) -> ServingStatus {
+    if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
     }
 }
 
@@ -53,13 +113,8 @@ pub(super) async fn set_health(
     serving: bool,
 ) {
     ready.send_replace(serving);
-    let status = if serving {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
     for service in SERVICES {
-        health.set_service_status(service, status).await;
+        health.set_service_status(service, status(serving)).await;
     }
 }
 

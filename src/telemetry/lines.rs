@@ -1,8 +1,12 @@
-//! The log's way out: lines gather for a moment and go out together, so that no call waits for its own.
+//! The way of log lines to standard error: they gather for a moment, and a thread of its own writes them together.
+//! A caller never waits for it: while standard error isn't read, lines beyond a bound are dropped and counted.
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -13,24 +17,51 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How long a line waits for others. Errors don't wait, nor does what stands before them. Warnings do: in an overload
 /// each call that is refused is one.
 const PAUSE: Duration = Duration::from_millis(10);
-/// So many bytes may wait; whoever brings more waits until they are out.
-const MAX_WAITING: usize = 256 << 10;
+/// The thread doesn't pause once so many bytes wait.
+const MANY: usize = 128 << 10;
+/// So many bytes may wait; lines beyond are dropped.
+const MAX_WAITING: usize = 1 << 20;
+/// As many bytes are written at once, so that it shows whether standard error is read.
+const CHUNK: usize = 16 << 10;
+/// How long the end of the process waits for standard error to take the next of them.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Lines on their way to standard error. Whoever ends the process flushes them.
+/// Of the process, as its subscriber is.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines were dropped since the start, because standard error didn't take them.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Lines on their way to standard error.
 #[derive(Clone, Debug)]
 pub struct Lines(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    waiting: Mutex<Vec<u8>>,
-    /// Told when the first line waits.
-    some: Condvar,
-    /// What goes out, held by whoever writes it.
-    leaving: Mutex<Vec<u8>>,
+    state: Mutex<State>,
+    /// Notified when the thread has something to do.
+    wake: Condvar,
+    /// Notified when the thread has written something.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// Whether the thread should write without a pause.
+    urgent: bool,
+    writing: bool,
+    /// How often something was written.
+    writes: u64,
+    /// How many lines were dropped since it was last logged that some were.
+    dropped: u64,
 }
 
 impl Lines {
-    /// Starts the thread that lets them out.
+    /// Starts the thread that writes them.
     ///
     /// # Errors
     /// There can't be another thread.
@@ -39,38 +70,95 @@ impl Lines {
         let lines = Self(shared.clone());
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || {
-                loop {
-                    let waiting = shared.waiting();
-                    drop(
-                        shared
-                            .some
-                            .wait_while(waiting, |waiting| waiting.is_empty()),
-                    );
-                    thread::sleep(PAUSE);
-                    shared.flush();
-                }
-            })?;
+            .spawn(move || shared.run())?;
         Ok(lines)
     }
 
-    /// Writes what waits.
+    /// Waits until what waits is written, as long as standard error is read.
     pub fn flush(&self) {
-        self.0.flush();
+        let mut state = self.0.state();
+        state.urgent = true;
+        self.0.wake.notify_one();
+        while state.writing || !state.waiting.is_empty() {
+            let writes = state.writes;
+            let stalled = |state: &mut State| state.writes == writes;
+            let waited = self
+                .0
+                .written
+                .wait_timeout_while(state, FLUSH_TIMEOUT, stalled);
+            let (next, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                return;
+            }
+            state = next;
+        }
     }
 }
 
 impl Shared {
-    fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flush(&self) {
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *leaving, &mut self.waiting());
-        // Standard error may be closed; there is nobody left to tell then.
-        let _ = io::stderr().write_all(&leaving);
-        leaving.clear();
+    fn run(&self) {
+        let mut leaving = Vec::new();
+        loop {
+            let state = self.state();
+            let state = self
+                .wake
+                .wait_while(state, |state| state.waiting.is_empty());
+            let state = state.unwrap_or_else(PoisonError::into_inner);
+            let state = self
+                .wake
+                .wait_timeout_while(state, PAUSE, |state| !state.urgent);
+            let (mut state, _) = state.unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut leaving, &mut state.waiting);
+            state.urgent = false;
+            state.writing = true;
+            let dropped = std::mem::take(&mut state.dropped);
+            drop(state);
+            if dropped > 0 {
+                // It follows what was waiting when lines began to be dropped.
+                tracing::warn!(
+                    lines.dropped = dropped,
+                    "log lines were dropped: standard error wasn't read in time"
+                );
+            }
+            if self.write(&leaving).is_err() {
+                // Standard error may be closed.
+                let lines = leaving.iter().filter(|byte| **byte == b'\n').count();
+                DROPPED.fetch_add(lines as u64, Ordering::Relaxed);
+            }
+            leaving.clear();
+            self.wrote(false);
+        }
+    }
+
+    /// Writes all of it, also to a standard error that another process has made non-blocking.
+    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut stderr = io::stderr();
+        while !bytes.is_empty() {
+            let chunk = bytes.get(..CHUNK).unwrap_or(bytes);
+            match stderr.write(chunk) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    self.wrote(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(&self, more: bool) {
+        let mut state = self.state();
+        state.writing = more;
+        state.writes += 1;
+        drop(state);
+        self.written.notify_all();
     }
 }
 
@@ -101,15 +189,19 @@ pub struct Line<'a> {
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.shared.waiting();
-        let first = waiting.is_empty();
-        waiting.extend_from_slice(bytes);
-        let many = waiting.len() > MAX_WAITING;
-        drop(waiting);
-        if self.urgent || many {
-            self.shared.flush();
-        } else if first {
-            self.shared.some.notify_one();
+        let mut state = self.shared.state();
+        if state.waiting.len() + bytes.len() > MAX_WAITING {
+            state.dropped += 1;
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+            return Ok(bytes.len());
+        }
+        let first = state.waiting.is_empty();
+        state.waiting.extend_from_slice(bytes);
+        let urgent = !state.urgent && (self.urgent || state.waiting.len() > MANY);
+        state.urgent |= urgent;
+        drop(state);
+        if first || urgent {
+            self.shared.wake.notify_one();
         }
         Ok(bytes.len())
     }

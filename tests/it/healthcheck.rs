@@ -5,7 +5,8 @@ use std::{path::Path, process::Output, time::Duration};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
-    harness::{Process, binary},
+    harness::{Process, World, binary},
+    metrics,
     settings::{output, refused},
     tls,
 };
@@ -168,4 +169,62 @@ async fn wrong_settings_are_told_apart_from_a_server_that_does_not_serve() {
         let line = refused(&check(args).await);
         assert!(line.contains(part), "{line}");
     }
+}
+
+#[test]
+fn liveness_and_readiness_fail_while_a_worker_thread_is_stuck() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::start().await;
+        let address = world.metrics.to_string();
+        let liveness = async |wanted: ServingStatus| {
+            let mut health =
+                tonic_health::pb::health_client::HealthClient::new(world.channel.clone());
+            let request = tonic_health::pb::HealthCheckRequest {
+                service: "liveness".to_owned(),
+            };
+            let told = health.watch(request).await.expect("watched");
+            let mut told = told.into_inner();
+            let wait = async {
+                while told
+                    .message()
+                    .await
+                    .expect("told")
+                    .expect("a status")
+                    .status()
+                    != wanted
+                {}
+            };
+            let wait = tokio::time::timeout(Duration::from_secs(60), wait).await;
+            wait.unwrap_or_else(|_| panic!("never {wanted:?}"));
+        };
+        let status =
+            async |path: &str| metrics::ask(&address, path, "*/*").await.0[9..12].to_owned();
+        liveness(ServingStatus::Serving).await;
+        assert_eq!(status("/livez").await, "200");
+
+        // A call that blocks its thread, as one that waits for a lock or a pipe would.
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        tokio::spawn(async move { blocked.recv() });
+        liveness(ServingStatus::NotServing).await;
+        assert_eq!(status("/livez").await, "503");
+        while status("/readyz").await != "503" {
+            tokio::task::yield_now().await;
+        }
+        let asked = world.address.to_string();
+        let line = fails(&check(&["--listen", &asked]).await);
+        assert!(line.ends_with("doesn't serve: NOT_SERVING\n"), "{line}");
+
+        drop(release);
+        liveness(ServingStatus::Serving).await;
+        assert_eq!(status("/livez").await, "200");
+        while status("/readyz").await != "200" {
+            tokio::task::yield_now().await;
+        }
+        world.stop().await;
+    });
 }

@@ -1,10 +1,18 @@
-//! The log as JSON.
+//! The log: its lines as JSON, and what becomes of them when they aren't read.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+
+use group_service::pb;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt},
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::{
     group::create,
     harness::{Database, Process, Trace, binary, raw},
+    metrics,
 };
 
 /// What a line has, each name once, as it is written: lines are flat.
@@ -72,4 +80,74 @@ async fn every_line_is_a_flat_object_of_json() {
     let took: f64 = call["duration_ms"].parse().expect("a number");
     assert!(took > 0.0, "{call:?}");
     assert!(!call.contains_key("error"), "what isn't there has no name");
+}
+
+/// Makes calls until the server has dropped lines of its log, all of which must be answered.
+async fn call_until_lines_are_dropped(server: &Process) -> f64 {
+    let metrics_address = metrics::address(server);
+    let dropped =
+        async || metrics::told(&metrics_address).await["group_service_log_lines_dropped_total"];
+    let before = dropped().await;
+    loop {
+        let mut callers = JoinSet::new();
+        for _ in 0..8 {
+            let (mut groups, ..) = server.clients().await;
+            callers.spawn(async move {
+                for _ in 0..250 {
+                    let request = pb::ListGroupsRequest::default();
+                    groups.list_groups(request).await.expect("answered");
+                }
+            });
+        }
+        let called = timeout(Duration::from_secs(60), callers.join_all()).await;
+        called.expect("every call is answered although the log isn't read");
+        let now = dropped().await;
+        if now > before {
+            return now - before;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_not_read_holds_up_neither_calls_nor_the_end() {
+    let database = Database::create().await;
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        // Several lines a call.
+        .args(["--log", "debug", "--database-url", database.url()]);
+    let (server, mut log) = Process::spawn_unread(command).await;
+    let dropped = call_until_lines_are_dropped(&server).await;
+
+    // When it is read again, it says how many lines are missing.
+    let mut line = String::new();
+    let says = async {
+        let (mut said, mut resumed) = (0.0, String::new());
+        while said < dropped {
+            line.clear();
+            assert!(log.read_line(&mut line).await.expect("text") > 0, "it ends");
+            if let Some((_, count)) = line.split_once("lines.dropped=") {
+                said += count.trim().parse::<f64>().expect("a number");
+                resumed.clone_from(&line);
+            }
+        }
+        resumed
+    };
+    let resumed = timeout(Duration::from_secs(60), says).await;
+    let resumed = resumed.expect("it says how many lines were dropped");
+    assert!(resumed.contains(" WARN "), "{resumed}");
+
+    call_until_lines_are_dropped(&server).await;
+    let address = metrics::address(&server);
+    for path in ["/livez", "/readyz"] {
+        let (head, _) = metrics::ask(&address, path, "*/*").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+    server.signal("TERM").await;
+    let (status, _) = server.ended().await;
+    assert_eq!(status.code(), Some(0));
+    // What was written until then is whole lines, but for the last.
+    let mut rest = Vec::new();
+    log.read_to_end(&mut rest).await.expect("read");
+    assert!(!rest.is_empty());
 }

@@ -23,7 +23,7 @@ pub(crate) fn address(server: &Process) -> String {
 }
 
 /// Asks for a path over HTTP: head and body.
-async fn ask(address: &str, path: &str, accept: &str) -> (String, String) {
+pub(crate) async fn ask(address: &str, path: &str, accept: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"

@@ -12,7 +12,7 @@ use group_service::pb::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     sync::watch,
     task::JoinHandle,
     time::timeout,
@@ -49,6 +49,17 @@ fn prepared(mut command: Command) -> Command {
     command
 }
 
+fn spawn(mut command: Command) -> (Child, BufReader<ChildStdout>, BufReader<ChildStderr>) {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let stderr = BufReader::new(child.stderr.take().expect("piped"));
+    (child, stdout, stderr)
+}
+
 /// The program, serving.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -71,14 +82,8 @@ impl Process {
     }
 
     /// Starts a program that is set up already, and waits for its start-up line.
-    pub(crate) async fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    pub(crate) async fn spawn(command: Command) -> Self {
+        let (child, stdout, mut stderr) = spawn(command);
         let (so_far, log) = watch::channel(String::new());
         let logging = tokio::spawn(async move {
             let mut line = Vec::new();
@@ -92,8 +97,25 @@ impl Process {
                 line.clear();
             }
         });
+        Self::started(child, stdout, log, logging).await
+    }
+
+    /// The same, with a log that is not read unless the test does.
+    pub(crate) async fn spawn_unread(command: Command) -> (Self, BufReader<ChildStderr>) {
+        let (child, stdout, stderr) = spawn(command);
+        let (_, log) = watch::channel(String::new());
+        let started = Self::started(child, stdout, log, tokio::spawn(async {})).await;
+        (started, stderr)
+    }
+
+    async fn started(
+        child: Child,
+        mut stdout: BufReader<ChildStdout>,
+        log: watch::Receiver<String>,
+        logging: JoinHandle<()>,
+    ) -> Self {
         let mut start_line = String::new();
-        let line = BufReader::new(stdout).read_line(&mut start_line).await;
+        let line = stdout.read_line(&mut start_line).await;
         if line.expect("standard output is text") == 0 {
             logging.await.expect("a log");
             panic!("no start-up line: {}", *log.borrow());

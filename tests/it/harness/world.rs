@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) changes: Changes,
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
+    /// Where `/livez` and the metrics are.
+    pub(crate) metrics: std::net::SocketAddr,
     pub(crate) db: Db,
     pub(crate) database: std::sync::Arc<Database>,
     stop: Option<oneshot::Sender<()>>,
@@ -84,10 +86,12 @@ impl World {
         let db = Db::open(&settings).await.expect("the database opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
+        let metrics_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let metrics = metrics_listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let listeners = Listeners {
             calls: listener,
-            metrics: None,
+            metrics: Some(metrics_listener),
         };
         let config = Config::try_parse_from(["group-service"]).expect("defaults");
         let serving = tokio::spawn({
@@ -114,6 +118,7 @@ impl World {
             changes: Changes::new(InterceptedService::new(channel.clone(), Inject::default())),
             channel,
             address,
+            metrics,
             db,
             database,
             stop: Some(stop),
