@@ -7,6 +7,8 @@ mod migrate;
 mod print;
 mod token;
 
+use std::io::Write;
+
 use group_service::{
     config::{Command, Loaded},
     store::Settings,
@@ -20,6 +22,11 @@ pub(super) async fn run(
     loaded: &Loaded,
     settings: &Settings,
 ) -> Result<(), (u8, String)> {
+    let uses_database = match command {
+        Command::Migrate { .. } | Command::Token { .. } | Command::NewHistory => true,
+        Command::Backup { .. } | Command::Restore { check: false, .. } => true,
+        _ => false,
+    };
     match command {
         Command::Serve => Ok(()),
         Command::Config { step } => config::config(loaded, *step),
@@ -29,11 +36,18 @@ pub(super) async fn run(
         Command::Token { step } => token::token(settings, step).await,
         Command::Healthcheck => healthcheck::healthcheck(&loaded.config).await,
         Command::Backup { file } => backup::backup(settings, file).await,
-        Command::Restore { file, check } => backup::restore(settings, file, *check).await,
+        Command::Restore { file, check, force } => {
+            backup::restore(settings, file, *check, *force).await
+        }
         Command::NewHistory => backup::new_history(settings).await,
         Command::Completions { shell } => print::completions(*shell),
         Command::Man => print::man(),
+    }?;
+    if uses_database {
+        // Not on standard output, which programs read.
+        let _ = writeln!(std::io::stderr(), "database: {}", settings.location);
     }
+    Ok(())
 }
 
 /// A time as RFC 3339 has it, to the second.

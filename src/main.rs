@@ -12,7 +12,7 @@ use std::{
 };
 
 use group_service::{
-    config::{self, Command, Config, Loaded, Refused},
+    config::{self, Command, Config, Loaded, Migrate, Refused},
     listen::{Security, limit_connections},
     server::{self, Listeners},
     store::{Db, Settings},
@@ -148,6 +148,18 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), (u8, Str
 
 fn settings(config: &Config) -> Settings {
     let database = &config.database;
+    let (create, exclusive) = match &config.command {
+        Some(Command::Serve) | None => (true, true),
+        Some(Command::Migrate { step: Migrate::Up }) => (true, false),
+        Some(
+            Command::Migrate {
+                step: Migrate::Down,
+            }
+            | Command::NewHistory,
+        ) => (false, true),
+        // Beside a server.
+        Some(_) => (false, false),
+    };
     Settings {
         location: database.database_url.clone(),
         replica: database.read_database_url.clone(),
@@ -156,6 +168,8 @@ fn settings(config: &Config) -> Settings {
         cache_bytes: database.cache_memory,
         queue_time: config.limits.queue_time,
         max_queue: config.limits.max_queue,
+        create,
+        exclusive,
     }
 }
 

@@ -35,7 +35,7 @@ mod write;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -68,6 +68,8 @@ pub struct Db {
     prober: DatabaseConnection,
     replica: Option<Arc<replica::Replica>>,
     health: Arc<health::Health>,
+    /// Keeps other servers from a SQLite file.
+    lock: Arc<Mutex<Option<engine::sqlite::FileLock>>>,
     /// The last revision that is known to be committed.
     revision: Arc<watch::Sender<Revision>>,
     /// How often it turned out to have lost revisions.
@@ -208,6 +210,8 @@ impl Db {
         if let Err(error) = closed {
             tracing::warn!(error = %error, "closing the database failed");
         }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(lock.take());
     }
 
     /// Begins a read-only transaction: every statement in it sees the same state. It ends when dropped.

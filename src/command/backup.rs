@@ -19,11 +19,12 @@ pub(super) async fn restore(
     settings: &Settings,
     file: &Path,
     check: bool,
+    force: bool,
 ) -> Result<(), (u8, String)> {
     let held = if check {
         unless_stopped(backup::check(file)).await
     } else {
-        unless_stopped(backup::restore(&settings.location, file)).await
+        unless_stopped(backup::restore(&settings.location, file, force)).await
     };
     tell(held?);
     Ok(())

@@ -8,8 +8,8 @@ use group_service::{
 /// Looks after the database's schema.
 pub(super) async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {
     match step {
-        Migrate::Up => store::migrate(settings, Direction::Up).await.map(drop)?,
-        Migrate::Down => store::migrate(settings, Direction::Down).await.map(drop)?,
+        Migrate::Up => store::migrate(settings, Direction::Up).await?,
+        Migrate::Down => store::migrate(settings, Direction::Down).await?,
         Migrate::Status => {}
     }
     for Migration {

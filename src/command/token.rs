@@ -17,7 +17,7 @@ pub(super) async fn token(settings: &Settings, step: &TokenStep) -> Result<(), (
     let db = db.map_err(|error| (EXIT_USAGE, error.to_string()))?;
     let result = look_after_tokens(&db, step).await;
     db.close().await;
-    result.map_err(|error| (1, error))
+    result.map_err(|error| (1, format!("{}: {error}", settings.location)))
 }
 
 async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {

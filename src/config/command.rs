@@ -37,13 +37,16 @@ pub enum Command {
         /// The file; it must not be there yet
         file: PathBuf,
     },
-    /// Make a SQLite database from a backup, with another history id
+    /// Make a SQLite database from a backup, with another history id, while no server has it open
     Restore {
         /// The backup
         file: PathBuf,
         /// Only check the backup, and tell what is in it
         #[arg(long)]
         check: bool,
+        /// Restore although a server still has the database open whose files were moved away: it serves no more
+        #[arg(long, conflicts_with = "check")]
+        force: bool,
     },
     /// Give the directory another history id, so that followers of the old one are told: after a restore by the
     /// database's own tools, with all instances stopped

@@ -12,7 +12,7 @@ use sea_orm::{
 use self::{check::look, partial::Partial};
 use super::{
     Db, Location, change,
-    engine::sqlite,
+    engine::sqlite::{self, FileLock},
     open::{close, innermost},
     write::begin,
 };
@@ -90,11 +90,15 @@ async fn checked(file: &Path) -> Result<Holdings, String> {
 }
 
 /// Makes the database from a backup that passes [`check()`], with a history of its own. The database must not be
-/// there: whoever might still have it open keeps another one.
+/// there, nor a server that has it open, wherever its files are by now; unless `force` says that this is no matter.
 ///
 /// # Errors
 /// One sentence for the operator; then there is no database.
-pub async fn restore(location: &Location, file: &Path) -> Result<Holdings, BackupError> {
+pub async fn restore(
+    location: &Location,
+    file: &Path,
+    force: bool,
+) -> Result<Holdings, BackupError> {
     let Location::Sqlite(path) = location else {
         return Err(BackupError::new("restore into", location)(
             FILES_ONLY.to_owned(),
@@ -103,6 +107,11 @@ pub async fn restore(location: &Location, file: &Path) -> Result<Holdings, Backu
     // A server that is started meanwhile waits for the end of this, and then finds the whole of it.
     let _alone = sqlite::alone(path).await;
     vacant(path).map_err(BackupError::new("restore into", location))?;
+    let _lock = if force {
+        None
+    } else {
+        FileLock::take(path).map_err(BackupError::new("restore into", location))?
+    };
     check(file).await?;
     let restored = copy_back(file, path).await;
     restored.map_err(BackupError::new("restore into", location))

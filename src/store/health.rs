@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{location::Location, outage::Outage};
+use super::{engine::sqlite::OpenFile, location::Location, outage::Outage};
 use crate::error::{Error, Result};
 
 /// How long a probe may take. While the database is away each may take twice as long as the one before, up to
@@ -24,6 +24,8 @@ const MAX_AGE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) location: Location,
+    /// The file of SQLite's that is open.
+    file: Option<OpenFile>,
     /// Which of the servers is used.
     pub(super) server: AtomicUsize,
     pub(super) outage: Arc<Outage>,
@@ -44,9 +46,15 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(location: Location, server: usize, outage: Arc<Outage>) -> Self {
+    pub(super) fn new(
+        location: Location,
+        file: Option<OpenFile>,
+        server: usize,
+        outage: Arc<Outage>,
+    ) -> Self {
         Self {
             location,
+            file,
             server: AtomicUsize::new(server),
             outage,
             reachable: watch::Sender::new(true),
@@ -78,6 +86,15 @@ impl Health {
                 "the last probe didn't get through".into(),
             ))
         }
+    }
+
+    /// Complains if the database is a file that was moved away or replaced: what is written to it would be lost.
+    pub(super) fn check_file(&self) -> Result<()> {
+        let checked = self.file.as_ref().map_or(Ok(()), OpenFile::check);
+        checked.map_err(|reason| {
+            self.fault.send_replace(true);
+            Error::Unavailable(reason.into())
+        })
     }
 
     /// Whether the database is there, and what is known of it is no older than [`MAX_AGE`].

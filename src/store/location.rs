@@ -123,9 +123,10 @@ impl<'a> Parts<'a> {
 
 fn file(path: &str) -> Result<PathBuf, String> {
     let path = path.strip_prefix("//").unwrap_or(path);
-    if path.contains(['?', '#']) {
+    if has_parameters(path) {
         return Err(
-            "a `sqlite:` URL takes no parameters: the file is created if it isn't there".to_owned(),
+            "a `sqlite:` URL takes no parameters (`?name=value`): the file is created if it isn't there"
+                .to_owned(),
         );
     }
     if path.is_empty() || path == ":memory:" {
@@ -135,6 +136,16 @@ fn file(path: &str) -> Result<PathBuf, String> {
     }
     // Absolute, so that SQLite can't take it for one of its own URIs (`file:…`).
     std::path::absolute(path).map_err(|error| error.to_string())
+}
+
+/// Whether a path ends with `?name=value`, as URLs of other programs do. Any other `?` or `#` is a part of its name.
+fn has_parameters(path: &str) -> bool {
+    let name = path
+        .rsplit_once('?')
+        .and_then(|(_, last)| last.split_once('='));
+    name.is_some_and(|(name, _)| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
 }
 
 impl std::fmt::Display for Location {

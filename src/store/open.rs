@@ -1,6 +1,13 @@
 //! Opening the database: waiting for it, looking at it, and bringing it to this version's schema.
 
-use std::{error::Error as StdError, fs::File, path::Path, sync::Arc, time::Duration};
+mod prepare;
+
+use std::{
+    error::Error as StdError,
+    fs::File,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
 use sqlx::ConnectOptions;
@@ -18,11 +25,13 @@ use super::{
     location::Location,
     outage::Outage,
     replica::Replica,
-    schema::{self, Migration},
     settings::Settings,
     timing::Statements,
     write,
 };
+
+pub use self::prepare::{Direction, migrate, migrations};
+use self::prepare::{Prepared, prepare};
 
 /// How often it is tried again to reach a database that isn't there yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -41,7 +50,13 @@ impl OpenError {
     }
 
     fn of(location: &Location, error: &(dyn StdError + 'static)) -> Self {
-        Self::new(location, &innermost(error))
+        let reason = innermost(error);
+        // SQLite calls it an input or output error, or a file that can't be opened.
+        let full = match location {
+            Location::Sqlite(path) => sqlite::no_room(path),
+            _ => None,
+        };
+        Self::new(location, &full.unwrap_or(reason))
     }
 }
 
@@ -54,7 +69,7 @@ impl std::fmt::Display for OpenError {
 impl StdError for OpenError {}
 
 impl Db {
-    /// Opens the database, creating a file if it isn't there, and brings it to this version's schema.
+    /// Opens the database, and brings it to this version's schema.
     ///
     /// # Errors
     /// One sentence for the operator on what is wrong with the place or the data there.
@@ -66,7 +81,7 @@ impl Db {
             ..
         } = settings;
         let outage = Arc::new(Outage::default());
-        let server = migrate(settings, Direction::Up).await?;
+        let Prepared { server, file, lock } = prepare(settings, Direction::Up).await?;
         let connect =
             |purpose, connections| engine::connect(location, server, purpose, connections, &outage);
         let writers = settings.writers();
@@ -98,7 +113,8 @@ impl Db {
                     &statements,
                 ))
             }),
-            health: Arc::new(Health::new(location.clone(), server, outage.clone())),
+            health: Arc::new(Health::new(location.clone(), file, server, outage.clone())),
+            lock: Arc::new(Mutex::new(lock)),
             revision: Arc::new(watch::Sender::new(directory.revision)),
             writes: UnderWay::default(),
             statements,
@@ -108,70 +124,6 @@ impl Db {
             cache: Arc::new(Cache::new(settings.cache_bytes, directory.revision)),
         })
     }
-}
-
-/// Which way to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// To this version's schema.
-    Up,
-    /// One migration back.
-    Down,
-}
-
-/// Changes the schema; which server of the database did it.
-///
-/// # Errors
-/// One sentence for the operator on what is wrong with the place or the data there.
-pub async fn migrate(settings: &Settings, direction: Direction) -> Result<usize, OpenError> {
-    let location = &settings.location;
-    let fail = |reason: String| OpenError::new(location, &reason);
-    let driver = |error: DbErr| OpenError::of(location, &error);
-    let (_alone, server) = reach(settings).await?;
-    if let Location::Sqlite(path) = location {
-        look_at_file(location, path).await?;
-        sqlite::create(path).map_err(fail)?;
-    }
-    let db = engine::connect(location, server, Use::Migrate, 1, &Arc::default());
-    let done = match direction {
-        Direction::Up => schema::up(&db).await,
-        Direction::Down => schema::down(&db).await,
-    };
-    close(db).await;
-    done.map_err(driver)?.map_err(fail)?;
-    Ok(server)
-}
-
-/// Tells what the schema has and lacks, and changes nothing.
-///
-/// # Errors
-/// One sentence for the operator on what is wrong with the place or the data there.
-pub async fn migrations(settings: &Settings) -> Result<Vec<Migration>, OpenError> {
-    let location = &settings.location;
-    let (_alone, server) = reach(settings).await?;
-    let db = match location {
-        Location::Sqlite(path) => sqlite::peek(path)
-            .map_err(|reason| OpenError::new(location, &reason))?
-            .ok_or_else(|| OpenError::new(location, "there is nothing there yet"))?,
-        _ => engine::connect(location, server, Use::Migrate, 1, &Arc::default()),
-    };
-    let status = schema::status(&db).await;
-    close(db).await;
-    status
-        .map_err(|error| OpenError::of(location, &error))?
-        .map_err(|reason| OpenError::new(location, &reason))
-}
-
-/// Complains about a file that isn't ours, before anything is changed in it.
-async fn look_at_file(location: &Location, path: &Path) -> Result<(), OpenError> {
-    let fail = |reason: String| OpenError::new(location, &reason);
-    if let Some(db) = sqlite::peek(path).map_err(fail)? {
-        let ours = schema::status(&db).await;
-        close(db).await;
-        ours.map_err(|error| OpenError::of(location, &error))?
-            .map_err(fail)?;
-    }
-    Ok(())
 }
 
 /// Waits for a server of the database that can be written; for a file there is nothing to wait for, but others

@@ -129,6 +129,10 @@ impl Db {
     /// Whether a server is one to use; with `lacking`, even if it hasn't all the revisions that are known. None
     /// if it doesn't say so in time.
     async fn is_there(&self, prober: &DatabaseConnection, lacking: bool) -> Option<bool> {
+        if let Err(error) = self.health.check_file() {
+            tracing::debug!(error = ?error, "the database is not to be used");
+            return Some(false);
+        }
         let begun = Instant::now();
         let known = self.revision();
         let probe = async {

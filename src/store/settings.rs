@@ -21,6 +21,10 @@ pub struct Settings {
     pub queue_time: Duration,
     /// How many calls may wait to be carried out, reads and writes each.
     pub max_queue: u32,
+    /// Whether a database that isn't there yet is made.
+    pub create: bool,
+    /// Whether a SQLite file is locked, so that no other server opens it.
+    pub exclusive: bool,
 }
 
 impl Settings {
@@ -35,6 +39,8 @@ impl Settings {
             cache_bytes: 128 << 20,
             queue_time: Duration::from_millis(3),
             max_queue: 1000,
+            create: true,
+            exclusive: false,
         }
     }
 

@@ -107,5 +107,7 @@ pub(super) async fn begin(db: &Db) -> Result<DatabaseTransaction> {
     };
     let begin = db.writer.begin_with_options(options);
     let begin = async { Ok(db.statements.begin(begin).await?) };
-    db.health.while_there(begin).await
+    let tx = db.health.while_there(begin).await?;
+    db.health.check_file()?;
+    Ok(tx)
 }

@@ -141,6 +141,7 @@ async fn what_is_restored_keeps_tokens_and_answers_and_has_another_history() {
         command.args(["--database-url", &at(path)]);
         Process::spawn(command).await
     };
+    held(&run(&database, &["migrate", "up"]).await);
     let args = ["token", "create", "till", "--permissions", "all"];
     let token = String::from_utf8(run(&database, &args).await.stdout).expect("text");
     let bearer = format!("Bearer {}", token.trim());
@@ -389,6 +390,41 @@ async fn nothing_that_is_there_is_overwritten() {
         line.contains("/no/where.db.partial can't be created"),
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn a_restore_beside_a_server_that_runs_is_refused_unless_forced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (database, file) = stage(dir.path()).await;
+    let restore = ["restore", file.to_str().expect("UTF-8")];
+    let server = Process::start(&at(&database)).await;
+    // The files alone are moved away, as by `mv shop.db* before`.
+    let before = dir.path().join("before");
+    std::fs::create_dir(&before).expect("created");
+    for name in names_in(dir.path()) {
+        if name.starts_with("shop.db") {
+            std::fs::rename(dir.path().join(&name), before.join(&name)).expect("moved");
+        }
+    }
+    let there = names_in(dir.path());
+    let line = refused(&run(&database, &restore).await);
+    assert!(line.contains("a server has it open"), "{line}");
+    assert_eq!(names_in(dir.path()), there);
+
+    held(&run(&database, &[&restore[..], &["--force"]].concat()).await);
+    let (_, mut roles, _) = server.clients().await;
+    let request = pb::CreateRoleRequest {
+        name: "lost".into(),
+        ..Default::default()
+    };
+    let refused = told(roles.create_role(request).await);
+    assert_eq!(refused.reason, "DATABASE_UNAVAILABLE");
+    server.stop().await;
+    let server = Process::start(&at(&database)).await;
+    let (_, mut roles, _) = server.clients().await;
+    let listed = roles.list_roles(pb::ListRolesRequest::default()).await;
+    assert!(!listed.expect("listed").into_inner().roles.is_empty());
+    server.stop().await;
 }
 
 #[tokio::test]

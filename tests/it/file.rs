@@ -2,18 +2,25 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt,
+    },
     path::Path,
+    time::Duration,
 };
 
-use group_service::pb;
+use group_service::pb::{self, role_service_client::RoleServiceClient};
 use migrations::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, Database};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
+use tonic::{Code, transport::Channel};
+use tonic_health::{ServingStatus, pb::health_client::HealthClient};
 
 use crate::{
     crash::strings,
-    harness::{Process, binary, not_run},
+    harness::{Process, binary, not_run, told},
+    outage::until,
     settings::{output, refused},
 };
 
@@ -187,19 +194,169 @@ async fn a_path_is_a_path_even_if_it_looks_like_a_uri() {
 }
 
 #[tokio::test]
-async fn servers_that_start_at_once_on_a_new_file_all_serve() {
+async fn a_path_may_contain_a_question_mark_or_a_hash() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["what?.db", "no #1.db", "a?b#c%3F d&e=f.db", "who=?=.db"] {
+        let path = dir.path().join(name);
+        for number in 1..=2 {
+            let server = Process::start(&at(&path)).await;
+            let mut roles = RoleServiceClient::new(server.connect().await);
+            create_role(&mut roles, &format!("Role {number}"))
+                .await
+                .expect("created");
+            assert_eq!(names_of_roles(&mut roles).await.len(), number, "{name}");
+            server.stop().await;
+        }
+        assert!(path.is_file(), "{name}");
+        let backup = dir.path().join(format!("backup of {name}"));
+        let (url, backup) = (at(&path), backup.to_str().expect("UTF-8"));
+        for args in [["backup", backup], ["token", "list"], ["restore", backup]] {
+            if args[0] == "restore" {
+                std::fs::remove_file(&path).expect("removed");
+            }
+            let args = [&args[..], &["--database-url", &url]].concat();
+            let done = output(&args, &[]).await;
+            assert!(done.status.success(), "{name}: {done:?}");
+        }
+        let server = Process::start(&url).await;
+        let mut roles = RoleServiceClient::new(server.connect().await);
+        assert_eq!(names_of_roles(&mut roles).await.len(), 2, "{name}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_moved_away_or_replaced_is_not_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let shift = |from: &Path, to: &Path| {
+        for name in ["shop.db", "shop.db-wal", "shop.db-shm"] {
+            std::fs::rename(from.join(name), to.join(name)).expect(name);
+        }
+    };
+    let url = at(&dir.path().join("shop.db"));
+    let server = Process::start(&url).await;
+    let mut roles = RoleServiceClient::new(server.connect().await);
+    let mut health = HealthClient::new(server.connect().await);
+    create_role(&mut roles, "A").await.expect("created");
+    until(&mut health, "", ServingStatus::Serving).await;
+
+    // Writes are refused from then on, not only once the probe has found it out.
+    shift(dir.path(), elsewhere.path());
+    let refused = told(create_role(&mut roles, "lost").await);
+    assert_eq!(refused.code, Code::Unavailable, "{refused:?}");
+    assert_eq!(refused.reason, "DATABASE_UNAVAILABLE");
+    until(&mut health, "", ServingStatus::NotServing).await;
+    let refused = told(create_role(&mut roles, "lost").await);
+    assert_eq!(refused.code, Code::Unavailable, "{refused:?}");
+    server.says("the database file was moved away").await;
+
+    shift(elsewhere.path(), dir.path());
+    until(&mut health, "", ServingStatus::Serving).await;
+    create_role(&mut roles, "B").await.expect("created");
+    assert_eq!(names_of_roles(&mut roles).await, ["A", "B"]);
+
+    // Another file in its place, even one that looks the same.
+    shift(dir.path(), elsewhere.path());
+    for name in ["shop.db", "shop.db-wal"] {
+        std::fs::copy(elsewhere.path().join(name), dir.path().join(name)).expect(name);
+    }
+    let refused = told(create_role(&mut roles, "lost").await);
+    assert_eq!(refused.code, Code::Unavailable, "{refused:?}");
+    until(&mut health, "", ServingStatus::NotServing).await;
+    server.says("the database file was replaced").await;
+    server.stop().await;
+
+    let server = Process::start(&url).await;
+    let mut roles = RoleServiceClient::new(server.connect().await);
+    assert_eq!(names_of_roles(&mut roles).await, ["A", "B"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_server_on_a_file_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("shop.db");
+    let link = dir.path().join("link.db");
+    let first = Process::start(&at(&path)).await;
+    symlink(&path, &link).expect("linked");
+    let serve = ["--listen", "127.0.0.1:0", "--database-url"];
+    for path in [&path, &link] {
+        let line = refused(&output(&[&serve[..], &[&at(path)]].concat(), &[]).await);
+        assert!(line.contains("a server has it open"), "{line}");
+    }
+    let url = at(&path);
+    // Nor may what needs the file for itself run beside it.
+    for command in [&["new-history"][..], &["migrate", "down"]] {
+        let args = [command, &["--database-url", &url]].concat();
+        let line = refused(&output(&args, &[]).await);
+        assert!(line.contains("a server has it open"), "{line}");
+    }
+    // Everything else may.
+    for command in [
+        &["migrate", "status"][..],
+        &["migrate", "up"],
+        &["token", "list"],
+    ] {
+        let args = [command, &["--database-url", &url]].concat();
+        let done = output(&args, &[]).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let mut roles = RoleServiceClient::new(first.connect().await);
+    create_role(&mut roles, "A").await.expect("created");
+
+    // A server that was killed has left no lock.
+    first.kill().await;
+    let second = Process::start(&at(&path)).await;
+    let mut roles = RoleServiceClient::new(second.connect().await);
+    assert_eq!(names_of_roles(&mut roles).await, ["A"]);
+    second.stop().await;
+    let left: Vec<_> = everything_in(dir.path()).into_keys().collect();
+    assert_eq!(left, [link, path].map(|path| path.display().to_string()));
+}
+
+#[tokio::test]
+async fn of_servers_that_start_at_once_on_a_new_file_one_serves() {
     for _ in 0..5 {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("new.db");
-        let mut starts = JoinSet::new();
+        let start = || {
+            let mut command = binary();
+            command.args(["--listen", "127.0.0.1:0", "--database-url", &at(&path)]);
+            command.stdout(std::process::Stdio::piped());
+            command.stderr(std::process::Stdio::piped());
+            command.spawn().expect("it starts")
+        };
+        let mut refusals = JoinSet::new();
         for _ in 0..4 {
-            let path = path.clone();
-            starts.spawn(async move { Process::start(&at(&path)).await });
+            refusals.spawn(start().wait_with_output());
         }
-        for server in starts.join_all().await {
-            server.stop().await;
+        for _ in 0..3 {
+            let refusal = timeout(Duration::from_secs(30), refusals.join_next()).await;
+            let refusal = refusal.expect("all but one are refused").expect("refused");
+            let line = refused(&refusal.expect("no panic").expect("it ends"));
+            assert!(line.contains("a server has it open"), "{line}");
         }
+        assert!(refusals.try_join_next().is_none(), "the fourth one serves");
+        refusals.shutdown().await;
     }
+}
+
+async fn create_role(
+    roles: &mut RoleServiceClient<Channel>,
+    name: &str,
+) -> Result<tonic::Response<pb::CreateRoleResponse>, tonic::Status> {
+    let request = pb::CreateRoleRequest {
+        name: name.into(),
+        ..Default::default()
+    };
+    roles.create_role(request).await
+}
+
+async fn names_of_roles(roles: &mut RoleServiceClient<Channel>) -> Vec<String> {
+    let listed = roles.list_roles(pb::ListRolesRequest::default()).await;
+    let roles = listed.expect("listed").into_inner().roles.into_iter();
+    roles.map(|role| role.name).collect()
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::harness::{
     raw::{self, methods, path, valid_request},
     told,
 };
+use crate::settings::{output, refused};
 
 #[tokio::test]
 async fn every_rpc_says_that_the_database_is_away() {
@@ -180,8 +181,36 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn a_start_on_a_full_disk_says_that_it_is_full_and_what_to_do() {
+    let test = "a_start_on_a_full_disk_says_that_it_is_full_and_what_to_do";
+    let Some(disk) = SmallDisk::mount() else {
+        return not_run(test, "can't mount a tmpfs");
+    };
+    let url = |name: &str| format!("sqlite:{}", disk.path().join(name).display());
+    Process::start(&url("old.db")).await.stop().await;
+    let filler = disk.path().join("filler");
+    fill(&filler);
+    for name in ["old.db", "new.db"] {
+        for command in [&["--listen", "127.0.0.1:0"][..], &["token", "list"]] {
+            if command[0] == "token" && name == "new.db" {
+                continue;
+            }
+            let url = url(name);
+            let args = [command, &["--database-url", &url]].concat();
+            let line = refused(&output(&args, &[]).await);
+            let advice = format!("the disk is full: make room in {}", disk.path().display());
+            assert!(line.contains(&advice), "{name}: {line}");
+        }
+    }
+    std::fs::remove_file(filler).expect("the filler goes");
+    for name in ["old.db", "new.db"] {
+        Process::start(&url(name)).await.stop().await;
+    }
+}
+
 /// Waits until the service's health is this one.
-async fn until(
+pub(crate) async fn until(
     health: &mut HealthClient<tonic::transport::Channel>,
     service: &str,
     wanted: ServingStatus,

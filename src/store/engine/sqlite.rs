@@ -1,5 +1,6 @@
 //! SQLite: how a file is opened, and how its health is found out.
 
+mod file;
 mod trigrams;
 
 use std::{
@@ -18,6 +19,7 @@ use sqlx::{
 use super::{ACQUIRE_TIMEOUT, Use};
 use crate::store::classify::Meaning;
 
+pub(in crate::store) use file::{FileLock, OpenFile, no_room};
 pub(in crate::store) use trigrams::candidates;
 
 /// How long a write waits for another process that holds the file.

@@ -174,6 +174,11 @@ async fn commit(db: &Db, tx: DatabaseTransaction) -> Result<()> {
         {
             Err(Error::Uncertain(cause))
         }
+        Ok(()) => match db.health.check_file() {
+            // What was committed went along with it.
+            Err(Error::Unavailable(cause)) => Err(Error::Uncertain(cause)),
+            result => result,
+        },
         result => result,
     }
 }
