@@ -82,6 +82,11 @@ impl Bearers {
             (None, None) => Err(Refusal::Invalid),
         }
     }
+
+    /// Waits until a token of our own that isn't known would be known, if it is a new one; none for all else.
+    pub fn look_up(&self, text: &str) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.tokens.look_up(&Token::parse(text)?)
+    }
 }
 
 impl Identity {

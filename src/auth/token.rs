@@ -4,7 +4,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::{sleep, timeout},
+};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{Identity, Proof, Refusal, Who};
@@ -17,6 +20,13 @@ use crate::{
 
 /// How often they are read: a token that is revoked is refused this much later at the most, on every instance.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How long it takes at least until they are read again because a caller sends one that isn't known: whatever callers
+/// send, they are read ten times a second at most.
+const LOOK_UP_PAUSE: Duration = Duration::from_millis(100);
+/// How long a call with an unknown token waits for that.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// So many calls may wait for it; others are refused at once.
+const MAX_LOOK_UPS: usize = 64;
 /// For how long they are trusted while they can't be read.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
@@ -25,6 +35,14 @@ const MAX_AGE: Duration = Duration::from_secs(5);
 pub struct Tokens {
     db: Db,
     known: Arc<watch::Sender<Known>>,
+    look_ups: Arc<LookUps>,
+}
+
+/// Calls that wait for the tokens to be read again, as one of them may be new.
+#[derive(Debug)]
+struct LookUps {
+    wanted: Notify,
+    room: Semaphore,
 }
 
 #[derive(Debug)]
@@ -47,13 +65,26 @@ impl Tokens {
     /// They can't be read.
     pub async fn read(db: Db) -> Result<Self> {
         let known = Arc::new(watch::Sender::new(known(&db).await?));
-        Ok(Self { db, known })
+        let look_ups = Arc::new(LookUps {
+            wanted: Notify::new(),
+            room: Semaphore::new(MAX_LOOK_UPS),
+        });
+        Ok(Self {
+            db,
+            known,
+            look_ups,
+        })
     }
 
     /// Goes on reading them.
     pub async fn follow(&self) {
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            let wanted = async {
+                sleep(LOOK_UP_PAUSE).await;
+                self.look_ups.wanted.notified().await;
+            };
+            // Whichever comes first.
+            let _ = timeout(INTERVAL, wanted).await;
             let known = known(&self.db).with_subscriber(NoSubscriber::default());
             match known.await {
                 Ok(known) => drop(self.known.send_replace(known)),
@@ -80,6 +111,25 @@ impl Tokens {
         Ok(Identity {
             who: entry.who.clone(),
             proof: Proof::Token(token.id(), self.known.clone()),
+        })
+    }
+}
+
+impl Tokens {
+    /// Waits until a token that isn't known would be known, if it is one that was made meanwhile; none for others.
+    pub(super) fn look_up(&self, token: &Token) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if self.known.borrow().tokens.contains_key(&token.id()) {
+            return None;
+        }
+        let (look_ups, mut known) = (self.look_ups.clone(), self.known.subscribe());
+        let asked = Instant::now();
+        Some(async move {
+            let Ok(_room) = look_ups.room.try_acquire() else {
+                return;
+            };
+            look_ups.wanted.notify_one();
+            let read = known.wait_for(|known| known.read >= asked);
+            let _ = timeout(LOOK_UP_TIMEOUT, read).await;
         })
     }
 }

@@ -134,6 +134,19 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// Waits until a new token is known, if that may be why the call isn't let in; none otherwise.
+    pub(super) fn look_up(
+        &self,
+        headers: &HeaderMap,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        match self {
+            Self::Off => None,
+            Self::Required(bearers) => bearers.look_up(bearer(headers)?),
+        }
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {

@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http_body::{Frame, SizeHint};
@@ -118,7 +119,7 @@ pub struct Observe<S> {
 
 impl<S> Service<http::Request<Body>> for Observe<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -141,12 +142,37 @@ where
         }
         let (need, rpc) = rpcs.get(path).unwrap_or(other);
         let deadline = deadline::of(rpc.name(), deadline, self.layer.deadlines);
-        let mut call = Call::begin(&request, rpc.clone());
-        let admitted = self.layer.admit(&request, *need);
-        let identity = match admitted {
-            Ok(identity) => identity,
-            Err(refused) => return Answering::refused(call, refused.into()),
-        };
+        let call = Call::begin(&request, rpc.clone());
+        let need = *need;
+        match self.layer.admit(&request, need) {
+            Ok(identity) => self.answer(call, request, identity, deadline),
+            Err(error::Error::Unauthenticated) => {
+                let Some(looked_up) = self.layer.guard.look_up(request.headers()) else {
+                    return Answering::refused(call, error::Error::Unauthenticated.into());
+                };
+                let mut service = self.clone();
+                Answering::looking_up(async move {
+                    looked_up.await;
+                    match service.layer.admit(&request, need) {
+                        Ok(identity) => service.answer(call, request, identity, deadline),
+                        Err(refused) => Answering::refused(call, refused.into()),
+                    }
+                })
+            }
+            Err(refused) => Answering::refused(call, refused.into()),
+        }
+    }
+}
+
+impl<S: Service<http::Request<Body>>> Observe<S> {
+    /// Has a call that is let in carried out.
+    fn answer(
+        &mut self,
+        mut call: Call,
+        mut request: http::Request<Body>,
+        identity: Option<Identity>,
+        deadline: Option<Duration>,
+    ) -> Answering<S::Future> {
         if let Some(identity) = identity {
             call.is_of(identity.clone());
             request.extensions_mut().insert(identity);

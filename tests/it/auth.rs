@@ -2,18 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use group_service::pb::{
-    self, access_service_client::AccessServiceClient, change_service_client::ChangeServiceClient,
-    role_service_client::RoleServiceClient,
+use group_service::{
+    domain::Token,
+    pb::{
+        self, access_service_client::AccessServiceClient,
+        change_service_client::ChangeServiceClient, role_service_client::RoleServiceClient,
+    },
+    store::Location,
 };
+use sea_orm::DbBackend;
 use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
 use crate::{
     harness::{
-        Database, Process, binary,
+        Database, Process, binary, engine,
         raw::{Answer, methods, send},
         told,
     },
+    metrics,
     settings::{output, refused},
     tls,
 };
@@ -351,6 +357,108 @@ async fn a_token_that_is_revoked_is_refused_and_ends_what_it_follows() {
     let again = ["token", "revoke", id, "--database-url", w.database.url()];
     assert_eq!(output(&again, &[]).await.status.code(), Some(1));
     w.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_works_as_soon_as_it_is_made() {
+    let w = Guarded::start().await;
+    let rpc = "groups.v1.GroupService/ListGroups";
+    for number in 0..10 {
+        let token = w.create(&format!("caller {number}"), "read", &[]).await;
+        assert_eq!(w.code(rpc, Some(&token)).await, Code::Ok, "{number}");
+    }
+    w.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_tokens_have_the_database_read_a_few_times_a_second_only() {
+    let database = Database::create().await;
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--authentication", "required"])
+        .args(["--metrics-listen", "127.0.0.1:0"])
+        .args(["--database-url", database.url()]);
+    let server = Process::spawn(command).await;
+    let address = metrics::address(&server);
+    let reads = async || {
+        let name = "group_service_statement_duration_seconds_count{operation=\"select\"}";
+        metrics::told(&address).await[name]
+    };
+    let (before, began) = (reads().await, std::time::Instant::now());
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let channel = server.connect().await;
+        callers.spawn(async move {
+            for _ in 0..5 {
+                let mut request = Request::new(Vec::new());
+                let token = Token::generate().expect("random bits").reveal();
+                authorize(&mut request, &token);
+                let answer = send(&channel, "/groups.v1.GroupService/ListGroups", request).await;
+                let refused = answer.expect_err("an unknown token");
+                assert_eq!(refused.code(), Code::Unauthenticated);
+            }
+        });
+    }
+    callers.join_all().await;
+    let reads = reads().await - before;
+    // Two by themselves, and ten for those who send them.
+    let most = 5.0 + 12.0 * began.elapsed().as_secs_f64();
+    assert!(reads <= most, "{reads} reads, of {most} at most");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn commands_make_no_database_and_say_which_one_they_use() {
+    let database = Database::create().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let backup = dir.path().join("backup.db").display().to_string();
+    let id = crate::harness::id();
+    let mut commands = vec![
+        vec!["token", "create", "till", "--permissions", "all"],
+        vec!["token", "list"],
+        vec!["token", "revoke", &id],
+        vec!["new-history"],
+        vec!["migrate", "down"],
+    ];
+    if engine() == DbBackend::Sqlite {
+        commands.push(vec!["migrate", "status"]);
+        commands.push(vec!["backup", &backup]);
+    }
+    let run = async |command: &[&str]| {
+        output(
+            &[command, &["--database-url", database.url()]].concat(),
+            &[],
+        )
+        .await
+    };
+    // Twice: the first time hasn't made one.
+    for command in commands.iter().chain(&commands) {
+        let line = refused(&run(command).await);
+        assert!(line.contains("there is nothing there yet"), "{line}");
+    }
+    // Where nothing is said, it is in the working directory.
+    for command in &commands {
+        let mut program = binary();
+        program.args(command).current_dir(dir.path());
+        let line = refused(&program.output().await.expect("it runs"));
+        let there = dir.path().join("group-service.db");
+        assert!(line.contains(&there.display().to_string()), "{line}");
+        let left = std::fs::read_dir(dir.path()).expect("listed").count();
+        assert_eq!(left, 0, "{command:?}");
+    }
+
+    Process::start(database.url()).await.stop().await;
+    let location = Location::parse(database.url()).expect("a URL");
+    for command in &commands[..2] {
+        let done = run(command).await;
+        assert!(done.status.success(), "{done:?}");
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(told.ends_with(&format!("database: {location}\n")), "{told}");
+    }
+    let done = run(&commands[2]).await;
+    assert_eq!(done.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(told.contains(&location.to_string()), "{told}");
 }
 
 #[tokio::test]

@@ -76,6 +76,31 @@ fn documented(method: &MethodDescriptor) -> BTreeSet<String> {
         .collect()
 }
 
+/// A caller who is told a reason finds in the README what to do.
+#[test]
+fn the_table_of_errors_names_every_reason() {
+    let readme = include_str!("../../README.md");
+    let table = readme
+        .split_once("\n| code | reasons |")
+        .expect("a table")
+        .1;
+    let table = table.split_once("\n\n").expect("an end").0;
+    let is_reason =
+        |word: &&str| word.len() > 4 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let told: BTreeSet<_> = table.split('`').filter(is_reason).collect();
+    let sources = [
+        include_str!("../../src/grpc/status.rs"),
+        include_str!("../../src/grpc/status/missing.rs"),
+    ];
+    let reasons = sources.iter().flat_map(|text| text.split('"'));
+    // Nobody reads the answer to a call that is cancelled.
+    let reasons = reasons
+        .filter(is_reason)
+        .filter(|word| *word != "CANCELLED");
+    let missing: BTreeSet<_> = reasons.filter(|reason| !told.contains(reason)).collect();
+    assert!(missing.is_empty(), "not in the README: {missing:?}");
+}
+
 #[tokio::test]
 async fn every_rpc_succeeds_and_leaves_its_spans() {
     let mut table: BTreeMap<_, _> = successes().into_iter().map(|s| (s.rpc, s.run)).collect();

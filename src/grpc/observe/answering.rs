@@ -18,9 +18,10 @@ use crate::grpc::status::{deadline_exceeded, refine};
 pin_project! {
     /// A call that is being answered. By hand rather than `async`: that would keep room for what is answered in each
     /// of its states, and be larger than what memory is quickly had for.
-    #[derive(Debug)]
     #[project = Now]
     pub enum Answering<F> {
+        /// It is looked up whether its token is a new one.
+        LookingUp { admitted: Pin<Box<dyn Future<Output = Answering<F>> + Send>> },
         /// It isn't let in.
         Refused { response: Option<Box<http::Response<Body>>> },
         /// It is carried out, until its deadline at most; the call is taken when it is answered.
@@ -35,6 +36,12 @@ pin_project! {
 }
 
 impl<F> Answering<F> {
+    pub(super) fn looking_up(admitted: impl Future<Output = Self> + Send + 'static) -> Self {
+        Self::LookingUp {
+            admitted: Box::pin(admitted),
+        }
+    }
+
     pub(super) fn refused(call: Call, status: Status) -> Self {
         let response = status.clone().into_http();
         Self::refused_with(call, &status, response)
@@ -69,8 +76,14 @@ where
 {
     type Output = Result<http::Response<ObservedBody>, E>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Now::LookingUp { admitted } = self.as_mut().project() {
+            let admitted = ready!(admitted.as_mut().poll(cx));
+            self.set(admitted);
+        }
         let (call, deadline, timer, response) = match self.project() {
+            // It was looked up just now, and isn't again.
+            Now::LookingUp { .. } => return Poll::Pending,
             Now::Refused { response } => {
                 return match response.take() {
                     Some(response) => Poll::Ready(Ok(response.map(ObservedBody::unobserved))),
