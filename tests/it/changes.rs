@@ -499,6 +499,89 @@ async fn what_changes_nothing_has_no_revision() {
     assert_eq!(next, 5, "what fails takes none, either");
 }
 
+/// Times are kept in microseconds; bounds may be finer.
+#[tokio::test]
+async fn bounds_of_time_are_exact_to_the_nanosecond() {
+    let mut w = World::start().await;
+    let time = w.role("A").await.create_time.expect("a time");
+    let at = |nanos: i64| {
+        let nanos = i64::from(time.nanos) + nanos;
+        Some(prost_types::Timestamp {
+            seconds: time.seconds + nanos.div_euclid(1_000_000_000),
+            nanos: i32::try_from(nanos.rem_euclid(1_000_000_000)).expect("less than a second"),
+        })
+    };
+    for (start_time, end_time, found) in [
+        (at(-1), at(1), true),
+        (at(0), at(1), true),
+        (at(0), at(999), true),
+        (at(0), at(0), false),
+        (at(-1), at(0), false),
+        (at(-999), at(0), false),
+        (at(1), at(1000), false),
+        (at(999), at(1001), false),
+        (at(0), None, true),
+        (at(1), None, false),
+        (None, at(0), false),
+        (None, at(1), true),
+    ] {
+        let filter = Some(pb::ChangeFilter {
+            start_time,
+            end_time,
+            ..Default::default()
+        });
+        let request = pb::ListChangesRequest {
+            filter: filter.clone(),
+            ..Default::default()
+        };
+        let listed = w.changes.list_changes(request).await.expect("listed");
+        let listed = listed.into_inner().changes;
+        assert_eq!(listed.len(), usize::from(found), "{filter:?}");
+        let request = pb::WatchChangesRequest {
+            from_revision: 1,
+            filter: filter.clone(),
+            ..Default::default()
+        };
+        let feed = w.changes.watch_changes(request).await.expect("followed");
+        let first = feed.into_inner().message().await.expect("told");
+        assert_eq!(first.expect("goes on").changes, listed, "{filter:?}");
+    }
+    // The same microsecond, but the wrong way round; and times that there are none of.
+    for (start_time, end_time, field) in [
+        (at(2), at(1), "filter.end_time"),
+        (
+            Some(prost_types::Timestamp {
+                seconds: 0,
+                nanos: -1,
+            }),
+            None,
+            "filter.start_time",
+        ),
+        (
+            None,
+            Some(prost_types::Timestamp {
+                seconds: i64::MAX / 1_000_000,
+                nanos: 999_999_999,
+            }),
+            "filter.end_time",
+        ),
+    ] {
+        let filter = pb::ChangeFilter {
+            start_time,
+            end_time,
+            ..Default::default()
+        };
+        let request = pb::ListChangesRequest {
+            filter: Some(filter),
+            ..Default::default()
+        };
+        assert_eq!(
+            told(w.changes.list_changes(request).await).fields(),
+            [field]
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_large_revision_comes_whole_in_parts() {
     let mut w = World::start().await;

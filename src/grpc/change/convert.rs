@@ -91,10 +91,12 @@ fn read_filter(violations: &mut Violations, filter: pb::ChangeFilter) -> Option<
     let user = violations.optional_id::<UserId>("filter.user_id", &user_id);
     let actor = violations.check("filter.actor", Actor::parse(&actor));
     let kinds = read_kinds(violations, &kinds);
-    let start = read_time(violations, "filter.start_time", start_time);
-    let end = read_time(violations, "filter.end_time", end_time);
-    if let (Some(Some(start)), Some(Some(end))) = (start, end)
-        && end < start
+    let start = read_bound(violations, "filter.start_time", start_time);
+    let end = read_bound(violations, "filter.end_time", end_time);
+    let exactly = |time: prost_types::Timestamp| (time.seconds, time.nanos);
+    if let (Some(_), Some(_)) = (start, end)
+        && let (Some(start), Some(end)) = (start_time, end_time)
+        && exactly(end) < exactly(start)
     {
         violations.add("filter.end_time", "must not be before start_time");
         return None;
@@ -129,7 +131,9 @@ fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKi
     Some(read)
 }
 
-fn read_time(
+/// Reads a bound of times, which are whole microseconds: those from it on are those from the next of them on, and those
+/// before it are those before the next of them.
+fn read_bound(
     violations: &mut Violations,
     field: &str,
     time: Option<prost_types::Timestamp>,
@@ -142,7 +146,7 @@ fn read_time(
         .then(|| {
             seconds
                 .checked_mul(1_000_000)?
-                .checked_add(i64::from(nanos / 1000))
+                .checked_add(i64::from((nanos + 999) / 1000))
         })
         .flatten();
     if micros.is_none() {
