@@ -1,5 +1,7 @@
 //! What comes with a write beside its command: who gives it, and what tells it when it is sent again.
 
+mod canonical;
+
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Request;
@@ -15,12 +17,15 @@ use crate::{
 const ACTOR: &str = "x-actor";
 
 /// A request of a write.
-pub(super) trait WriteRequest: Message {
+pub(super) trait WriteRequest: Message + Clone {
     /// What tells it from requests of other kinds.
     const KIND: &str;
 
     /// The id that the caller gave it; empty if none.
     fn request_id(&self) -> &str;
+
+    /// The one form of all requests that mean the same.
+    fn canonical(self) -> Self;
 }
 
 /// Takes a request apart: the command, and where it comes from. Tells every violation of both. The actor is the
@@ -51,7 +56,8 @@ where
     let id: Option<Option<RequestId>> = violations.optional_id("request_id", message.request_id());
     let once = id.flatten().map(|id| Once {
         id,
-        fingerprint: digest(&message, actor.as_ref()),
+        fingerprint: digest(&message.clone().canonical(), actor.as_ref()),
+        as_sent: digest(&message, actor.as_ref()),
     });
     let command = C::try_from(message);
     match (actor, id, command) {
@@ -65,7 +71,7 @@ where
     }
 }
 
-/// A digest of who asks for what: the same for a request that is sent again, and for no other.
+/// A digest of who asks for what.
 fn digest<M: WriteRequest>(message: &M, actor: Option<&Actor>) -> [u8; 32] {
     let actor = actor.map_or("", Actor::as_str);
     let mut digest = Sha256::new();
@@ -91,24 +97,6 @@ impl<M: Message + Default + 'static> Reply for M {
     }
 }
 
-macro_rules! write_requests {
-    ($($name:ident)+) => {$(
-        impl WriteRequest for crate::pb::$name {
-            const KIND: &str = stringify!($name);
-
-            fn request_id(&self) -> &str {
-                &self.request_id
-            }
-        }
-    )+};
-}
-
-write_requests! {
-    CreateGroupRequest UpdateGroupRequest AssignUserRequest UnassignUserRequest
-    BatchAssignUsersRequest BatchUnassignUsersRequest CreateRoleRequest UpdateRoleRequest
-    CreateUserRequest UpdateUserRequest
-}
-
 macro_rules! without_id {
     ($($name:ident)+) => {$(
         impl WriteRequest for crate::pb::$name {
@@ -117,6 +105,10 @@ macro_rules! without_id {
             /// Deleting again finds nothing left to delete.
             fn request_id(&self) -> &str {
                 ""
+            }
+
+            fn canonical(self) -> Self {
+                self
             }
         }
     )+};

@@ -29,7 +29,7 @@ pub(super) async fn answered(
         request::Entity::delete_by_id(once.id).exec(tx).await?;
         return Ok(None);
     }
-    if kept.fingerprint != once.fingerprint {
+    if kept.fingerprint != once.fingerprint && kept.fingerprint != once.as_sent {
         return Err(Error::Invalid(vec![FieldViolation {
             field: "request_id".to_owned(),
             description: "must not be that of another request".to_owned(),

@@ -49,8 +49,10 @@ pub struct Origin {
 pub struct Once {
     /// The id that the caller gave it.
     pub id: RequestId,
-    /// A digest of the whole request, and of who sent it.
+    /// A digest of what the request means, and of who sent it.
     pub fingerprint: [u8; 32],
+    /// The same of the bytes that were sent: versions before this one have kept that.
+    pub as_sent: [u8; 32],
 }
 
 /// What a caller is answered, in a form that can be kept.

@@ -1,0 +1,97 @@
+//! When two requests are the same: if they differ only in how ids and texts are written, and in the order of lists that
+//! are sets. What this version doesn't know isn't there: fields without a name here are dropped when a request is read.
+
+use super::WriteRequest;
+use crate::{
+    domain::{Name, Note, Words},
+    pb,
+};
+
+/// UUIDs are read in either case.
+fn id(id: String) -> String {
+    id.to_ascii_lowercase()
+}
+
+fn ids(ids: Vec<String>) -> Vec<String> {
+    let mut ids: Vec<_> = ids.into_iter().map(id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn rules(mut rules: Vec<pb::Rule>) -> Vec<pb::Rule> {
+    let key = |rule: &pb::Rule| {
+        let pb::Rule {
+            bundle,
+            controller,
+            action,
+            effect,
+        } = rule.clone();
+        (bundle, controller, action, effect)
+    };
+    rules.sort_by_cached_key(key);
+    rules
+}
+
+/// What can't be read is refused later.
+fn name(text: String) -> String {
+    Name::parse(&text).map_or(text, Name::into_string)
+}
+
+fn words(text: String) -> String {
+    Words::parse(&text).map_or(text, Words::into_string)
+}
+
+fn note(text: String) -> String {
+    Note::parse(&text).map_or(text, Note::into_string)
+}
+
+macro_rules! form {
+    ($value:expr) => {
+        $value
+    };
+    ($value:expr, $form:expr) => {
+        $form($value)
+    };
+}
+
+/// Every field, and how it is brought to its one form; without a word about it, it has no other.
+macro_rules! canonical {
+    ($($request:ident { $($field:ident $(: $form:expr)?),+ })+) => {$(
+        impl WriteRequest for pb::$request {
+            const KIND: &str = stringify!($request);
+
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+
+            fn canonical(self) -> Self {
+                Self { $($field: form!(self.$field $(, $form)?)),+ }
+            }
+        }
+    )+};
+}
+
+fn if_given(form: fn(String) -> String) -> impl Fn(Option<String>) -> Option<String> {
+    move |text| text.map(form)
+}
+
+canonical! {
+    CreateGroupRequest { title: name, role_ids: ids, request_id: id }
+    UpdateGroupRequest {
+        group_id: id, title: if_given(name), add_role_ids: ids, remove_role_ids: ids, etag, request_id: id
+    }
+    AssignUserRequest { group_id: id, user_id: id, request_id: id }
+    UnassignUserRequest { group_id: id, user_id: id, allow_missing, request_id: id }
+    BatchAssignUsersRequest { group_id: id, user_ids: ids, request_id: id }
+    BatchUnassignUsersRequest { group_id: id, user_ids: ids, request_id: id }
+    CreateRoleRequest { name: name, description: note, rules: rules, request_id: id }
+    UpdateRoleRequest {
+        role_id: id, name: if_given(name), description: if_given(note), etag, request_id: id,
+        add_rules: rules, remove_rules: rules
+    }
+    CreateUserRequest { username: name, first_name: words, last_name: words, request_id: id }
+    UpdateUserRequest {
+        user_id: id, username: if_given(name), first_name: if_given(words), last_name: if_given(words), status, etag,
+        request_id: id
+    }
+}
