@@ -50,6 +50,7 @@ mod security;
 mod settings;
 mod spans;
 mod statements;
+mod stopped;
 mod text;
 mod tls;
 mod tour;
