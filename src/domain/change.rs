@@ -1,8 +1,12 @@
 //! What changes, and in which order.
 
-use sea_orm::{ActiveEnum, DeriveActiveEnum, DeriveValueType, EnumIter};
+mod kind;
+
+use sea_orm::DeriveValueType;
 
 use super::{Caller, GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, UserId, Words};
+
+pub use kind::{ChangeKind, KindNumber};
 
 /// A number that a committed write has: without gaps, in the order of the commits, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
@@ -42,52 +46,11 @@ impl Revision {
     }
 }
 
-/// What kind of thing happened. The numbers are those of the wire and of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
-#[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
-#[expect(missing_docs, reason = "the protos document every kind: ChangeKind")]
-pub enum ChangeKind {
-    GroupCreated = 1,
-    GroupRenamed = 2,
-    GroupDeleted = 3,
-    RoleAssigned = 4,
-    RoleRemoved = 5,
-    UserAssigned = 6,
-    UserUnassigned = 7,
-    RoleCreated = 8,
-    RoleRenamed = 9,
-    RoleDescribed = 10,
-    RoleDeleted = 11,
-    RuleAdded = 12,
-    RuleRemoved = 13,
-    UserCreated = 14,
-    UserRenamed = 15,
-    UserNamed = 16,
-    UserBlocked = 17,
-    UserUnblocked = 18,
-    UserDeleted = 19,
-}
-
-impl ChangeKind {
-    /// The kind of this number, if there is one.
-    #[must_use]
-    pub fn from_number(number: i32) -> Option<Self> {
-        let number = i16::try_from(number).ok()?;
-        Self::try_from_value(&number).ok()
-    }
-
-    /// The number of this kind.
-    #[must_use]
-    pub fn number(self) -> i32 {
-        i32::from(self.into_value())
-    }
-}
-
 /// One thing that happened, with the names that things had when it was complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What kind of thing.
-    pub kind: ChangeKind,
+    pub kind: KindNumber,
     /// The group that is concerned.
     pub group: Option<(GroupId, Name)>,
     /// The role that is concerned.
@@ -130,7 +93,7 @@ impl Change {
 
     fn new(kind: ChangeKind) -> Self {
         Self {
-            kind,
+            kind: kind.into(),
             group: None,
             role: None,
             user: None,
@@ -187,6 +150,8 @@ pub enum Value {
     Rule(Rule),
     /// A first and a last name.
     PersonName(Words, Words),
+    /// As it is stored: its form is that of another version.
+    Raw(String),
 }
 
 /// Who does something, as the caller says: at most 255 characters.
@@ -259,7 +224,7 @@ impl ChangeFilter {
             user.is_some(),
             change.user.as_ref().map(|(id, _)| *id) == *user,
         ) && actor.as_ref().is_none_or(|actor| *actor == recorded.actor)
-            && (kinds.is_empty() || kinds.contains(&change.kind))
+            && (kinds.is_empty() || kinds.iter().any(|kind| change.kind == (*kind).into()))
             && start.is_none_or(|start| recorded.time >= start)
             && end.is_none_or(|end| recorded.time < end)
     }

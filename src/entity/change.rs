@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::domain::{
-    Actor, ChangeKind, GroupId, Name, RequestId, Revision, RoleId, Timestamp, UserId,
+    Actor, GroupId, KindNumber, Name, RequestId, Revision, RoleId, Timestamp, UserId,
 };
 
 /// A row of `changes`.
@@ -14,7 +14,7 @@ pub struct Model {
     pub revision: Revision,
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i32,
-    pub kind: ChangeKind,
+    pub kind: KindNumber,
     pub time: Timestamp,
     pub actor: Actor,
     pub request_id: Option<RequestId>,

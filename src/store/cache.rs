@@ -18,7 +18,7 @@ use sea_orm::{FromQueryResult, prelude::Uuid};
 
 use super::Db;
 use crate::{
-    domain::{Change, ChangeKind, GroupId, Revision, RoleId, UserId},
+    domain::{Change, ChangeKind, GroupId, KindNumber, Revision, RoleId, UserId},
     error::Result,
 };
 
@@ -73,7 +73,7 @@ pub(super) struct Counts {
 /// What a change changes.
 #[derive(Clone, Copy, Debug, FromQueryResult)]
 pub(super) struct Touched {
-    kind: ChangeKind,
+    kind: KindNumber,
     group_id: Option<GroupId>,
     role_id: Option<RoleId>,
     user_id: Option<UserId>,
@@ -227,6 +227,10 @@ impl Cache {
     fn remove(&self, change: &Touched) {
         use ChangeKind as C;
         let Some(entries) = &self.entries else { return };
+        // None is written here; those of other instances are seen before they come here.
+        let Some(kind) = change.kind.known() else {
+            return;
+        };
         let epoch = self.epoch.load(Ordering::SeqCst);
         let remove = |kind, id: Option<Uuid>| {
             if let Some(id) = id {
@@ -236,7 +240,7 @@ impl Cache {
         let group = change.group_id.map(GroupId::uuid);
         let role = change.role_id.map(RoleId::uuid);
         let user = change.user_id.map(UserId::uuid);
-        match change.kind {
+        match kind {
             C::UserAssigned | C::UserUnassigned => {
                 remove(Kind::User, user);
                 remove(Kind::UserCount, group);

@@ -83,10 +83,7 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
         .limit(u64::from(page.size) + 1)
         .all(&snapshot)
         .await?;
-    let rows = rows
-        .into_iter()
-        .map(row::decode)
-        .collect::<Result<Vec<_>>>()?;
+    let rows = rows.into_iter().map(row::decode).collect();
     let page = super::page::cut(rows, page, |recorded, _| Cursor {
         key: CursorKey::Change(recorded.revision, recorded.index),
         id: sea_orm::prelude::Uuid::nil(),
@@ -150,8 +147,8 @@ async fn read_after(
         .await?;
     let mut changes = rows
         .into_iter()
-        .map(|row| row::decode(row).map(Arc::new))
-        .collect::<Result<Vec<_>>>()?;
+        .map(|row| Arc::new(row::decode(row)))
+        .collect::<Vec<_>>();
     let beyond = changes.split_off(changes.len().min(limit)).pop();
     Ok(match (changes.last(), beyond) {
         (Some(last), Some(beyond)) => Slice {

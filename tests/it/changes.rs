@@ -833,7 +833,7 @@ fn line(change: &pb::Change) -> String {
 fn value(value: Option<&pb::Value>) -> String {
     match value.and_then(|value| value.value.clone()) {
         None => "-".to_owned(),
-        Some(Value::Name(text) | Value::Description(text)) => text,
+        Some(Value::Name(text) | Value::Description(text) | Value::Raw(text)) => text,
         Some(Value::Rule(rule)) => format!("{} {} {}", rule.bundle, rule.controller, rule.action),
         Some(Value::PersonName(name)) => format!("{} {}", name.first_name, name.last_name),
     }

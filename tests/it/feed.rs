@@ -43,7 +43,7 @@ impl Directory {
             Some(Value::Name(text) | Value::Description(text)) => text,
             Some(Value::PersonName(name)) => format!("{} {}", name.first_name, name.last_name),
             Some(Value::Rule(rule)) => format!("{rule:?}"),
-            None => panic!("no value in {change:?}"),
+            Some(Value::Raw(_)) | None => panic!("no value in {change:?}"),
         };
         // Everything that is changed is there, and nothing is created that is there already.
         macro_rules! group {

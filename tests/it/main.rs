@@ -54,4 +54,5 @@ mod stopped;
 mod text;
 mod tls;
 mod tour;
+mod upgrade;
 mod user;

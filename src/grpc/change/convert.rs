@@ -209,6 +209,7 @@ impl From<Value> for pb::Value {
         let value = match value {
             Value::Name(name) => Wire::Name(name.into_string()),
             Value::Description(note) => Wire::Description(note.into_string()),
+            Value::Raw(text) => Wire::Raw(text),
             Value::Rule(rule) => Wire::Rule(rule.into()),
             Value::PersonName(first, last) => Wire::PersonName(pb::PersonName {
                 first_name: first.into_string(),

@@ -45,7 +45,10 @@ impl Db {
         let epoch = self.cache.epoch.load(Ordering::SeqCst);
         let after = self.cache.applied();
         let (directory, rows) = self.health.while_there(self.touched(after)).await?;
-        let is_whole = rows.len() as u64 <= FAR && directory.oldest_revision <= after.next();
+        // What a newer version changes by a kind that this one doesn't know may be anything.
+        let is_known = rows.iter().all(|row| row.kind.known().is_some());
+        let is_whole =
+            is_known && rows.len() as u64 <= FAR && directory.oldest_revision <= after.next();
         let rows = is_whole.then_some(&rows[..]);
         self.cache.apply_read(epoch, directory.revision, rows);
         Ok(())

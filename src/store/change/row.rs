@@ -3,12 +3,9 @@
 use sea_orm::ActiveValue::Set;
 
 use super::{Origin, change};
-use crate::{
-    domain::{
-        Change, ChangeKind, Effect, MAX_ACTION, MAX_BUNDLE, Name, Note, Pattern, Recorded,
-        Revision, Rule, Timestamp, Value, Words,
-    },
-    error::{Error, Result},
+use crate::domain::{
+    Change, ChangeKind, Effect, MAX_ACTION, MAX_BUNDLE, Name, Note, Pattern, Recorded, Revision,
+    Rule, Timestamp, Value, Words,
 };
 
 /// Between the parts of a value: no text that callers give has it.
@@ -50,15 +47,14 @@ pub(super) fn encode(
     }
 }
 
-pub(super) fn decode(row: change::Model) -> Result<Recorded> {
-    let value = |text: Option<String>| match text {
-        Some(text) => match value(row.kind, &text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(Error::Internal("a recorded change can't be read".into())),
-        },
-        None => Ok(None),
+pub(super) fn decode(row: change::Model) -> Recorded {
+    let kind = row.kind.known();
+    // A newer version may have other kinds, and other values of those that are known: they are passed on as they are.
+    let value = |text: String| {
+        let value = kind.and_then(|kind| value(kind, &text));
+        value.unwrap_or(Value::Raw(text))
     };
-    Ok(Recorded {
+    Recorded {
         revision: row.revision,
         index: row.ordinal,
         time: row.time,
@@ -69,16 +65,17 @@ pub(super) fn decode(row: change::Model) -> Result<Recorded> {
             group: row.group_id.zip(row.group_title),
             role: row.role_id.zip(row.role_name),
             user: row.user_id.zip(row.username),
-            before: value(row.before)?,
-            after: value(row.after)?,
+            before: row.before.map(value),
+            after: row.after.map(value),
         },
-    })
+    }
 }
 
 fn text(value: Value) -> String {
     match value {
         Value::Name(name) => name.into_string(),
         Value::Description(note) => note.into_string(),
+        Value::Raw(text) => text,
         Value::PersonName(first, last) => {
             format!("{}{SEPARATOR}{}", first.into_string(), last.into_string())
         }
