@@ -16,7 +16,10 @@ mod text;
 mod token;
 mod violations;
 
-pub use change::{Actor, Change, ChangeFilter, ChangeKind, KindNumber, Recorded, Revision, Value};
+pub use change::{
+    Actor, Change, ChangeFilter, ChangeKind, Deleted, DeletedDetails, KindNumber, Recorded,
+    Revision, Value,
+};
 pub use command::{
     AssignUsers, CheckAccess, CreateGroup, CreateRole, CreateUser, DeleteGroup, DeleteRole,
     DeleteUser, Get, ListChanges, ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser,

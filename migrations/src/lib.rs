@@ -14,6 +14,7 @@ mod m20261123_000001_groups;
 mod m20261123_000002_changes;
 mod m20261124_000003_large_directories;
 mod m20261125_000004_tokens_additive;
+mod m20261128_000005_last_states_additive;
 
 /// Brings a database to this version's schema, and back.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_changes::Migration),
             Box::new(m20261124_000003_large_directories::Migration),
             Box::new(m20261125_000004_tokens_additive::Migration),
+            Box::new(m20261128_000005_last_states_additive::Migration),
         ]
     }
 }

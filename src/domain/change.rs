@@ -1,11 +1,13 @@
 //! What changes, and in which order.
 
+mod deleted;
 mod kind;
 
 use sea_orm::DeriveValueType;
 
 use super::{Caller, GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, UserId, Words};
 
+pub use deleted::{Deleted, DeletedDetails};
 pub use kind::{ChangeKind, KindNumber};
 
 /// A number that a committed write has: without gaps, in the order of the commits, from 1.
@@ -61,6 +63,8 @@ pub struct Change {
     pub before: Option<Value>,
     /// What it was after.
     pub after: Option<Value>,
+    /// What was deleted, if something was.
+    pub deleted: Option<Deleted>,
 }
 
 impl Change {
@@ -99,6 +103,7 @@ impl Change {
             user: None,
             before: None,
             after: None,
+            deleted: None,
         }
     }
 
@@ -134,6 +139,15 @@ impl Change {
     pub fn to(self, after: Value) -> Self {
         Self {
             after: Some(after),
+            ..self
+        }
+    }
+
+    /// What is lost with what was deleted, beside its name and what other changes of the deletion tell.
+    #[must_use]
+    pub fn with_deleted(self, deleted: Deleted) -> Self {
+        Self {
+            deleted: Some(deleted),
             ..self
         }
     }

@@ -48,6 +48,18 @@ impl Version {
     /// The version of a new row.
     pub const FIRST: Self = Self(1);
 
+    /// The version of this number.
+    #[must_use]
+    pub fn from_number(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
+    }
+
     /// The version after this one.
     #[must_use]
     pub fn next(self) -> Self {

@@ -27,6 +27,8 @@ pub struct Model {
     /// What it was and what it is; which words they are depends on the kind.
     pub before: Option<String>,
     pub after: Option<String>,
+    /// The last state of what was deleted.
+    pub deleted: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

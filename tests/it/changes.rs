@@ -736,6 +736,115 @@ async fn a_server_that_stops_has_told_every_follower_everything() {
     assert_eq!(followers.join_all().await, [90; 30]);
 }
 
+/// What was deleted can be told from its deletion alone, also where older changes are no longer kept.
+#[tokio::test]
+async fn deletions_tell_the_last_state() {
+    let mut w = World::start().await;
+    let role = pb::CreateRoleRequest {
+        name: "Editor".into(),
+        description: "Writes.\nReads.".into(),
+        rules: vec![allow("a", "b", "*")],
+        ..Default::default()
+    };
+    let role = w.roles.create_role(role).await.expect("created");
+    let role = role.into_inner().role.expect("a role");
+    let plain = w.role("Plain").await;
+    let group = w.group("Ops", &[&role.id]).await;
+    let rename = pb::UpdateGroupRequest {
+        title: Some("Devs".into()),
+        ..update(&group.id)
+    };
+    let group = w.groups.update_group(rename).await.expect("renamed");
+    let group = group.into_inner().group.expect("a group");
+    let user = pb::CreateUserRequest {
+        username: "ann".into(),
+        first_name: "Ann".into(),
+        last_name: "Lee".into(),
+        ..Default::default()
+    };
+    let user = w.users.create_user(user).await.expect("created");
+    let block = pb::UpdateUserRequest {
+        user_id: user.into_inner().user.expect("a user").id,
+        status: Some(pb::UserStatus::Blocked.into()),
+        ..Default::default()
+    };
+    let user = w.users.update_user(block).await.expect("blocked");
+    let user = user.into_inner().user.expect("a user");
+    let active = w.user("bob").await;
+    w.assign(&group.id, &user.id).await;
+
+    let before = w.changes.list_changes(pb::ListChangesRequest::default());
+    let before = before.await.expect("listed").into_inner();
+    assert!(before.changes.iter().all(|c| c.last_state.is_none()));
+    let deleted = w.groups.delete_group(delete(&group.id)).await;
+    deleted.expect("deleted");
+    for id in [&user.id, &active.id] {
+        let deleted = w.users.delete_user(crate::user::delete(id)).await;
+        deleted.expect("deleted");
+    }
+    for id in [&role.id, &plain.id] {
+        let deleted = w.roles.delete_role(crate::role::delete(id)).await;
+        deleted.expect("deleted");
+    }
+
+    let request = pb::ListChangesRequest {
+        from_revision: before.revision + 1,
+        ..Default::default()
+    };
+    let listed = w.changes.list_changes(request).await.expect("listed");
+    let listed = listed.into_inner().changes;
+    let names = |first: &str, last: &str| {
+        Some(pb::PersonName {
+            first_name: first.into(),
+            last_name: last.into(),
+        })
+    };
+    let states: Vec<_> = listed
+        .iter()
+        .filter_map(|change| Some((change.kind(), change.last_state.clone()?)))
+        .collect();
+    let of_user = |user: &pb::User, person_name| pb::LastState {
+        create_time: user.create_time,
+        update_time: user.update_time,
+        etag: user.etag.clone(),
+        person_name,
+        status: user.status,
+        ..Default::default()
+    };
+    let of_role = |role: &pb::Role| pb::LastState {
+        create_time: role.create_time,
+        update_time: role.update_time,
+        etag: role.etag.clone(),
+        description: role.description.clone(),
+        ..Default::default()
+    };
+    let of_group = pb::LastState {
+        create_time: group.create_time,
+        update_time: group.update_time,
+        etag: group.etag.clone(),
+        ..Default::default()
+    };
+    assert_ne!(group.create_time, group.update_time);
+    assert_eq!(
+        states,
+        [
+            (ChangeKind::GroupDeleted, of_group),
+            (ChangeKind::UserDeleted, of_user(&user, names("Ann", "Lee"))),
+            (ChangeKind::UserDeleted, of_user(&active, names("", ""))),
+            (ChangeKind::RoleDeleted, of_role(&role)),
+            (ChangeKind::RoleDeleted, of_role(&plain)),
+        ]
+    );
+    // The feed tells the same.
+    let request = pb::WatchChangesRequest {
+        from_revision: before.revision + 1,
+        ..Default::default()
+    };
+    let feed = w.changes.watch_changes(request).await.expect("followed");
+    let first = feed.into_inner().message().await.expect("told");
+    assert_eq!(first.expect("goes on").changes, listed);
+}
+
 /// Everything that there is to change, from a group that is created to all that is deleted.
 async fn stage(w: &mut World) -> String {
     let request = pb::CreateRoleRequest {

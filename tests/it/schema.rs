@@ -32,7 +32,8 @@ async fn ten_that_start_at_once_on_an_empty_database_all_serve() {
             "m20261123_000001_groups",
             "m20261123_000002_changes",
             "m20261124_000003_large_directories",
-            "m20261125_000004_tokens_additive"
+            "m20261125_000004_tokens_additive",
+            "m20261128_000005_last_states_additive"
         ]
     );
     let rows = strings(&db, "SELECT 'one' FROM directory").await;
@@ -74,7 +75,8 @@ async fn migrations_are_told_taken_back_and_applied_again() {
         String::from_utf8(output.stdout).expect("text")
     };
     let done = "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n\
-                m20261124_000003_large_directories  applied\nm20261125_000004_tokens_additive  applied\n";
+                m20261124_000003_large_directories  applied\nm20261125_000004_tokens_additive  applied\n\
+                m20261128_000005_last_states_additive  applied\n";
     assert_eq!(run("up").await, done);
     assert_eq!(run("status").await, done);
     let page = include_str!("../../docs/operations.md");
@@ -86,10 +88,12 @@ async fn migrations_are_told_taken_back_and_applied_again() {
     assert_eq!(
         run("down").await,
         "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n\
-         m20261124_000003_large_directories  applied\nm20261125_000004_tokens_additive  pending\n"
+         m20261124_000003_large_directories  applied\nm20261125_000004_tokens_additive  applied\n\
+         m20261128_000005_last_states_additive  pending\n"
     );
     assert_eq!(run("up").await, done);
     assert_eq!(run("down").await, run("status").await);
+    run("down").await;
     run("down").await;
     run("down").await;
     run("down").await;

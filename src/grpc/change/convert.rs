@@ -4,8 +4,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     domain::{
-        Actor, ChangeFilter, ChangeKind, GroupId, HistoryId, ListChanges, Order, PageRequest,
-        Recorded, Revision, RoleId, Scope, Timestamp, UserId, Value, Violations, WatchChanges,
+        Actor, ChangeFilter, ChangeKind, Deleted, DeletedDetails, GroupId, HistoryId, ListChanges,
+        Order, PageRequest, Recorded, Revision, RoleId, Scope, Timestamp, UserId, Value,
+        Violations, WatchChanges, Words,
     },
     error::Error,
     feed::Batch,
@@ -200,7 +201,48 @@ impl From<Recorded> for pb::Change {
             user: change.user.map(|(id, name)| subject(id.to_string(), name)),
             before: change.before.map(Into::into),
             after: change.after.map(Into::into),
+            last_state: change.deleted.map(Into::into),
         }
+    }
+}
+
+impl From<Deleted> for pb::LastState {
+    fn from(deleted: Deleted) -> Self {
+        let Deleted {
+            created_at,
+            updated_at,
+            version,
+            details,
+        } = deleted;
+        let common = Self {
+            create_time: Some(timestamp(created_at)),
+            update_time: Some(timestamp(updated_at)),
+            etag: version.etag(),
+            ..Self::default()
+        };
+        match details {
+            DeletedDetails::Group => common,
+            DeletedDetails::Role { description } => Self {
+                description: description.into_string(),
+                ..common
+            },
+            DeletedDetails::User {
+                first_name,
+                last_name,
+                status,
+            } => Self {
+                person_name: Some(person_name(first_name, last_name)),
+                status: pb::UserStatus::from(status).into(),
+                ..common
+            },
+        }
+    }
+}
+
+fn person_name(first_name: Words, last_name: Words) -> pb::PersonName {
+    pb::PersonName {
+        first_name: first_name.into_string(),
+        last_name: last_name.into_string(),
     }
 }
 
@@ -211,10 +253,7 @@ impl From<Value> for pb::Value {
             Value::Description(note) => Wire::Description(note.into_string()),
             Value::Raw(text) => Wire::Raw(text),
             Value::Rule(rule) => Wire::Rule(rule.into()),
-            Value::PersonName(first, last) => Wire::PersonName(pb::PersonName {
-                first_name: first.into_string(),
-                last_name: last.into_string(),
-            }),
+            Value::PersonName(first, last) => Wire::PersonName(person_name(first, last)),
         };
         Self { value: Some(value) }
     }

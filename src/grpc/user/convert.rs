@@ -212,18 +212,23 @@ fn read_status(violations: &mut Violations, number: i32) -> Option<UserStatus> {
     }
 }
 
+impl From<UserStatus> for pb::UserStatus {
+    fn from(status: UserStatus) -> Self {
+        match status {
+            UserStatus::Active => Self::Active,
+            UserStatus::Blocked => Self::Blocked,
+        }
+    }
+}
+
 impl From<user::Model> for pb::User {
     fn from(user: user::Model) -> Self {
-        let status = match user.status {
-            UserStatus::Active => pb::UserStatus::Active,
-            UserStatus::Blocked => pb::UserStatus::Blocked,
-        };
         Self {
             id: user.id.to_string(),
             username: user.username.into_string(),
             first_name: user.first_name.into_string(),
             last_name: user.last_name.into_string(),
-            status: status.into(),
+            status: pb::UserStatus::from(user.status).into(),
             create_time: Some(timestamp(user.created_at)),
             update_time: Some(timestamp(user.updated_at)),
             etag: user.version.etag(),

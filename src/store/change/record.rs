@@ -10,7 +10,7 @@ use crate::{
     store::{Origin, engine::together},
 };
 
-/// Rows that one INSERT takes: 14 values each, and SQLite takes 32,766; 12 KB each at most, and MariaDB takes
+/// Rows that one INSERT takes: 15 values each, and SQLite takes 32,766; 12 KB each at most, and MariaDB takes
 /// 16 MB.
 const ROWS: usize = 1000;
 

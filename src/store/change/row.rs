@@ -1,11 +1,14 @@
 //! Changes to rows and back.
 
-use sea_orm::ActiveValue::Set;
+use sea_orm::{
+    ActiveEnum,
+    ActiveValue::{NotSet, Set},
+};
 
 use super::{Origin, change};
 use crate::domain::{
-    Change, ChangeKind, Effect, MAX_ACTION, MAX_BUNDLE, Name, Note, Pattern, Recorded, Revision,
-    Rule, Timestamp, Value, Words,
+    Change, ChangeKind, Deleted, DeletedDetails, Effect, MAX_ACTION, MAX_BUNDLE, Name, Note,
+    Pattern, Recorded, Revision, Rule, Timestamp, UserStatus, Value, Version, Words,
 };
 
 /// Between the parts of a value: no text that callers give has it.
@@ -25,6 +28,7 @@ pub(super) fn encode(
         user,
         before,
         after,
+        deleted,
     } = change;
     let (group_id, group_title) = group.unzip();
     let (role_id, role_name) = role.unzip();
@@ -44,6 +48,8 @@ pub(super) fn encode(
         username: Set(username),
         before: Set(before.map(text)),
         after: Set(after.map(text)),
+        // Most changes have none, and no place in their statement for it.
+        deleted: deleted.map_or(NotSet, |deleted| Set(Some(last_state(deleted)))),
     }
 }
 
@@ -67,6 +73,9 @@ pub(super) fn decode(row: change::Model) -> Recorded {
             user: row.user_id.zip(row.username),
             before: row.before.map(value),
             after: row.after.map(value),
+            deleted: kind
+                .zip(row.deleted)
+                .and_then(|(kind, text)| deleted(kind, &text)),
         },
     }
 }
@@ -117,4 +126,58 @@ fn value(kind: ChangeKind, text: &str) -> Option<Value> {
         }
         _ => Some(Value::Name(Name::parse(text).ok()?)),
     }
+}
+
+/// The last state of what was deleted, as it is stored: what all have, then what is of its kind.
+fn last_state(deleted: Deleted) -> String {
+    let Deleted {
+        created_at,
+        updated_at,
+        version,
+        details,
+    } = deleted;
+    let mut parts = vec![
+        created_at.micros().to_string(),
+        updated_at.micros().to_string(),
+        version.number().to_string(),
+    ];
+    match details {
+        DeletedDetails::Group => {}
+        DeletedDetails::Role { description } => parts.push(description.into_string()),
+        DeletedDetails::User {
+            first_name,
+            last_name,
+            status,
+        } => {
+            parts.extend([first_name.into_string(), last_name.into_string()]);
+            parts.push(status.into_value().to_string());
+        }
+    }
+    parts.join(&SEPARATOR.to_string())
+}
+
+/// Reads a last state. Parts that a newer version has added behind those that are known are passed over.
+fn deleted(kind: ChangeKind, text: &str) -> Option<Deleted> {
+    let mut parts = text.split(SEPARATOR);
+    let created_at = parts.next()?.parse().ok()?;
+    let updated_at = parts.next()?.parse().ok()?;
+    let version = parts.next()?.parse().ok()?;
+    let details = match kind {
+        ChangeKind::GroupDeleted => DeletedDetails::Group,
+        ChangeKind::RoleDeleted => DeletedDetails::Role {
+            description: Note::parse(parts.next()?).ok()?,
+        },
+        ChangeKind::UserDeleted => DeletedDetails::User {
+            first_name: Words::parse(parts.next()?).ok()?,
+            last_name: Words::parse(parts.next()?).ok()?,
+            status: UserStatus::try_from_value(&parts.next()?.parse().ok()?).ok()?,
+        },
+        _ => return None,
+    };
+    Some(Deleted {
+        created_at: Timestamp::from_micros(created_at),
+        updated_at: Timestamp::from_micros(updated_at),
+        version: Version::from_number(version),
+        details,
+    })
 }

@@ -9,8 +9,8 @@ use sea_orm::{
 use super::{Group, find, missing, refs};
 use crate::{
     domain::{
-        Change, ChangeKind, CreateGroup, DeleteGroup, Folded, GroupId, Name, RoleId, RoleRef,
-        Timestamp, UpdateGroup, UserId, Value, Version,
+        Change, ChangeKind, CreateGroup, DeleteGroup, Deleted, DeletedDetails, Folded, GroupId,
+        Name, RoleId, RoleRef, Timestamp, UpdateGroup, UserId, Value, Version,
     },
     entity::{group, group_role, group_user, role, user},
     error::{Error, Result},
@@ -145,6 +145,12 @@ impl Write for DeleteGroup {
             unassigned.with_user(*id, username)
         }));
         let deleted = Change::of_group(ChangeKind::GroupDeleted, group.id, &group.title);
+        let deleted = deleted.with_deleted(Deleted {
+            created_at: group.created_at,
+            updated_at: group.updated_at,
+            version: group.version,
+            details: DeletedDetails::Group,
+        });
         changes.push(deleted.from(Value::Name(group.title)));
         Ok(())
     }

@@ -12,8 +12,8 @@ use sea_orm::{
 use super::{Role, missing, rules_of};
 use crate::{
     domain::{
-        Change, ChangeKind, CreateRole, DeleteRole, Folded, GroupId, Name, RoleId, Rule, Timestamp,
-        UpdateRole, Value, Version,
+        Change, ChangeKind, CreateRole, DeleteRole, Deleted, DeletedDetails, Folded, GroupId, Name,
+        RoleId, Rule, Timestamp, UpdateRole, Value, Version,
     },
     entity::{group, group_role, role, role_rule},
     error::{Error, Result},
@@ -161,6 +161,14 @@ impl Write for DeleteRole {
 
         changes.extend(rules.iter().flatten().map(|rule| removed(&role, rule)));
         let deleted = Change::of_role(ChangeKind::RoleDeleted, role.id, &role.name);
+        let deleted = deleted.with_deleted(Deleted {
+            created_at: role.created_at,
+            updated_at: role.updated_at,
+            version: role.version,
+            details: DeletedDetails::Role {
+                description: role.description,
+            },
+        });
         changes.push(deleted.from(Value::Name(role.name)));
         Ok(())
     }

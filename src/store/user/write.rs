@@ -10,8 +10,8 @@ use sea_orm::{
 use super::missing;
 use crate::{
     domain::{
-        Change, ChangeKind, CreateUser, DeleteUser, Folded, GroupId, Name, Timestamp, UpdateUser,
-        UserId, UserStatus, Value, Version, Words,
+        Change, ChangeKind, CreateUser, DeleteUser, Deleted, DeletedDetails, Folded, GroupId, Name,
+        Timestamp, UpdateUser, UserId, UserStatus, Value, Version, Words,
     },
     entity::{group, group_user, user},
     error::{Error, Result},
@@ -137,6 +137,16 @@ impl Write for DeleteUser {
             unassigned.with_user(user.id, &user.username)
         }));
         let deleted = Change::of_user(ChangeKind::UserDeleted, user.id, &user.username);
+        let deleted = deleted.with_deleted(Deleted {
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            version: user.version,
+            details: DeletedDetails::User {
+                first_name: user.first_name,
+                last_name: user.last_name,
+                status: user.status,
+            },
+        });
         changes.push(deleted.from(Value::Name(user.username)));
         Ok(())
     }
