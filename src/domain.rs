@@ -17,8 +17,8 @@ mod token;
 mod violations;
 
 pub use change::{
-    Actor, Change, ChangeFilter, ChangeKind, Deleted, DeletedDetails, KindNumber, Recorded,
-    Revision, Value,
+    Actor, Change, ChangeFilter, ChangeKind, ChangeLog, Deleted, DeletedDetails, KindNumber,
+    Recorded, Revision, Value,
 };
 pub use command::{
     AssignUsers, CheckAccess, CreateGroup, CreateRole, CreateUser, DeleteGroup, DeleteRole,

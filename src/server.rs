@@ -1,5 +1,6 @@
 //! Serving: layers, services, health, reflection, and the end of it all.
 
+mod expiry;
 mod health;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -9,7 +10,10 @@ use prost_types::FileDescriptorSet;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{codec::CompressionEncoding, transport::Server};
 
-use self::health::{end_watches, follow_database, set_health, watch_workers};
+use self::{
+    expiry::expire,
+    health::{end_watches, follow_database, set_health, watch_workers},
+};
 use crate::{
     auth::{Bearers, Tokens},
     config::{Authentication, Compression, Config},
@@ -22,7 +26,7 @@ use crate::{
         change_service_server::ChangeServiceServer, group_service_server::GroupServiceServer,
         role_service_server::RoleServiceServer, user_service_server::UserServiceServer,
     },
-    store::{self, Db},
+    store::Db,
     tls::Tls,
 };
 
@@ -33,10 +37,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(4500);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long closing the database may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often it is looked whether something has expired.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
-/// How long writers have the database to themselves between two steps of expiry.
-const EXPIRY_PAUSE: Duration = Duration::from_millis(10);
 /// A peer that is lost is found out by this.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -251,27 +251,6 @@ async fn drain<E>(
             tracing::warn!("stopping although some connections are still open");
             Ok(())
         })
-}
-
-/// Removes what need no longer be kept, in small steps, so that writers never wait for long.
-async fn expire(db: &Db, changes_retention: Option<Duration>) {
-    let interval = changes_retention.map_or(EXPIRY_INTERVAL, |kept| EXPIRY_INTERVAL.min(kept / 2));
-    loop {
-        tokio::time::sleep(interval).await;
-        let mut more = true;
-        while more {
-            let requests = store::request::forget(db).await;
-            let changes = match changes_retention {
-                Some(kept) => store::change::expire(db, kept).await,
-                None => Ok(false),
-            };
-            more = matches!(requests, Ok(true)) || matches!(changes, Ok(true));
-            for error in [requests.err(), changes.err()].into_iter().flatten() {
-                tracing::warn!(error = %error, "what has expired can't be removed");
-            }
-            tokio::time::sleep(EXPIRY_PAUSE).await;
-        }
-    }
 }
 
 /// The names of every RPC in these descriptor sets.

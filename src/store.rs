@@ -9,6 +9,7 @@ pub mod backup;
 mod cache;
 pub mod change;
 mod classify;
+mod clock;
 mod engine;
 pub mod group;
 mod health;
@@ -78,6 +79,7 @@ pub struct Db {
     /// How often a transaction was tried again.
     retries: Arc<AtomicU64>,
     cache: Arc<cache::Cache>,
+    clock: Arc<clock::Clock>,
     statements: Statements,
     queue: Arc<write::Queue>,
 }

@@ -47,6 +47,7 @@ struct LookUps {
 
 #[derive(Debug)]
 pub(super) struct Known {
+    db: Db,
     read: Instant,
     tokens: HashMap<TokenId, Entry>,
 }
@@ -141,7 +142,7 @@ impl Known {
         }
         let entry = self.tokens.get(&id).ok_or(Refusal::Invalid)?;
         let expires = entry.expires_at;
-        if expires.is_some_and(|expires| expires <= Timestamp::now()) {
+        if expires.is_some_and(|expires| expires <= self.db.now()) {
             return Err(Refusal::Invalid);
         }
         Ok(entry)
@@ -186,6 +187,7 @@ async fn known(db: &Db) -> Result<Known> {
         )
     };
     Ok(Known {
+        db: db.clone(),
         read,
         tokens: valid.map(entry).collect(),
     })

@@ -30,15 +30,18 @@ async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
         } => {
             let token = Token::generate()
                 .map_err(|error| format!("the system has no random bits: {error}"))?;
-            let expires_at = expires.map(|time| Timestamp::now().after(time));
-            let row = store::token::add(db, &token, caller.clone(), *permissions, expires_at);
+            let row = store::token::add(db, &token, caller.clone(), *permissions, *expires);
             let row = row.await.map_err(failed)?;
             let _ = writeln!(std::io::stdout(), "{}", token.reveal());
-            let _ = writeln!(std::io::stderr(), "not shown again: {}", line(&row));
+            let _ = writeln!(
+                std::io::stderr(),
+                "not shown again: {}",
+                line(&row, db.now())
+            );
         }
         TokenStep::List => {
             for row in store::token::list(db).await.map_err(failed)? {
-                let _ = writeln!(std::io::stdout(), "{}", line(&row));
+                let _ = writeln!(std::io::stdout(), "{}", line(&row, db.now()));
             }
         }
         TokenStep::Revoke { id } => {
@@ -51,8 +54,7 @@ async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
 }
 
 /// What may be told of a token.
-fn line(row: &entity::token::Model) -> String {
-    let now = Timestamp::now();
+fn line(row: &entity::token::Model, now: Timestamp) -> String {
     let state = match (row.revoked_at, row.expires_at) {
         (Some(revoked), _) => format!("revoked {}", told(revoked)),
         (None, Some(expires)) if expires <= now => format!("expired {}", told(expires)),

@@ -2,6 +2,7 @@
 
 mod deleted;
 mod kind;
+mod log;
 
 use sea_orm::DeriveValueType;
 
@@ -9,6 +10,7 @@ use super::{Caller, GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, Use
 
 pub use deleted::{Deleted, DeletedDetails};
 pub use kind::{ChangeKind, KindNumber};
+pub use log::ChangeLog;
 
 /// A number that a committed write has: without gaps, in the order of the commits, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
@@ -38,7 +40,13 @@ impl Revision {
     /// The revision after this one.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+        self.plus(1)
+    }
+
+    /// The revision that is so many behind this one.
+    #[must_use]
+    pub fn plus(self, revisions: i64) -> Self {
+        Self(self.0.saturating_add(revisions))
     }
 
     /// The revision before this one.

@@ -27,6 +27,13 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// So much earlier.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
     /// A time that was told in microseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {

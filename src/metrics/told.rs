@@ -58,6 +58,14 @@ impl Collector for Told {
         )?;
         tell(
             encoder,
+            "clock_difference",
+            "By how much this machine's clock is ahead of the directory's time, which is the database's; negative if \
+             it is behind. Beyond 10 s nothing expires",
+            Some(&Unit::Seconds),
+            ConstGauge::new(self.db.clock_difference()),
+        )?;
+        tell(
+            encoder,
             "cache_behind_revisions",
             "How many revisions are known that haven't been applied to what is in memory",
             None,

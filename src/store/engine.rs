@@ -78,6 +78,8 @@ pub(super) struct Found {
     pub(super) clustered: bool,
     /// What its operator should know.
     pub(super) warnings: Vec<String>,
+    /// What its clock shows, if it has one of its own.
+    pub(super) time: Option<Timestamp>,
 }
 
 /// Connections to one of the servers of `location`, opened when they are needed.
@@ -260,6 +262,11 @@ where
             })
         })
         .connect_lazy_with(options)
+}
+
+/// A time that a server has told in microseconds since 1970.
+fn time(micros: &str) -> Option<Timestamp> {
+    micros.parse().ok().map(Timestamp::from_micros)
 }
 
 /// The values of the first row of a statement's answer, as text.

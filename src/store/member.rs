@@ -12,7 +12,8 @@ use sea_orm::{
 use super::{Write, engine::together};
 use crate::{
     domain::{
-        AssignUsers, Change, ChangeKind, GroupId, Name, SortKey, Timestamp, UnassignUsers, UserId,
+        AssignUsers, Change, ChangeKind, ChangeLog, GroupId, Name, SortKey, Timestamp,
+        UnassignUsers, UserId,
     },
     entity::{group, group_user, user},
     error::{Error, Missing, Result},
@@ -22,7 +23,7 @@ impl Write for AssignUsers {
     /// How many users were not in the group before.
     type Output = u64;
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<u64> {
         let Asked { group, users } = look(tx, self.group_id, &self.user_ids).await?;
         let absent: Vec<_> = self
             .user_ids
@@ -64,7 +65,7 @@ impl Write for UnassignUsers {
     /// How many users were in the group before.
     type Output = u64;
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<u64> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<u64> {
         let Asked { group, mut users } = look(tx, self.group_id, &self.user_ids).await?;
         users.retain(|_, user| user.is_member);
         if users.is_empty() {

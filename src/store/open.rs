@@ -20,6 +20,7 @@ use super::{
     Db, UnderWay,
     cache::Cache,
     change,
+    clock::Clock,
     engine::{self, Found, Use, sqlite},
     health::Health,
     location::Location,
@@ -97,11 +98,19 @@ impl Db {
         let readers = settings.readers();
         let reader =
             engine::Reader::connect(location, server, readers, limits, &outage, &statements);
+        let clock = Clock::new(matches!(location, Location::Sqlite(_)));
+        let prober = connect(Use::Look, 1);
+        let asked = Instant::now().into_std();
+        let found = engine::look(&prober).await;
+        let found = found.map_err(|error| OpenError::of(location, &error))?;
+        if let Some(time) = found.time {
+            clock.learn([asked, Instant::now().into_std()], time);
+        }
         let directory = change::directory(&reader.pool).await;
         let directory = directory.map_err(|error| OpenError::of(location, &error))?;
         Ok(Self {
             writer,
-            prober: connect(Use::Look, 1),
+            prober,
             reader,
             replica: replica.as_ref().map(|location| {
                 let history = directory.history_id;
@@ -117,6 +126,7 @@ impl Db {
             lock: Arc::new(Mutex::new(lock)),
             revision: Arc::new(watch::Sender::new(directory.revision)),
             writes: UnderWay::default(),
+            clock: Arc::new(clock),
             statements,
             losses: Arc::default(),
             retries: Arc::default(),
@@ -197,6 +207,7 @@ async fn try_server(location: &Location, server: usize) -> Result<(), Absence> {
         not_now,
         clustered: _,
         warnings,
+        time: _,
     } = found.map_err(|error| Absence::NotYet(innermost(&error)))?;
     for warning in warnings {
         tracing::warn!(database = %location, "{warning}");

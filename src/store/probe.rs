@@ -17,7 +17,7 @@ use super::{
     location::Location,
 };
 use crate::{
-    domain::{RequestId, Timestamp},
+    domain::RequestId,
     entity::request,
     error::{Error, Result},
 };
@@ -138,10 +138,16 @@ impl Db {
         let probe = async {
             if let Location::Sqlite(_) = self.health.location {
                 sqlite::probe_read(prober).await?;
+                self.clock.follow();
             } else {
+                let asked = Instant::now();
                 let found = engine::look(prober).await?;
+                let answered = Instant::now();
                 if let Some(reason) = found.not_now {
                     return Err(Error::Unavailable(reason.into()));
+                }
+                if let Some(time) = found.time {
+                    self.clock.learn([asked, answered], time);
                 }
                 self.health
                     .clustered
@@ -197,7 +203,7 @@ impl Db {
             id: Set(id),
             fingerprint: Set(vec![0; 32]),
             response: Set(Vec::new()),
-            created_at: Set(Timestamp::now()),
+            created_at: Set(self.now()),
         };
         request::Entity::insert(row)
             .exec_without_returning(&tx)

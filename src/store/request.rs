@@ -1,4 +1,6 @@
-//! Requests that are sent again: the first answer is kept for a day, in the transaction that it answers.
+//! Requests that are sent again: the first answer is kept for a day at least, in the transaction that it answers.
+
+use std::time::Duration;
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
@@ -11,24 +13,17 @@ use crate::{
     error::{Error, Result},
 };
 
-/// How long an answer is kept: 24 hours, in microseconds.
-const KEPT: i64 = 24 * 60 * 60 * 1_000_000;
+/// How long an answer is kept at least.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many are forgotten in one transaction.
 const STEP: u64 = 500;
 
-/// What the request was answered, if it was.
-pub(super) async fn answered(
-    tx: &DatabaseTransaction,
-    once: &Once,
-    now: Timestamp,
-) -> Result<Option<Vec<u8>>> {
+/// What the request was answered, if it was. An answer counts for as long as it is there: only [`forget`] judges its
+/// age.
+pub(super) async fn answered(tx: &DatabaseTransaction, once: &Once) -> Result<Option<Vec<u8>>> {
     let Some(kept) = request::Entity::find_by_id(once.id).one(tx).await? else {
         return Ok(None);
     };
-    if kept.created_at < forgotten(now) {
-        request::Entity::delete_by_id(once.id).exec(tx).await?;
-        return Ok(None);
-    }
     if kept.fingerprint != once.fingerprint && kept.fingerprint != once.as_sent {
         return Err(Error::Invalid(vec![FieldViolation {
             field: "request_id".to_owned(),
@@ -62,11 +57,12 @@ pub(super) async fn keep(
 /// # Errors
 /// The database is unavailable.
 pub async fn forget(db: &Db) -> Result<bool> {
+    let before = db.clock.now().before(KEPT);
     let tx = begin(db).await?;
     let old: Vec<RequestId> = request::Entity::find()
         .select_only()
         .column(request::Column::Id)
-        .filter(request::Column::CreatedAt.lt(forgotten(Timestamp::now())))
+        .filter(request::Column::CreatedAt.lt(before))
         .limit(STEP)
         .into_tuple()
         .all(&tx)
@@ -79,8 +75,4 @@ pub async fn forget(db: &Db) -> Result<bool> {
     }
     db.statements.commit(tx).await?;
     Ok(old.len() as u64 == STEP)
-}
-
-fn forgotten(now: Timestamp) -> Timestamp {
-    Timestamp::from_micros(now.micros().saturating_sub(KEPT))
 }

@@ -1,17 +1,19 @@
 //! Tokens, by which callers are known.
 
+use std::time::Duration;
+
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Select, sea_query::Expr,
 };
 
 use super::{Db, row, write::begin};
 use crate::{
-    domain::{Caller, Permissions, Timestamp, Token, TokenId},
+    domain::{Caller, Permissions, Token, TokenId},
     entity::token,
     error::Result,
 };
 
-/// Keeps a new token, by which `caller` is known until it expires.
+/// Keeps a new token, by which `caller` is known until it expires: after `lifetime`, or never.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -20,15 +22,16 @@ pub async fn add(
     token: &Token,
     caller: Caller,
     permissions: Permissions,
-    expires_at: Option<Timestamp>,
+    lifetime: Option<Duration>,
 ) -> Result<token::Model> {
+    let now = db.now();
     let row = token::ActiveModel {
         id: Set(token.id()),
         caller: Set(caller),
         digest: Set(token.digest()),
         permissions: Set(permissions),
-        created_at: Set(Timestamp::now()),
-        expires_at: Set(expires_at),
+        created_at: Set(now),
+        expires_at: Set(lifetime.map(|time| now.after(time))),
         revoked_at: Set(None),
     };
     let tx = begin(db).await?;
@@ -44,7 +47,7 @@ pub async fn add(
 pub async fn revoke(db: &Db, id: TokenId) -> Result<bool> {
     let tx = begin(db).await?;
     let revoked = token::Entity::update_many()
-        .col_expr(token::Column::RevokedAt, Expr::value(Timestamp::now()))
+        .col_expr(token::Column::RevokedAt, Expr::value(db.now()))
         .filter(token::Column::Id.eq(id))
         .filter(token::Column::RevokedAt.is_null())
         .exec(&tx)

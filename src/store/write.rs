@@ -12,7 +12,7 @@ use sea_orm::{
 
 use super::Db;
 use crate::{
-    domain::{Actor, Change, RequestId, Revision},
+    domain::{Actor, ChangeLog, RequestId, Revision},
     error::{Error, Result},
 };
 use job::Job;
@@ -23,15 +23,15 @@ pub trait Write: Send + Sync + 'static {
     /// What the command answers with.
     type Output: Send + 'static;
 
-    /// Carries the command out within `tx`, and tells what it changes, in order. Takes `&self`, so that it can
-    /// be carried out again in a new transaction where an engine asks for that.
+    /// Carries the command out within `tx`, and logs what it changes, in order. What it writes has the time of the
+    /// log. Takes `&self`, so that it can be carried out again in a new transaction where an engine asks for that.
     ///
     /// # Errors
     /// Whatever the command fails with; nothing of it is kept then.
     fn apply(
         &self,
         tx: &DatabaseTransaction,
-        changes: &mut Vec<Change>,
+        changes: &mut ChangeLog,
     ) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 

@@ -11,6 +11,7 @@ mod auth;
 mod backup;
 mod cached;
 mod changes;
+mod clocks;
 mod clusters;
 mod compression;
 mod contract;

@@ -1,9 +1,10 @@
 //! Changes that need no longer be kept.
 
-use std::time::Duration;
+use std::{cmp::min, time::Duration};
 
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait},
 };
 
 use super::{change, directory};
@@ -15,6 +16,8 @@ use crate::{
 
 /// How many rows go in one transaction: a few milliseconds of the writer's time.
 const STEP: u64 = 100;
+/// How many revisions are looked through in one transaction.
+const LOOK: i64 = 10_000;
 
 /// Removes some changes that are older than `retention`; whether there may be more.
 ///
@@ -24,18 +27,10 @@ const STEP: u64 = 100;
 /// # Errors
 /// The database is unavailable.
 pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
-    let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-    let before = Timestamp::from_micros(Timestamp::now().micros().saturating_sub(age));
+    let before = db.clock.now().before(retention);
     let tx = begin(db).await?;
     let directory = super::directory(&tx).await?;
-    let first_kept = change::Entity::find()
-        .filter(change::Column::Time.gte(before))
-        .order_by_asc(change::Column::Time)
-        .order_by_asc(change::Column::Revision)
-        .one(&tx)
-        .await?;
-    let first_kept = first_kept.map_or(directory.revision.next(), |row| row.revision);
-    let oldest = std::cmp::max(first_kept, directory.oldest_revision);
+    let (oldest, looked_at_all) = first_kept(&tx, &directory, before).await?;
     if oldest > directory.oldest_revision {
         directory::Entity::update_many()
             .col_expr(directory::Column::OldestRevision, Expr::val(oldest))
@@ -65,5 +60,38 @@ pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
             .await?;
     }
     db.statements.commit(tx).await?;
-    Ok(gone.len() as u64 == STEP)
+    Ok(gone.len() as u64 == STEP || !looked_at_all)
+}
+
+/// The first revision that isn't older, as far as was looked, and whether that was far enough. Times may be out of the
+/// order of revisions: nothing goes that comes behind something young.
+async fn first_kept(
+    tx: &DatabaseTransaction,
+    directory: &directory::Model,
+    before: Timestamp,
+) -> Result<(Revision, bool)> {
+    use change::Column as C;
+    let revisions = || change::Entity::find().select_only().column(C::Revision);
+    // The first young one by its time; another one of an earlier revision may have a later time.
+    let young: Option<Revision> = revisions()
+        .filter(C::Time.gte(before))
+        .order_by_asc(C::Time)
+        .order_by_asc(C::Revision)
+        .limit(1)
+        .into_tuple()
+        .one(tx)
+        .await?;
+    let end = young.unwrap_or(directory.revision.next());
+    let far = min(directory.oldest_revision.plus(LOOK), end);
+    let first: Option<Revision> = revisions()
+        .filter(C::Revision.gte(directory.oldest_revision))
+        .filter(C::Revision.lt(far))
+        // Not by the index of times: in the order of revisions.
+        .filter(Expr::col(C::Time).add(0).gte(before.micros()))
+        .order_by_asc(C::Revision)
+        .limit(1)
+        .into_tuple()
+        .one(tx)
+        .await?;
+    Ok((first.unwrap_or(far), first.is_some() || far == end))
 }

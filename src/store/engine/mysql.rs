@@ -11,7 +11,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlDatabaseError},
 };
 
-use super::{Found, Outage, Sessions, Use, pool, texts};
+use super::{Found, Outage, Sessions, Use, pool, texts, time};
 use crate::{
     domain::{Revision, RoleId, Timestamp},
     error::{Error, Result},
@@ -69,9 +69,10 @@ pub(super) fn connect(
 pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
     let sql = "SELECT CONVERT(VERSION() USING utf8mb4), CAST(@@GLOBAL.read_only AS CHAR), \
                CAST(@@GLOBAL.innodb_flush_log_at_trx_commit AS CHAR), \
-               CAST(@@GLOBAL.log_bin AS CHAR), CAST(@@GLOBAL.sync_binlog AS CHAR)";
-    let found = texts(db, sql, 5).await?;
-    let [version, read_only, flush, log_bin, sync_binlog] = &found[..] else {
+               CAST(@@GLOBAL.log_bin AS CHAR), CAST(@@GLOBAL.sync_binlog AS CHAR), \
+               CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS CHAR)";
+    let found = texts(db, sql, 6).await?;
+    let [version, read_only, flush, log_bin, sync_binlog, micros] = &found[..] else {
         return Ok(Found::default());
     };
     let mut warnings = Vec::new();
@@ -102,6 +103,7 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
         not_now,
         clustered,
         warnings,
+        time: time(micros),
     })
 }
 

@@ -12,7 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgDatabaseError},
 };
 
-use super::{Found, Outage, Sessions, Use, pool, texts};
+use super::{Found, Outage, Sessions, Use, pool, texts, time};
 use crate::{error::Result, store::classify::Meaning};
 
 /// The oldest version that is worked with, as `server_version_num`.
@@ -72,8 +72,9 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
     let sql = "SELECT current_setting('server_version_num'), current_setting('server_version'), \
                pg_is_in_recovery()::text, current_setting('transaction_read_only'), \
                current_setting('synchronous_commit'), current_setting('fsync'), \
-               current_setting('full_page_writes')";
-    let found = texts(db, sql, 7).await?;
+               current_setting('full_page_writes'), \
+               (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text";
+    let found = texts(db, sql, 8).await?;
     let [
         number,
         version,
@@ -82,6 +83,7 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
         synchronous_commit,
         fsync,
         full_page_writes,
+        micros,
     ] = &found[..]
     else {
         return Ok(Found::default());
@@ -111,6 +113,7 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
         },
         clustered: false,
         warnings,
+        time: time(micros),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Writing groups.
 
+use std::cmp::max;
+
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
     IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
@@ -9,8 +11,8 @@ use sea_orm::{
 use super::{Group, find, missing, refs};
 use crate::{
     domain::{
-        Change, ChangeKind, CreateGroup, DeleteGroup, Deleted, DeletedDetails, Folded, GroupId,
-        Name, RoleId, RoleRef, Timestamp, UpdateGroup, UserId, Value, Version,
+        Change, ChangeKind, ChangeLog, CreateGroup, DeleteGroup, Deleted, DeletedDetails, Folded,
+        GroupId, Name, RoleId, RoleRef, UpdateGroup, UserId, Value, Version,
     },
     entity::{group, group_role, group_user, role, user},
     error::{Error, Result},
@@ -25,8 +27,8 @@ use crate::{
 impl Write for CreateGroup {
     type Output = Group;
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Group> {
-        let now = Timestamp::now();
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<Group> {
+        let now = changes.time();
         let mut row = group::ActiveModel {
             id: Set(GroupId::generate()),
             role_count: Set(count(&self.role_ids)),
@@ -60,7 +62,7 @@ impl Write for CreateGroup {
 impl Write for UpdateGroup {
     type Output = Group;
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Group> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<Group> {
         let group = find(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
         if !group.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
@@ -88,6 +90,7 @@ impl Write for UpdateGroup {
         let (gone, roles): (Vec<_>, Vec<_>) = roles
             .into_iter()
             .partition(|role| remove.contains(&role.id));
+        changes.not_before(max(group.created_at, group.updated_at));
         let mut row = group.clone().into_active_model();
         if let Some(title) = title {
             retitle(&mut row, title);
@@ -95,7 +98,7 @@ impl Write for UpdateGroup {
         // The CHECK on this column refuses a group without roles.
         row.role_count = Set(count(&roles));
         row.version = Set(group.version.next());
-        row.updated_at = Set(Timestamp::now());
+        row.updated_at = Set(changes.time());
         let (after, update) = updating(row, group::Column::Id.eq(group.id))?;
         writes.push(update.into());
         together(tx, writes).await?;
@@ -117,7 +120,7 @@ impl Write for UpdateGroup {
 impl Write for DeleteGroup {
     type Output = ();
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<()> {
         let Some(group) = find(tx, self.id).await? else {
             return if self.allow_missing {
                 Ok(())
@@ -128,6 +131,7 @@ impl Write for DeleteGroup {
         if !group.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
+        changes.not_before(max(group.created_at, group.updated_at));
         let roles = roles_of(tx, group.id).await?;
         let users = users_of(tx, group.id).await?;
         // The associations go with the group: ON DELETE CASCADE.

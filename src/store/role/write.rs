@@ -1,6 +1,6 @@
 //! Writing roles.
 
-use std::collections::BTreeSet;
+use std::{cmp::max, collections::BTreeSet};
 
 use sea_orm::{
     ActiveValue::Set,
@@ -12,8 +12,8 @@ use sea_orm::{
 use super::{Role, missing, rules_of};
 use crate::{
     domain::{
-        Change, ChangeKind, CreateRole, DeleteRole, Deleted, DeletedDetails, Folded, GroupId, Name,
-        RoleId, Rule, Timestamp, UpdateRole, Value, Version,
+        Change, ChangeKind, ChangeLog, CreateRole, DeleteRole, Deleted, DeletedDetails, Folded,
+        GroupId, Name, RoleId, Rule, UpdateRole, Value, Version,
     },
     entity::{group, group_role, role, role_rule},
     error::{Error, Result},
@@ -29,8 +29,8 @@ const NAMED_GROUPS: u64 = 10;
 impl Write for CreateRole {
     type Output = Role;
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Role> {
-        let now = Timestamp::now();
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<Role> {
+        let now = changes.time();
         let mut row = role::ActiveModel {
             id: Set(RoleId::generate()),
             description: Set(self.description.clone()),
@@ -63,7 +63,7 @@ impl Write for CreateRole {
 impl Write for UpdateRole {
     type Output = Role;
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<Role> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<Role> {
         let before = find(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
         if !before.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
@@ -98,6 +98,7 @@ impl Write for UpdateRole {
 
         rules.extend(add.iter().cloned());
         rules.retain(|rule| !remove.contains(rule));
+        changes.not_before(max(before.created_at, before.updated_at));
         let mut row = before.clone().into_active_model();
         if let Some(name) = name {
             rename(&mut row, name);
@@ -108,7 +109,7 @@ impl Write for UpdateRole {
         // The CHECK on this column is the limit.
         row.rule_count = Set(count(&rules));
         row.version = Set(before.version.next());
-        row.updated_at = Set(Timestamp::now());
+        row.updated_at = Set(changes.time());
         let after = update(tx, row, role::Column::Id.eq(before.id)).await?;
         remove_rules(tx, after.id, &remove).await?;
         add_rules(tx, after.id, &add).await?;
@@ -135,7 +136,7 @@ impl Write for UpdateRole {
 impl Write for DeleteRole {
     type Output = ();
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<()> {
         let Some(role) = find(tx, self.id).await? else {
             return if self.allow_missing {
                 Ok(())
@@ -153,6 +154,7 @@ impl Write for DeleteRole {
                 groups: first_groups(tx, role.id).await?,
             });
         }
+        changes.not_before(max(role.created_at, role.updated_at));
         let rules = rules_of(tx, std::iter::once(role.id))
             .await?
             .remove(&role.id);

@@ -1,5 +1,7 @@
 //! Writing users.
 
+use std::cmp::max;
+
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, JoinType, QueryFilter,
@@ -10,8 +12,8 @@ use sea_orm::{
 use super::missing;
 use crate::{
     domain::{
-        Change, ChangeKind, CreateUser, DeleteUser, Deleted, DeletedDetails, Folded, GroupId, Name,
-        Timestamp, UpdateUser, UserId, UserStatus, Value, Version, Words,
+        Change, ChangeKind, ChangeLog, CreateUser, DeleteUser, Deleted, DeletedDetails, Folded,
+        GroupId, Name, UpdateUser, UserId, UserStatus, Value, Version, Words,
     },
     entity::{group, group_user, user},
     error::{Error, Result},
@@ -27,9 +29,9 @@ impl Write for CreateUser {
     async fn apply(
         &self,
         tx: &DatabaseTransaction,
-        changes: &mut Vec<Change>,
+        changes: &mut ChangeLog,
     ) -> Result<user::Model> {
-        let now = Timestamp::now();
+        let now = changes.time();
         let mut row = user::ActiveModel {
             id: Set(UserId::generate()),
             status: Set(UserStatus::Active),
@@ -57,7 +59,7 @@ impl Write for UpdateUser {
     async fn apply(
         &self,
         tx: &DatabaseTransaction,
-        changes: &mut Vec<Change>,
+        changes: &mut ChangeLog,
     ) -> Result<user::Model> {
         let before = find(tx, self.id).await?.ok_or_else(|| missing(self.id))?;
         if !before.version.satisfies(self.etag.as_ref()) {
@@ -76,11 +78,12 @@ impl Write for UpdateUser {
         if now == (username, first_name, last_name, status) {
             return Ok(before);
         }
+        changes.not_before(max(before.created_at, before.updated_at));
         let mut row = before.clone().into_active_model();
         rename(&mut row, username, first_name, last_name);
         row.status = Set(status);
         row.version = Set(before.version.next());
-        row.updated_at = Set(Timestamp::now());
+        row.updated_at = Set(changes.time());
         let after = update(tx, row, user::Column::Id.eq(before.id)).await?;
         if after.username_sort != before.username_sort {
             resort(tx, &after).await?;
@@ -109,7 +112,7 @@ impl Write for UpdateUser {
 impl Write for DeleteUser {
     type Output = ();
 
-    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut Vec<Change>) -> Result<()> {
+    async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<()> {
         let Some(user) = find(tx, self.id).await? else {
             return if self.allow_missing {
                 Ok(())
@@ -120,6 +123,7 @@ impl Write for DeleteUser {
         if !user.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
+        changes.not_before(max(user.created_at, user.updated_at));
         let groups = groups_of(tx, user.id).await?;
         group::Entity::update_many()
             .col_expr(

@@ -71,7 +71,8 @@ async fn attempt(db: &Db, works: &mut Works) -> Result<()> {
     let mut care = Care::None;
     loop {
         let tx = begin(db).await?;
-        let done = match db.health.while_there(within(&tx, works, care)).await {
+        let now = db.clock.of_write();
+        let done = match db.health.while_there(within(&tx, works, now, care)).await {
             Ok(Some(done)) => done,
             Ok(None) => {
                 end(tx).await;
@@ -108,9 +109,14 @@ enum Care {
 }
 
 /// Carries all of them out, one after the other. Nothing, if one of several failed that can't be undone alone.
-async fn within(tx: &DatabaseTransaction, works: &mut Works, care: Care) -> Result<Option<Done>> {
-    // Of all of them: times are in the order of the revisions, as far as clocks allow.
-    let now = Timestamp::now();
+///
+/// `now` is the time of all of them: times are in the order of the revisions, as far as clocks allow.
+async fn within(
+    tx: &DatabaseTransaction,
+    works: &mut Works,
+    now: Timestamp,
+    care: Care,
+) -> Result<Option<Done>> {
     let taken = engine::take_revision(tx, now).await?;
     let mut next = taken;
     let mut changed = Vec::new();

@@ -8,7 +8,7 @@ use tracing::Span;
 
 use super::{Origin, Reply, Write};
 use crate::{
-    domain::{Revision, Timestamp},
+    domain::{ChangeLog, Revision, Timestamp},
     entity,
     error::{Error, Result},
     store::{cache::Touched, change, request},
@@ -82,7 +82,7 @@ impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
     ) -> Result<Effects> {
         let once = self.origin.once.as_ref();
         if let Some(once) = once
-            && let Some(bytes) = request::answered(tx, once, now).await?
+            && let Some(bytes) = request::answered(tx, once).await?
         {
             let reply = R::from_bytes(&bytes);
             let reply =
@@ -94,8 +94,10 @@ impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
                 kept: false,
             });
         }
-        let mut changes = Vec::new();
-        let output = self.command.apply(tx, &mut changes).await?;
+        let mut log = ChangeLog::new(now);
+        let output = self.command.apply(tx, &mut log).await?;
+        let now = log.time();
+        let changes = log.into_changes();
         let touched: Vec<_> = changes.iter().map(Touched::from).collect();
         let revision = if touched.is_empty() {
             next.previous()
