@@ -37,6 +37,6 @@ pub use rule::{
 };
 pub use stamp::{Etag, Timestamp, Version};
 pub use status::UserStatus;
-pub use text::{Folded, Name, Note, SortKey, UniqueKey, Words};
+pub use text::{Folded, Name, Note, SearchQuery, SortKey, UniqueKey, Words};
 pub use token::{Caller, Token, TokenDigest};
 pub use violations::{FieldViolation, Violations};

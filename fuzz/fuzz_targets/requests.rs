@@ -14,8 +14,8 @@ use group_service::{
         DeleteGroup, DeleteRole, DeleteUser, Folded, Get, GroupId, ListChanges, ListGroups,
         ListRoles, ListRolesInGroup, ListRolesOfUser, ListUsers, ListUsersInGroup,
         ListUsersWithAccess, Literal, MAX_ACTION, MAX_BUNDLE, Name, Note, PageRequest, Pattern,
-        Question, Revision, RoleId, Rule, SortBy, UnassignUsers, UpdateGroup, UpdateRole,
-        UpdateUser, UserId, WatchChanges, Words,
+        Question, Revision, RoleId, Rule, SearchQuery, SortBy, UnassignUsers, UpdateGroup,
+        UpdateRole, UpdateUser, UserId, WatchChanges, Words,
     },
     error::Error,
     pb,
@@ -159,13 +159,36 @@ fn name(name: &Name) {
     assert!((1..=255).contains(&text.chars().count()));
     assert!(!text.contains(char::is_control));
     assert!(name.sort_key().as_bytes().len() <= 1000);
-    assert_eq!(name.unique_key(), name.unique_key());
+    check_characters(text);
+    // Characters that are ignored tell no names apart, and other cases don't.
+    for same in [
+        format!("{text}\u{200b}"),
+        format!("\u{ad} {text}"),
+        text.to_lowercase(),
+    ] {
+        if let Ok(same) = Name::parse(&same) {
+            assert_eq!(name.unique_key(), same.unique_key(), "{text:?}, {same:?}");
+        }
+    }
+    // A name is found by itself, if it has words that a query may have.
+    let found = Folded::name(name);
+    if let Ok(Some(query)) = SearchQuery::parse(text) {
+        let mut words = query.words().iter();
+        assert!(words.all(|word| found.as_str().contains(word)), "{text:?}");
+    }
 }
 
 fn words(words: &Words) {
     let text = words.clone().into_string();
     assert_eq!(Words::parse(&text).as_ref(), Ok(words));
     assert!(text.chars().count() <= 255 && !text.contains(char::is_control));
+    check_characters(&text);
+}
+
+fn check_characters(text: &str) {
+    assert!(!text.contains([
+        '\u{200e}', '\u{202e}', '\u{2066}', '\u{2028}', '\u{2029}', '\u{ffff}'
+    ]));
 }
 
 fn note(note: &Note) {
@@ -225,8 +248,21 @@ fn question(question: &Question) {
     }
 }
 
-fn query(query: Option<&Folded>) {
-    assert!(query.is_none_or(|query| !query.as_str().contains('\n')));
+fn query(query: Option<&SearchQuery>) {
+    let Some(query) = query else {
+        return;
+    };
+    let words = query.words();
+    assert!((1..=10).contains(&words.len()));
+    assert!(
+        words
+            .iter()
+            .all(|word| !word.is_empty() && !word.contains(char::is_whitespace))
+    );
+    assert_eq!(
+        SearchQuery::parse(&words.join(" ")).as_ref(),
+        Ok(&Some(query.clone()))
+    );
 }
 
 fn page(page: &PageRequest, by: &[SortBy]) {

@@ -4,7 +4,8 @@
 //! serving beside it. Every other one that a binary doesn't know makes it refuse the database.
 //!
 //! A migration that has been released is never changed; it imports nothing of the service, so that it
-//! does tomorrow what it did when it was written.
+//! does tomorrow what it did when it was written. One that recomputes keys takes them from `textkeys`, as the service
+//! does: it brings rows to the keys of the binary that runs it.
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -15,6 +16,7 @@ mod m20261123_000002_changes;
 mod m20261124_000003_large_directories;
 mod m20261125_000004_tokens_additive;
 mod m20261128_000005_last_states_additive;
+mod m20261128_000006_text_keys;
 
 /// Brings a database to this version's schema, and back.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000003_large_directories::Migration),
             Box::new(m20261125_000004_tokens_additive::Migration),
             Box::new(m20261128_000005_last_states_additive::Migration),
+            Box::new(m20261128_000006_text_keys::Migration),
         ]
     }
 }

@@ -2,8 +2,8 @@
 //! them out.
 
 use super::{
-    ChangeFilter, Etag, Folded, GroupId, HistoryId, Name, Note, PageRequest, Question, Revision,
-    RoleId, Rule, UserId, UserStatus, Words,
+    ChangeFilter, Etag, GroupId, HistoryId, Name, Note, PageRequest, Question, Revision, RoleId,
+    Rule, SearchQuery, UserId, UserStatus, Words,
 };
 
 /// Get one thing.
@@ -56,7 +56,7 @@ pub struct ListGroups {
     /// The page.
     pub page: PageRequest,
     /// What the title contains.
-    pub query: Option<Folded>,
+    pub query: Option<SearchQuery>,
     /// The role that the groups have.
     pub role_id: Option<RoleId>,
     /// The user who is in the groups.
@@ -86,7 +86,7 @@ pub struct ListUsersInGroup {
     /// The page.
     pub page: PageRequest,
     /// What the username or the names contain.
-    pub query: Option<Folded>,
+    pub query: Option<SearchQuery>,
     /// Whether to count all that match.
     pub with_total_size: bool,
     /// The state must be at least as fresh.
@@ -158,7 +158,7 @@ pub struct ListRoles {
     /// The page.
     pub page: PageRequest,
     /// What the name contains.
-    pub query: Option<Folded>,
+    pub query: Option<SearchQuery>,
     /// The state must be at least as fresh.
     pub min_revision: Revision,
 }
@@ -208,7 +208,7 @@ pub struct ListUsers {
     /// The page.
     pub page: PageRequest,
     /// What the username or the names contain.
-    pub query: Option<Folded>,
+    pub query: Option<SearchQuery>,
     /// The status of the users.
     pub status: Option<UserStatus>,
     /// The state must be at least as fresh.

@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sea_orm::prelude::Uuid;
 use sha2::{Digest, Sha256};
 
-use super::{Folded, Order, Revision, SortBy, SortKey, Timestamp, Violations};
+use super::{Order, Revision, SearchQuery, SortBy, SortKey, Timestamp, Violations};
 
 const DEFAULT_SIZE: u16 = 50;
 const MAX_SIZE: u16 = 1000;
@@ -106,10 +106,11 @@ impl Scope {
         self.bytes(id.as_ref().map_or(&[], |id| id.as_bytes()))
     }
 
-    /// Binds to the text that is searched for, if any.
+    /// Binds to the words that are searched for, if any.
     #[must_use]
-    pub fn text(self, query: Option<&Folded>) -> Self {
-        self.bytes(query.map_or("", Folded::as_str).as_bytes())
+    pub fn text(self, query: Option<&SearchQuery>) -> Self {
+        let words = query.map_or(String::new(), |query| query.words().join(" "));
+        self.bytes(words.as_bytes())
     }
 
     /// Binds to some texts.

@@ -1,14 +1,19 @@
 //! Text as people type it, and the keys that make it comparable on every database engine.
 
-use icu_casemap::CaseMapper;
+mod check;
+mod query;
+
 use icu_collator::{
     Collator, CollatorBorrowed, CollatorPreferences, options::CollatorOptions,
     preferences::CollationNumericOrdering,
 };
 use icu_normalizer::ComposingNormalizerBorrowed;
 use sea_orm::DeriveValueType;
-use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
+
+use check::{check_characters, check_visible, forbidden_in_descriptions, forbidden_in_names};
+
+pub use query::SearchQuery;
 
 /// The longest [`Name`], [`Words`] or query, in Unicode scalar values.
 const MAX_CHARS: usize = 255;
@@ -18,7 +23,8 @@ const MAX_NOTE_CHARS: usize = 1000;
 /// tightest, 2,704 bytes a row). Texts alike so far are in order of their ids.
 const MAX_SORT_KEY_BYTES: usize = 1000;
 
-/// A title, role name or username: NFC, trimmed, 1 to 255 characters, no control characters.
+/// A title, role name or username: NFC, trimmed, 1 to 255 characters, at least one of them visible, no control
+/// characters, bidirectional controls, line or paragraph separators or noncharacters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, DeriveValueType)]
 pub struct Name(String);
 
@@ -33,6 +39,12 @@ impl Name {
             return Err("must not be empty".to_owned());
         }
         Ok(Self(text))
+    }
+
+    /// A name as it is stored: one that an older version accepted stays readable.
+    #[must_use]
+    pub fn stored(text: &str) -> Self {
+        Self(text.to_owned())
     }
 
     /// The name as it was typed, normalized and trimmed.
@@ -50,7 +62,7 @@ impl Name {
     /// What may exist only once for a kind of thing.
     #[must_use]
     pub fn unique_key(&self) -> UniqueKey {
-        UniqueKey(Sha256::digest(fold(&self.0)).to_vec())
+        UniqueKey(textkeys::unique_key(&self.0))
     }
 
     /// What lists are sorted by.
@@ -73,6 +85,12 @@ impl Words {
         line(text).map(Self)
     }
 
+    /// A line of text as it is stored: one that an older version accepted stays readable.
+    #[must_use]
+    pub fn stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text, normalized and trimmed.
     #[must_use]
     pub fn into_string(self) -> String {
@@ -90,10 +108,7 @@ impl Note {
     /// # Errors
     /// What is wrong with the text, for the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
-        normalize(text, MAX_NOTE_CHARS, |c| {
-            c.is_control() && !matches!(c, '\n' | '\r' | '\t')
-        })
-        .map(Self)
+        normalize(text, MAX_NOTE_CHARS, forbidden_in_descriptions).map(Self)
     }
 
     /// Whether there is nothing in it.
@@ -115,9 +130,7 @@ impl Note {
     }
 }
 
-/// The digest (SHA-256) of a name's NFKC case folding: alike for `Ops`, `OPS` and `ＯＰＳ`.
-///
-/// A digest, because the folding of 255 characters can be longer than a database can index.
+/// The digest of a name's `NFKC_Casefold`: the same for `Ops`, `OPS`, `ＯＰＳ` and `Ops` with a zero width space.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct UniqueKey(Vec<u8>);
 
@@ -145,35 +158,27 @@ impl SortKey {
     }
 }
 
-/// Text as it is searched: a query and what it is looked for in are folded alike.
+/// Text in which the words of a [`SearchQuery`] are looked for: without regard to case, accents and invisible
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct Folded(String);
 
 impl Folded {
-    /// Folds a query that a caller typed. An empty one asks for nothing.
-    ///
-    /// # Errors
-    /// What is wrong with the text, for the caller.
-    pub fn query(text: &str) -> Result<Option<Self>, String> {
-        // Not trimmed: `team ` is a search for a word that ends there.
-        check_len(text, MAX_CHARS)?;
-        check_controls(text, char::is_control)?;
-        Ok((!text.is_empty()).then(|| Self(fold(text))))
-    }
-
     /// Folds a title or role name to search in.
     #[must_use]
     pub fn name(name: &Name) -> Self {
-        Self(fold(&name.0))
+        Self(textkeys::search_text(&name.0))
     }
 
-    /// Folds what a user is found by. No match spans the username and the names, because a query has no
-    /// line break; one may span the first and last name.
+    /// Folds what a user is found by. No match spans two of them: the words of a query have no white space.
     #[must_use]
     pub fn user(username: &Name, first_name: &Words, last_name: &Words) -> Self {
         let Words(first) = first_name;
         let Words(last) = last_name;
-        Self(fold(&format!("{}\n{first} {last}", username.0)))
+        Self(textkeys::search_text(&format!(
+            "{}\n{first} {last}",
+            username.0
+        )))
     }
 
     /// The folded text.
@@ -184,13 +189,21 @@ impl Folded {
 }
 
 fn line(text: &str) -> Result<String, String> {
-    normalize(text, MAX_CHARS, char::is_control)
+    let text = normalize(text, MAX_CHARS, forbidden_in_names)?;
+    if !text.is_empty() {
+        check_visible(&text)?;
+    }
+    Ok(text)
 }
 
-fn normalize(text: &str, max: usize, forbidden: fn(char) -> bool) -> Result<String, String> {
+fn normalize(
+    text: &str,
+    max: usize,
+    forbidden: fn(char) -> Option<&'static str>,
+) -> Result<String, String> {
     let text = ComposingNormalizerBorrowed::new_nfc().normalize(text.trim());
     check_len(&text, max)?;
-    check_controls(&text, forbidden)?;
+    check_characters(&text, forbidden)?;
     Ok(text.into_owned())
 }
 
@@ -200,27 +213,6 @@ fn check_len(text: &str, max: usize) -> Result<(), String> {
         return Err(format!("must be at most {max} characters, not {len}"));
     }
     Ok(())
-}
-
-fn check_controls(text: &str, forbidden: fn(char) -> bool) -> Result<(), String> {
-    match text.chars().find(|c| forbidden(*c)) {
-        Some(c) => Err(format!(
-            "must not contain the control character U+{:04X}",
-            u32::from(c)
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Compatibility caseless form: NFKC(fold(NFKC(fold(NFD(X))))), Unicode Standard 3.13, D146.
-fn fold(text: &str) -> String {
-    let nfkc = ComposingNormalizerBorrowed::new_nfkc();
-    let case = CaseMapper::new();
-    let decomposed = icu_normalizer::DecomposingNormalizerBorrowed::new_nfd().normalize(text);
-    let once = case.fold_string(&decomposed);
-    let once = nfkc.normalize(&once);
-    let twice = case.fold_string(&once);
-    nfkc.normalize(&twice).into_owned()
 }
 
 fn collator() -> &'static CollatorBorrowed<'static> {

@@ -5,8 +5,8 @@ use tonic::{Request, Response, Status};
 use super::{origin::accept, page::fit, rule::read_rules, timestamp};
 use crate::{
     domain::{
-        CreateRole, DeleteRole, Etag, Folded, Get, ListRoles, Name, Note, Order, PageRequest,
-        Revision, RoleId, RoleRef, Scope, UpdateRole, Violations,
+        CreateRole, DeleteRole, Etag, Get, ListRoles, Name, Note, Order, PageRequest, Revision,
+        RoleId, RoleRef, Scope, SearchQuery, UpdateRole, Violations,
     },
     error::Error,
     pb::{self, role_service_server::RoleService},
@@ -143,7 +143,7 @@ impl TryFrom<pb::ListRolesRequest> for ListRoles {
             min_revision,
         } = request;
         let mut violations = Violations::default();
-        let query = violations.check("query", Folded::query(&query));
+        let query = violations.check("query", SearchQuery::parse(&query));
         let order = violations.check("order_by", Order::parse(&order_by, "name"));
         let scope = query
             .as_ref()

@@ -6,7 +6,7 @@ use sea_orm::{
 };
 
 use crate::{
-    domain::{Cursor, CursorKey, Folded, Order, PageRequest, Revision, SortBy},
+    domain::{Cursor, CursorKey, Order, PageRequest, Revision, SearchQuery, SortBy},
     entity::directory,
 };
 
@@ -126,18 +126,21 @@ pub(super) fn cut<M>(
     }
 }
 
-/// Whether a column contains the query, both folded alike.
-pub(super) fn contains<C: ColumnTrait>(column: C, query: &Folded) -> Expr {
-    // SQLite's LIKE takes no notice of case in ASCII letters, of which the folded texts have but one.
-    let mut pattern = String::from("%");
-    for c in query.as_str().chars() {
-        if matches!(c, '%' | '_' | ESCAPE) {
-            pattern.push(ESCAPE);
+/// Whether a column contains all words of the query.
+pub(super) fn contains<C: ColumnTrait>(column: C, query: &SearchQuery) -> Condition {
+    let words = query.words().iter();
+    words.fold(Condition::all(), |all, word| {
+        // SQLite's LIKE takes no notice of case in ASCII letters, of which the folded texts have but one.
+        let mut pattern = String::from("%");
+        for c in word.chars() {
+            if matches!(c, '%' | '_' | ESCAPE) {
+                pattern.push(ESCAPE);
+            }
+            pattern.push(c);
         }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    Expr::col(column.as_column_ref()).like(LikeExpr::new(pattern).escape(ESCAPE))
+        pattern.push('%');
+        all.add(Expr::col(column.as_column_ref()).like(LikeExpr::new(pattern).escape(ESCAPE)))
+    })
 }
 
 /// The present revision, as a column beside others: read in the same statement.

@@ -150,7 +150,11 @@ async fn step_up(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
             newer.name
         )));
     }
-    Migrator::up(db, None).await.map(Ok)
+    match Migrator::up(db, None).await {
+        // A migration's own sentence for the operator.
+        Err(DbErr::Migration(reason)) => Ok(Err(reason)),
+        result => result.map(Ok),
+    }
 }
 
 /// Does something while nobody else changes the schema.

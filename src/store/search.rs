@@ -7,7 +7,7 @@
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend};
 
 use super::{View, engine::sqlite, page::contains};
-use crate::{domain::Folded, error::Result};
+use crate::{domain::SearchQuery, error::Result};
 
 /// A table that is searched.
 pub(super) struct Searched {
@@ -43,15 +43,15 @@ pub(super) struct Found {
     pub(super) few: bool,
 }
 
-/// Whether `text` contains the query; `id` is the row's.
+/// Whether `text` contains all words of the query; `id` is the row's.
 pub(super) async fn found(
     view: &View<'_>,
     searched: &Searched,
     text: impl ColumnTrait,
     id: impl ColumnTrait,
-    query: &Folded,
+    query: &SearchQuery,
 ) -> Result<Found> {
-    let matching = Condition::all().add(contains(text, query));
+    let matching = contains(text, query);
     if view.db().get_database_backend() != DbBackend::Sqlite {
         return Ok(Found {
             condition: matching,

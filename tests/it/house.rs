@@ -155,6 +155,7 @@ fn the_top_level_holds_what_it_should() {
         "proto",
         "src",
         "tests",
+        "textkeys",
     ];
     let there: BTreeSet<_> = fs::read_dir(ROOT)
         .expect("listed")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use group_service::{
-    domain::{Folded, Name, Words},
+    domain::{Folded, Name, SearchQuery, Words},
     pb,
     store::{Location, Settings},
 };
@@ -40,7 +40,7 @@ const PARTS: [&str; 16] = [
     "AND",
 ];
 /// What is searched for: parts of parts, across parts, things that aren't there, and nothing.
-const QUERIES: [&str; 22] = [
+const QUERIES: [&str; 24] = [
     "",
     "t",
     "te",
@@ -63,6 +63,8 @@ const QUERIES: [&str; 22] = [
     "x! \\",
     "absent",
     "% _",
+    "tea strasse",
+    "ea 100 m",
 ];
 
 #[derive(Default)]
@@ -336,8 +338,11 @@ fn name(text: &str) -> Name {
 }
 
 fn contains(text: &Folded, query: &str) -> bool {
-    let query = Folded::query(query).expect("a query");
-    query.is_none_or(|query| text.as_str().contains(query.as_str()))
+    let query = SearchQuery::parse(query).expect("a query");
+    query.is_none_or(|query| {
+        let mut words = query.words().iter();
+        words.all(|word| text.as_str().contains(word))
+    })
 }
 
 impl User {

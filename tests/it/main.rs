@@ -53,6 +53,7 @@ mod spans;
 mod statements;
 mod stopped;
 mod text;
+mod textkeys;
 mod tls;
 mod tour;
 mod upgrade;

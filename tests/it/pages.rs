@@ -398,7 +398,7 @@ async fn filters_combine_and_totals_count_all_pages() {
         (all, 30),
         (by_role, 15),
         (by_user, 10),
-        (by_query, 11),
+        (by_query, 12),
         (by_both, 5),
         (by_all, 2),
         (nobody, 0),

@@ -33,7 +33,8 @@ async fn ten_that_start_at_once_on_an_empty_database_all_serve() {
             "m20261123_000002_changes",
             "m20261124_000003_large_directories",
             "m20261125_000004_tokens_additive",
-            "m20261128_000005_last_states_additive"
+            "m20261128_000005_last_states_additive",
+            "m20261128_000006_text_keys"
         ]
     );
     let rows = strings(&db, "SELECT 'one' FROM directory").await;
@@ -76,7 +77,8 @@ async fn migrations_are_told_taken_back_and_applied_again() {
     };
     let done = "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n\
                 m20261124_000003_large_directories  applied\nm20261125_000004_tokens_additive  applied\n\
-                m20261128_000005_last_states_additive  applied\n";
+                m20261128_000005_last_states_additive  applied\n\
+                m20261128_000006_text_keys  applied\n";
     assert_eq!(run("up").await, done);
     assert_eq!(run("status").await, done);
     let page = include_str!("../../docs/operations.md");
@@ -89,7 +91,8 @@ async fn migrations_are_told_taken_back_and_applied_again() {
         run("down").await,
         "m20261123_000001_groups  applied\nm20261123_000002_changes  applied\n\
          m20261124_000003_large_directories  applied\nm20261125_000004_tokens_additive  applied\n\
-         m20261128_000005_last_states_additive  pending\n"
+         m20261128_000005_last_states_additive  applied\n\
+         m20261128_000006_text_keys  pending\n"
     );
     assert_eq!(run("up").await, done);
     assert_eq!(run("down").await, run("status").await);
@@ -125,7 +128,7 @@ async fn an_older_program_serves_beside_what_is_additive_and_refuses_the_rest() 
 }
 
 /// What becomes of a server that is started on a database, on a free port.
-async fn start_on(url: &str) -> Output {
+pub(crate) async fn start_on(url: &str) -> Output {
     let args = [
         "--listen",
         "127.0.0.1:0",

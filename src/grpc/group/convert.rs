@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use crate::{
     domain::{
-        CreateGroup, DeleteGroup, Etag, Folded, Get, GroupId, ListGroups, ListRolesInGroup,
-        ListUsersInGroup, Name, Order, PageRequest, Revision, RoleId, Scope, UpdateGroup, UserId,
-        Violations,
+        CreateGroup, DeleteGroup, Etag, Get, GroupId, ListGroups, ListRolesInGroup,
+        ListUsersInGroup, Name, Order, PageRequest, Revision, RoleId, Scope, SearchQuery,
+        UpdateGroup, UserId, Violations,
     },
     error::Error,
     grpc::timestamp,
@@ -69,7 +69,7 @@ impl TryFrom<pb::ListGroupsRequest> for ListGroups {
             min_revision,
         } = request;
         let mut violations = Violations::default();
-        let query = violations.check("query", Folded::query(&query));
+        let query = violations.check("query", SearchQuery::parse(&query));
         let role_id = violations.optional_id::<RoleId>("role_id", &role_id);
         let user_id = violations.optional_id::<UserId>("user_id", &user_id);
         let order = violations.check("order_by", Order::parse(&order_by, "title"));
@@ -207,7 +207,7 @@ impl TryFrom<pb::ListUsersInGroupRequest> for ListUsersInGroup {
         } = request;
         let mut violations = Violations::default();
         let group_id = violations.id::<GroupId>("group_id", &group_id);
-        let query = violations.check("query", Folded::query(&query));
+        let query = violations.check("query", SearchQuery::parse(&query));
         let order = Some(Order::BY_NAME);
         let scope = match (group_id, &query) {
             (Some(id), Some(query)) => Some(

@@ -2,8 +2,9 @@
 
 use crate::{
     domain::{
-        CreateUser, DeleteUser, Etag, Folded, Get, GroupRef, ListRolesOfUser, ListUsers, Name,
-        Order, PageRequest, Revision, Scope, UpdateUser, UserId, UserStatus, Violations, Words,
+        CreateUser, DeleteUser, Etag, Get, GroupRef, ListRolesOfUser, ListUsers, Name, Order,
+        PageRequest, Revision, Scope, SearchQuery, UpdateUser, UserId, UserStatus, Violations,
+        Words,
     },
     entity::user,
     error::Error,
@@ -68,7 +69,7 @@ impl TryFrom<pb::ListUsersRequest> for ListUsers {
             min_revision,
         } = request;
         let mut violations = Violations::default();
-        let query = violations.check("query", Folded::query(&query));
+        let query = violations.check("query", SearchQuery::parse(&query));
         let number = status;
         let status = match pb::UserStatus::try_from(number) {
             Ok(pb::UserStatus::Unspecified) => Some(None),

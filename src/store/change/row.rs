@@ -105,10 +105,7 @@ fn value(kind: ChangeKind, text: &str) -> Option<Value> {
         ChangeKind::RoleDescribed => Some(Value::Description(Note::parse(text).ok()?)),
         ChangeKind::UserNamed => {
             let (first, last) = text.split_once(SEPARATOR)?;
-            Some(Value::PersonName(
-                Words::parse(first).ok()?,
-                Words::parse(last).ok()?,
-            ))
+            Some(Value::PersonName(Words::stored(first), Words::stored(last)))
         }
         ChangeKind::RuleAdded | ChangeKind::RuleRemoved => {
             let mut parts = text.split(SEPARATOR);
@@ -124,7 +121,7 @@ fn value(kind: ChangeKind, text: &str) -> Option<Value> {
                 effect,
             }))
         }
-        _ => Some(Value::Name(Name::parse(text).ok()?)),
+        _ => Some(Value::Name(Name::stored(text))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait, RelationTrait, Select,
-    sea_query::{Expr, ExprTrait, IntoCondition},
+    sea_query::{Expr, ExprTrait},
 };
 
 use super::{Group, unsigned};
@@ -134,7 +134,7 @@ async fn matching(
         let found = match among {
             // A user is in few groups, as a rule: they are looked through.
             Among::OfUser => Found {
-                condition: contains(SearchText, query).into_condition(),
+                condition: contains(SearchText, query),
                 few: false,
             },
             Among::OfRole => found(view, &GROUPS, SearchText, R::GroupId, query).await?,

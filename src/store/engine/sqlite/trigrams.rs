@@ -8,22 +8,23 @@ use sea_orm::{
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 
-use crate::{domain::Folded, error::Result, store::search::Searched};
+use crate::{domain::SearchQuery, error::Result, store::search::Searched};
 
-/// Of a longer query, so many trigrams are looked at, spread over it.
+/// Of longer queries, so many trigrams are looked at, spread over it.
 const LOOKED_AT: usize = 8;
 /// And so many are looked up, the rarest: common ones cost more than they tell.
 const LOOKED_UP: usize = 3;
 /// How many rows that have a trigram are enough to tell how common it is.
 const SAMPLE: usize = 400;
 
-/// The ids of all rows that can contain the query; none if they are too many, or if it is too short to tell.
+/// The ids of all rows that can contain all words of the query; none if they are too many, or if every word is too
+/// short to tell.
 pub(in crate::store) async fn candidates(
     db: &impl ConnectionTrait,
     searched: &Searched,
-    query: &Folded,
+    query: &SearchQuery,
 ) -> Result<Option<SelectStatement>> {
-    let mut trigrams = trigrams(query.as_str());
+    let mut trigrams = trigrams(query.words());
     if trigrams.is_empty() {
         return Ok(None);
     }
@@ -83,12 +84,13 @@ fn matching(name: &str, limit: usize) -> String {
     format!("SELECT rowid FROM {name}_trigrams WHERE {name}_trigrams MATCH ? LIMIT {limit}")
 }
 
-/// Some trigrams of the text, in quotes; none if it is shorter.
-fn trigrams(text: &str) -> Vec<String> {
-    let chars: Vec<char> = text.chars().collect();
-    let all = chars.windows(3);
+/// Some trigrams of the words, in quotes; none if all are shorter.
+fn trigrams(words: &[String]) -> Vec<String> {
+    let words: Vec<Vec<char>> = words.iter().map(|word| word.chars().collect()).collect();
+    let all: Vec<_> = words.iter().flat_map(|word| word.windows(3)).collect();
     let step = all.len().div_ceil(LOOKED_AT).max(1);
-    all.step_by(step)
+    all.into_iter()
+        .step_by(step)
         .map(|trigram| {
             let trigram: String = trigram.iter().collect();
             format!("\"{}\"", trigram.replace('"', "\"\""))
