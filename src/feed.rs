@@ -5,15 +5,19 @@
 //! tail, and reads the table itself; nothing waits for it, and nothing is kept for it.
 
 mod followers;
+mod tail;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, Semaphore, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
-use self::followers::{Follower, Followers};
+use self::{
+    followers::{Follower, Followers},
+    tail::Tail,
+};
 use crate::{
     domain::{ChangeFilter, HistoryId, Recorded, Revision, WatchChanges},
     error::{Error, Result},
@@ -34,6 +38,8 @@ const TAIL: usize = 4000;
 
 /// The tail is read on at most this often, whoever asks for more of it.
 const TAIL_PACE: Duration = Duration::from_millis(50);
+/// How many followers read the table at once.
+const READERS: usize = 2;
 /// A tail that is this many revisions behind is begun anew.
 const FAR: i64 = 1000;
 
@@ -47,6 +53,8 @@ pub struct Feed {
     stopping: watch::Receiver<bool>,
     tail: Arc<Mutex<Tail>>,
     room: Arc<Semaphore>,
+    /// How many followers may read the table at once: what remains of the connections is for calls.
+    readers: Arc<Semaphore>,
     followers: Followers,
 }
 
@@ -71,6 +79,7 @@ impl Feed {
             stopping,
             tail,
             room: Arc::new(Semaphore::new(followers as usize)),
+            readers: Arc::new(Semaphore::new(READERS)),
             followers: Followers::default(),
         }
     }
@@ -90,7 +99,10 @@ impl Feed {
             self.followers.refuse();
             Error::Overloaded("too many follow the feed".into())
         })?;
-        let (position, history) = change::start(&self.db, from, history).await?;
+        let (position, history) = {
+            let _reading = self.readers.acquire().await;
+            change::start(&self.db, from, history).await?
+        };
         let (sender, batches) = mpsc::channel(1);
         let feed = self.clone();
         let follower = self.followers.join(position.0);
@@ -130,6 +142,11 @@ impl Feed {
             let looked = Instant::now();
             let slice = match self.after(position, filter, last).await {
                 Ok(slice) => slice,
+                // Calls go first; changes can wait.
+                Err(Error::Overloaded(_)) => {
+                    sleep_until(looked + PACE).await;
+                    continue;
+                }
                 Err(error) => return error,
             };
             position = slice.position;
@@ -145,6 +162,7 @@ impl Feed {
                 let Slice {
                     changes, complete, ..
                 } = slice;
+                self.db.answered(complete);
                 if sender
                     .send(Ok(Batch {
                         changes,
@@ -200,6 +218,7 @@ impl Feed {
             Some(slice) => Ok(slice),
             None => {
                 drop(tail);
+                let _reading = self.readers.acquire().await;
                 change::after(&self.db, position, filter, BATCH).await
             }
         }
@@ -209,88 +228,4 @@ impl Feed {
 /// Waits for a value; keeps none of the channel's locks. Who sends it lives as long as the server.
 async fn until<T>(values: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
     let _ = values.wait_for(wanted).await;
-}
-
-/// The last changes, in order and without gaps: all that are behind `start`, up to and with `end`.
-#[derive(Debug)]
-struct Tail {
-    changes: VecDeque<Arc<Recorded>>,
-    start: Position,
-    end: Position,
-    read: Instant,
-    /// How often the database had lost revisions when it was begun.
-    losses: u64,
-}
-
-impl Tail {
-    fn behind(place: Position, losses: u64) -> Self {
-        Self {
-            losses,
-            changes: VecDeque::new(),
-            start: place,
-            end: place,
-            // Long ago, so that it can be read on at once.
-            read: Instant::now()
-                .checked_sub(TAIL_PACE)
-                .unwrap_or_else(Instant::now),
-        }
-    }
-
-    async fn read_on(&mut self, db: &Db) -> Result<()> {
-        let everything = ChangeFilter::default();
-        let slice = match change::after(db, self.end, &everything, TAIL).await {
-            // It has expired while nobody followed.
-            Err(Error::RevisionCompacted { .. }) => {
-                *self = Self::behind((db.revision(), i32::MAX), self.losses);
-                return Ok(());
-            }
-            slice => slice?,
-        };
-        self.end = slice.position;
-        self.read = Instant::now();
-        self.changes.extend(slice.changes);
-        while self.changes.len() > TAIL {
-            if let Some(dropped) = self.changes.pop_front() {
-                self.start = (dropped.revision, dropped.index);
-            }
-        }
-        Ok(())
-    }
-
-    /// The wanted changes behind a place, if the tail reaches back as far.
-    fn after(&self, position: Position, filter: &ChangeFilter) -> Option<Slice> {
-        if position < self.start || position > self.end {
-            return None;
-        }
-        let place = |recorded: &Recorded| (recorded.revision, recorded.index);
-        let first = self
-            .changes
-            .partition_point(|recorded| place(recorded) <= position);
-        let mut changes = Vec::new();
-        let mut at = position;
-        for recorded in self.changes.range(first..) {
-            if changes.len() == BATCH {
-                let complete = std::cmp::min(recorded.revision.previous(), at.0);
-                return Some(Slice {
-                    changes,
-                    position: at,
-                    complete,
-                });
-            }
-            at = place(recorded);
-            if filter.matches(recorded) {
-                changes.push(recorded.clone());
-            }
-        }
-        let complete = if self.end.1 == i32::MAX {
-            self.end.0
-        } else {
-            self.end.0.previous()
-        };
-        Some(Slice {
-            changes,
-            position: self.end,
-            complete,
-        })
-    }
 }

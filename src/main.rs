@@ -166,6 +166,7 @@ fn settings(config: &Config) -> Settings {
         connections: database.database_connections,
         connect_timeout: database.connect_timeout,
         cache_bytes: database.cache_memory,
+        max_staleness: database.max_staleness,
         queue_time: config.limits.queue_time,
         max_queue: config.limits.max_queue,
         create,

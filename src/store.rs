@@ -24,6 +24,7 @@ mod probe;
 mod read;
 mod replica;
 pub mod request;
+mod revisions;
 pub mod role;
 mod row;
 mod schema;
@@ -42,7 +43,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
+use sea_orm::{DatabaseConnection, DbBackend};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -65,14 +66,17 @@ pub use write::{Once, Origin, Reply, Write, write};
 pub struct Db {
     writer: DatabaseConnection,
     reader: engine::Reader,
+    /// For keeping up with other instances: changes, tokens. Apart from the others: calls must not hold it up.
+    follower: DatabaseConnection,
     /// Apart from the others: a full pool is no dead database.
     prober: DatabaseConnection,
     replica: Option<Arc<replica::Replica>>,
     health: Arc<health::Health>,
     /// Keeps other servers from a SQLite file.
     lock: Arc<Mutex<Option<engine::sqlite::FileLock>>>,
-    /// The last revision that is known to be committed.
-    revision: Arc<watch::Sender<Revision>>,
+    revisions: Arc<revisions::Revisions>,
+    /// How old the state may be that a read is answered with, unless it is the primary's.
+    max_staleness: Duration,
     /// How often it turned out to have lost revisions.
     losses: Arc<watch::Sender<u64>>,
     writes: UnderWay,
@@ -86,26 +90,39 @@ pub struct Db {
 
 /// How long a read waits for the revision that it asks for.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it looks for itself meanwhile: another process may have written.
-const FRESHNESS_POLL: Duration = Duration::from_millis(100);
 
 impl Db {
     /// The last revision that is known to be committed.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        *self.revision.borrow()
+        self.revisions.committed()
     }
 
-    /// How long ago a look at the database began that got through: what had been committed by then is known.
+    /// How old the state is that answers are made of that don't come from the primary: how long ago the primary was
+    /// asked for its revision and had no later one.
     #[must_use]
-    pub fn revision_age(&self) -> Duration {
-        self.health.looked.borrow().elapsed()
+    pub fn staleness(&self) -> Duration {
+        let revision = if self.cache.is_on() {
+            self.cache.applied()
+        } else {
+            self.revision()
+        };
+        // Nothing is remembered for longer.
+        let long = Duration::from_secs(3600);
+        let present = self.revisions.present_at(revision);
+        present.map_or(long, |present| present.elapsed())
+    }
+
+    /// Whether the state of this revision was the present one so short a time ago that it may be answered with.
+    fn is_recent(&self, revision: Revision) -> bool {
+        let present = self.revisions.present_at(revision);
+        present.is_some_and(|present| present.elapsed() < self.max_staleness)
     }
 
     /// Tells of every revision that gets known to be committed.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<Revision> {
-        self.revision.subscribe()
+        self.revisions.subscribe()
     }
 
     /// Tells when the database turns out to have lost revisions.
@@ -123,7 +140,13 @@ impl Db {
     /// How many reads wait to be carried out, and how many were refused since the start because too many did.
     #[must_use]
     pub fn reads_queued(&self) -> (usize, u64) {
-        self.reader.gate.counts()
+        self.reader.queued()
+    }
+
+    /// How many calls wait for a revision, and how many were refused since the start because too many did.
+    #[must_use]
+    pub fn revisions_awaited(&self) -> (usize, u64) {
+        self.revisions.waiting()
     }
 
     /// How many writes wait to be carried out, and how many were refused since the start because too many did.
@@ -136,6 +159,11 @@ impl Db {
     #[must_use]
     pub fn cache_counts(&self) -> CacheCounts {
         self.cache.counts(self.revision())
+    }
+
+    /// Notes that a caller is told of this revision: no later answer reflects an earlier one.
+    pub(crate) fn answered(&self, revision: Revision) {
+        self.revisions.answer(revision);
     }
 
     /// Waits until no write is under way.
@@ -151,11 +179,7 @@ impl Db {
 
     /// Notes that a revision is committed.
     fn reach(&self, revision: Revision) {
-        self.revision.send_if_modified(|known| {
-            let newer = revision > *known;
-            *known = std::cmp::max(revision, *known);
-            newer
-        });
+        self.revisions.reach(revision);
     }
 
     /// Waits until it is known that `wanted` is committed.
@@ -167,21 +191,13 @@ impl Db {
             return Ok(());
         }
         let begun = Instant::now();
-        let mut revisions = self.revision.subscribe();
-        let reached = async {
-            loop {
-                self.reach(change::directory(&self.reader.pool).await?.revision);
-                let reached = revisions.wait_for(|revision| *revision >= wanted);
-                if let Ok(Ok(_)) = timeout(FRESHNESS_POLL, reached).await {
-                    return Ok(());
-                }
-            }
-        };
-        match timeout(FRESHNESS_TIMEOUT, reached).await {
+        match timeout(FRESHNESS_TIMEOUT, self.revisions.wait_for(wanted)).await {
             Ok(result) => result,
-            Err(_) if self.health.knows_all_of(begun) => Err(Error::RevisionUnknown {
-                present: self.revision(),
-            }),
+            Err(_) if self.revisions.last_look().is_some_and(|look| look >= begun) => {
+                Err(Error::RevisionUnknown {
+                    present: self.revision(),
+                })
+            }
             // A node may be behind its cluster, and a busy machine behind everything.
             Err(_) => Err(Error::Unavailable(
                 "it isn't known which revision there is".into(),
@@ -199,15 +215,17 @@ impl Db {
             self.prober
                 .close()
                 .await
+                .and(self.follower.close().await)
                 .and(self.reader.close().await)
                 .and(self.writer.close().await)
         } else {
-            let (a, b, c) = tokio::join!(
+            let (a, b, c, d) = tokio::join!(
                 self.writer.close(),
                 self.reader.close(),
+                self.follower.close(),
                 self.prober.close()
             );
-            a.and(b).and(c)
+            a.and(b).and(c).and(d)
         };
         if let Err(error) = closed {
             tracing::warn!(error = %error, "closing the database failed");
@@ -216,10 +234,12 @@ impl Db {
         drop(lock.take());
     }
 
-    /// Begins a read-only transaction: every statement in it sees the same state. It ends when dropped.
-    async fn snapshot(&self) -> Result<DatabaseTransaction> {
+    /// Begins a read-only transaction, as soon as it is admitted: every statement in it sees the same state. It ends
+    /// when dropped.
+    async fn snapshot(&self) -> Result<engine::Snapshot<'_>> {
         self.health.check()?;
-        let snapshot = self.reader.begin().await.map_err(Error::from);
+        let admitted = self.reader.enter().await?;
+        let snapshot = admitted.snapshot().await;
         self.health.note(&snapshot);
         snapshot
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse::{duration, size};
+use super::parse::{duration, max_staleness, size};
 use crate::store::Location;
 
 /// Where the data is, and how it is read.
@@ -34,7 +34,7 @@ pub struct Database {
     )]
     pub read_database_url: Option<Location>,
 
-    /// How many connections to the database calls share, beside one that looks after its health
+    /// How many connections to the database calls share, beside up to four for its health, changes and tokens
     #[arg(
         long,
         global = true,
@@ -66,6 +66,18 @@ pub struct Database {
         value_parser = size
     )]
     pub cache_memory: u64,
+
+    /// How old the state may be that a read is answered with, from memory or by the replica: beyond it the primary
+    /// answers. From 1s to 1m
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_MAX_STALENESS",
+        default_value = "2s",
+        value_name = "TIME",
+        value_parser = max_staleness
+    )]
+    pub max_staleness: Duration,
 
     /// How long changes are kept, such as `90d`, `12h`, `30m` or `60s`; for ever if it isn't given
     #[arg(

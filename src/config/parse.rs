@@ -72,6 +72,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+pub(super) fn max_staleness(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(60);
+    let time = duration(text)?;
+    let known = range.contains(&time).then_some(time);
+    known.ok_or_else(|| "it must be from 1s to 1m".to_owned())
+}
+
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let bytes = units.iter().find_map(|(unit, bits)| {

@@ -20,7 +20,11 @@ pub(super) fn tell_limits(
         ..
     }: &Told,
 ) -> std::fmt::Result {
-    let classes = [("read", db.reads_queued()), ("write", db.writes_queued())];
+    let classes = [
+        ("read", db.reads_queued()),
+        ("write", db.writes_queued()),
+        ("min_revision", db.revisions_awaited()),
+    ];
     let help = "Calls that wait to be carried out";
     let name = "group_service_calls_queued";
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -51,10 +51,10 @@ impl Collector for Told {
         tell(
             encoder,
             "revision_age",
-            "How long ago the database was last asked for its revision, and answered: what other instances had \
-             committed by then is known. Reads from memory without min_revision are behind by no more than this",
+            "How long ago the state that is kept in memory was last known to be the database's present one. Beyond \
+             --max-staleness the database answers",
             Some(&Unit::Seconds),
-            ConstGauge::new(self.db.revision_age().as_secs_f64()),
+            ConstGauge::new(self.db.staleness().as_secs_f64()),
         )?;
         tell(
             encoder,

@@ -39,6 +39,7 @@ pub(super) async fn follow_database(
             let faulted = tokio::select! {
                 Ok(_) = alive.wait_for(|alive| !alive) => break true,
                 () = db.faulted() => true,
+                () = db.revision_awaited() => false,
                 () = sleep(PROBE_INTERVAL) => false,
             };
             if !db.is_readable().await || (faulted && !db.is_writable().await) {

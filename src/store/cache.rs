@@ -10,7 +10,7 @@ mod load;
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use quick_cache::Weighter;
@@ -43,8 +43,6 @@ pub(super) struct Cache {
     applied: AtomicI64,
     /// Held while changes are applied.
     applying: Mutex<()>,
-    /// Whether changes can't be read: then it isn't known what is right.
-    lost: AtomicBool,
     pub(super) counts: Counts,
 }
 
@@ -163,7 +161,6 @@ impl Cache {
             epoch: AtomicU64::new(0),
             applied: AtomicI64::new(present.number()),
             applying: Mutex::new(()),
-            lost: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }

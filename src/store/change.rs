@@ -41,11 +41,10 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
         history,
         min_revision,
     } = list;
-    check_history(db, *history).await?;
     db.reached(*min_revision).await?;
-    let _room = db.reader.gate.enter().await?;
     let snapshot = db.snapshot().await?;
-    let directory = directory(&snapshot).await?;
+    let directory = directory(&*snapshot).await?;
+    check_history(*history, &directory)?;
     let wanted = match &page.after {
         Some(Cursor {
             key: CursorKey::Change(revision, _),
@@ -60,7 +59,7 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
     if let Some(CursorKey::Change(revision, index)) = cursor {
         select = select.filter(behind(*revision, *index, page.order.descending));
     }
-    let between = time::revisions(&snapshot, &directory, filter).await?;
+    let between = time::revisions(&*snapshot, &directory, filter).await?;
     // Never two bounds on one side: SQLite would begin at the first of them, and pass over all up to the second.
     if cursor.is_none() || page.order.descending {
         let oldest = std::cmp::max(from.unwrap_or_default(), directory.oldest_revision);
@@ -81,8 +80,9 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
         .order_by(change::Column::Revision, order.clone())
         .order_by(change::Column::Ordinal, order)
         .limit(u64::from(page.size) + 1)
-        .all(&snapshot)
+        .all(&*snapshot)
         .await?;
+    db.revisions.answer(directory.revision);
     let rows = rows.into_iter().map(row::decode).collect();
     let page = super::page::cut(rows, page, |recorded, _| Cursor {
         key: CursorKey::Change(recorded.revision, recorded.index),
@@ -130,7 +130,7 @@ async fn read_after(
     limit: usize,
 ) -> Result<Slice> {
     let snapshot = db.snapshot().await?;
-    let directory = directory(&snapshot).await?;
+    let directory = directory(&*snapshot).await?;
     // Behind the last change of a revision, the next one is what is wanted.
     let next = if index == i32::MAX {
         revision.next()
@@ -143,7 +143,7 @@ async fn read_after(
         .order_by_asc(change::Column::Revision)
         .order_by_asc(change::Column::Ordinal)
         .limit(limit as u64 + 1)
-        .all(&snapshot)
+        .all(&*snapshot)
         .await?;
     let mut changes = rows
         .into_iter()
@@ -173,19 +173,16 @@ pub(crate) async fn start(
     from: Option<Revision>,
     history: Option<HistoryId>,
 ) -> Result<((Revision, i32), HistoryId)> {
-    check_history(db, history).await?;
-    let directory = directory(&db.reader.pool).await?;
+    let snapshot = db.snapshot().await?;
+    let directory = directory(&*snapshot).await?;
+    check_history(history, &directory)?;
     check_range(from, &directory)?;
     let behind = from.map_or(directory.revision, Revision::previous);
     Ok(((behind, i32::MAX), directory.history_id))
 }
 
-async fn check_history(db: &Db, history: Option<HistoryId>) -> Result<()> {
-    let Some(history) = history else {
-        return Ok(());
-    };
-    let directory = directory(&db.reader.pool).await?;
-    if directory.history_id == history {
+fn check_history(wanted: Option<HistoryId>, directory: &directory::Model) -> Result<()> {
+    if wanted.is_none_or(|history| directory.history_id == history) {
         Ok(())
     } else {
         Err(Error::RevisionUnknown {

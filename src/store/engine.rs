@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) use count::{add_new_group, count_groups, count_in_roles};
-pub(super) use reader::Reader;
+pub(super) use reader::{Reader, Snapshot};
 
 /// How long a call waits for a connection until it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ pub(super) enum Use {
     Write,
     /// Reads, each in a snapshot.
     Read,
+    /// Keeping up with what other instances commit: short reads beside those of calls.
+    Follow,
     /// Finding out whether the database is there.
     Look,
     /// Changing the schema.
@@ -52,6 +54,7 @@ pub(super) enum Use {
 struct Sessions {
     write: &'static str,
     read: &'static str,
+    follow: &'static str,
     look: &'static str,
     migrate: &'static str,
 }
@@ -61,6 +64,7 @@ impl Sessions {
         match purpose {
             Use::Write => self.write,
             Use::Read => self.read,
+            Use::Follow => self.follow,
             Use::Look => self.look,
             Use::Migrate => self.migrate,
         }

@@ -17,8 +17,6 @@ use crate::error::{Error, Result};
 /// [`MAX_PROBE_TIMEOUT`]: where connecting takes its time, it must not be begun anew for ever.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(1300);
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is in memory isn't trusted for longer without a look at the database.
-const MAX_AGE: Duration = Duration::from_secs(2);
 
 /// What is known of the database, by all that use it.
 #[derive(Debug)]
@@ -39,8 +37,6 @@ pub(super) struct Health {
     pub(super) returned: watch::Sender<Instant>,
     /// Whether the server is one of a cluster that has the same data everywhere.
     pub(super) clustered: AtomicBool,
-    /// When the last look began that got through: what had been committed by then is known.
-    pub(super) looked: watch::Sender<Instant>,
     /// How long the next probe may take.
     pub(super) patience: watch::Sender<Duration>,
 }
@@ -62,14 +58,8 @@ impl Health {
             served: AtomicU64::new(0),
             returned: watch::Sender::new(Instant::now()),
             clustered: AtomicBool::new(false),
-            looked: watch::Sender::new(Instant::now()),
             patience: watch::Sender::new(PROBE_TIMEOUT),
         }
-    }
-
-    /// Whether all that had been committed at this time, on whatever server, is known by now.
-    pub(super) fn knows_all_of(&self, time: Instant) -> bool {
-        *self.looked.borrow() >= time
     }
 
     /// Which of the servers is used.
@@ -95,11 +85,6 @@ impl Health {
             self.fault.send_replace(true);
             Error::Unavailable(reason.into())
         })
-    }
-
-    /// Whether the database is there, and what is known of it is no older than [`MAX_AGE`].
-    pub(super) fn is_fresh(&self) -> bool {
-        *self.reachable.borrow() && self.looked.borrow().elapsed() < MAX_AGE
     }
 
     /// Does something that may wait for the database, but not longer than it is there, on the same server. A

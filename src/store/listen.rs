@@ -1,6 +1,6 @@
 //! Hearing of the revisions that other instances commit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::sleep;
@@ -29,12 +29,13 @@ impl Db {
                     let told = listener.recv().await?;
                     let revision = told.payload().parse().ok();
                     // Not taken at its word: what is given back has been told of, too.
-                    if revision.is_some_and(|revision: i64| revision > self.revision().number())
-                        && let Ok(directory) = change::directory(&self.reader.pool)
-                            .with_subscriber(NoSubscriber::default())
-                            .await
-                    {
-                        self.reach(directory.revision);
+                    if revision.is_some_and(|revision: i64| revision > self.revision().number()) {
+                        let asked = Instant::now();
+                        let directory = change::directory(&self.follower)
+                            .with_subscriber(NoSubscriber::default());
+                        if let Ok(directory) = directory.await {
+                            self.revisions.looked(asked, directory.revision);
+                        }
                     }
                 }
             };

@@ -11,10 +11,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
 use sqlx::ConnectOptions;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Db, UnderWay,
@@ -26,6 +23,7 @@ use super::{
     location::Location,
     outage::Outage,
     replica::Replica,
+    revisions::Revisions,
     settings::Settings,
     timing::Statements,
     write,
@@ -38,6 +36,8 @@ use self::prepare::{Prepared, prepare};
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is said what is waited for.
 const SAY_INTERVAL: Duration = Duration::from_secs(5);
+/// How many connections keep up with other instances: with their changes, and with tokens.
+const FOLLOWERS: u32 = 2;
 /// How long connecting may take at each try.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -106,12 +106,15 @@ impl Db {
         if let Some(time) = found.time {
             clock.learn([asked, Instant::now().into_std()], time);
         }
-        let directory = change::directory(&reader.pool).await;
+        let follower = connect(Use::Follow, FOLLOWERS);
+        let asked = Instant::now().into_std();
+        let directory = change::directory(&follower).await;
         let directory = directory.map_err(|error| OpenError::of(location, &error))?;
         Ok(Self {
             writer,
             prober,
             reader,
+            follower,
             replica: replica.as_ref().map(|location| {
                 let history = directory.history_id;
                 Arc::new(Replica::new(
@@ -124,7 +127,12 @@ impl Db {
             }),
             health: Arc::new(Health::new(location.clone(), file, server, outage.clone())),
             lock: Arc::new(Mutex::new(lock)),
-            revision: Arc::new(watch::Sender::new(directory.revision)),
+            revisions: Arc::new(Revisions::new(
+                asked,
+                directory.revision,
+                settings.max_queue,
+            )),
+            max_staleness: settings.max_staleness,
             writes: UnderWay::default(),
             clock: Arc::new(clock),
             statements,

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long writing may take when it is looked whether that is possible.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the database is asked for its revision while calls wait for one.
+const AWAITED_INTERVAL: Duration = Duration::from_millis(25);
 /// How often it is looked whether a server that comes before the present one can be used again.
 const RETURN_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,15 @@ impl Db {
     pub async fn faulted(&self) {
         // The sender lives in `self`, so the channel can't be closed.
         let _ = self.health.fault.subscribe().wait_for(|fault| *fault).await;
+    }
+
+    /// Waits until a call waits for a revision that isn't known to be committed, and the last look at the database is
+    /// a moment ago: one look serves all that wait.
+    pub async fn revision_awaited(&self) {
+        self.revisions.awaited().await;
+        if let Some(last) = self.revisions.last_look() {
+            tokio::time::sleep_until((last + AWAITED_INTERVAL).into()).await;
+        }
     }
 
     /// Whether the database can be read; on the way it gets known which revision it has.
@@ -120,9 +131,10 @@ impl Db {
             tracing::warn!(server, database = %health.location, "another server of the database is used from now on");
         }
         health.returned.send_replace(Instant::now());
-        for db in [&self.writer, &self.reader.pool, &self.prober] {
+        for db in [&self.writer, &self.follower, &self.prober] {
             engine::redirect(db, &health.location, server);
         }
+        self.reader.redirect(&health.location, server);
         health.outage.end();
     }
 
@@ -168,14 +180,12 @@ impl Db {
                     "the database has lost revisions: it was restored, or another server took over without them"
                 );
                 self.cache.reset(revision);
-                self.revision.send_replace(revision);
+                self.revisions.lost_after(begun, revision);
                 self.losses.send_modify(|losses| *losses += 1);
-                self.health.looked.send_replace(begun);
                 true
             }
             Ok(Ok(revision)) => {
-                self.reach(revision);
-                self.health.looked.send_replace(begun);
+                self.revisions.looked(begun, revision);
                 true
             }
             Err(_) | Ok(Err(Error::Overloaded(_))) => {

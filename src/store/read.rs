@@ -116,67 +116,76 @@ impl<'a> View<'a> {
     }
 }
 
-/// Carries out a read, on a state that is as fresh as it asks for: on the replica's if that has come so far, else
-/// on the primary's.
+/// Carries out a read: from memory, on the replica, or on the primary, whichever comes first in this order and has a
+/// state that is
+/// - no older than the caller asks for (`min_revision`),
+/// - no older than what this instance has answered or acknowledged before,
+/// - the present one, or one that was so at most [`Db::max_staleness`] ago.
 ///
 /// # Errors
 /// What the command fails with, that the directory has never given the revision, or that the database is
 /// unavailable.
 pub async fn read<R: Read>(db: &Db, command: &R) -> Result<R::Output> {
-    let wanted = command.min_revision();
+    let wanted = std::cmp::max(command.min_revision(), db.revisions.answered());
     if R::CACHED && db.cache.is_on() {
         if let Some(output) = recall(db, command, wanted).await {
             db.cache.counts.answered.fetch_add(1, Ordering::Relaxed);
+            db.revisions.answer(output.revision());
             return Ok(output);
         }
         db.cache.counts.passed_on.fetch_add(1, Ordering::Relaxed);
     }
     // In a box of its own: whoever is answered from memory needn't carry the room for it about.
-    Box::pin(read_anew(db, command, wanted)).await
+    let (result, seen) = Box::pin(read_anew(db, command, wanted)).await?;
+    // Also an error tells what there is, and what isn't.
+    db.revisions.answer(seen);
+    result
 }
 
-/// Carries out a read on the database.
-async fn read_anew<R: Read>(db: &Db, command: &R, wanted: Revision) -> Result<R::Output> {
+/// Carries out a read on the database: what it is answered with, and the revision that was seen.
+async fn read_anew<R: Read>(
+    db: &Db,
+    command: &R,
+    wanted: Revision,
+) -> Result<(Result<R::Output>, Revision)> {
     if let Some(replica) = db
         .replica
         .as_deref()
-        .filter(|replica| replica.has_reached(wanted))
+        .filter(|replica| replica.is_usable(db, wanted))
     {
-        let read = timeout(REPLICA_TIMEOUT, attempt(&replica.db, command)).await;
+        let read = timeout(REPLICA_TIMEOUT, attempt(&replica.db, command, wanted)).await;
         let silent = |_| {
             (
                 Err(Error::Unavailable("it is silent".into())),
                 Revision::NONE,
             )
         };
-        match read.unwrap_or_else(silent) {
-            (Ok(output), seen) if seen >= wanted => return Ok(output),
-            (Err(Error::Unavailable(_) | Error::Overloaded(_) | Error::Internal(_)), _) => {
-                replica.doubt();
-            }
-            // What a standby applies gets in the way of what is read there.
-            (Err(Error::Conflict(_)), _) => {}
-            (Err(error), seen) if seen >= wanted => return Err(error),
-            // Behind an address there may be several replicas, and this one hasn't come as far.
+        let (result, seen) = read.unwrap_or_else(silent);
+        // Behind an address there may be several replicas, and this one may not have come as far.
+        let fresh = seen >= wanted && db.is_recent(seen);
+        match result {
+            Err(Error::Unavailable(_) | Error::Internal(_)) => replica.doubt(),
+            // Our own limits say nothing of the replica; and what a standby applies gets in the way of what is read
+            // there.
+            Err(Error::Overloaded(_) | Error::Conflict(_)) => {}
+            result if fresh => return Ok((result, seen)),
             _ => {}
         }
     }
     db.health.while_there(db.reached(wanted)).await?;
     let begun = Instant::now();
     loop {
-        let read = async { Ok(attempt(&db.reader, command).await) };
+        let read = async { Ok(attempt(&db.reader, command, wanted).await) };
         let (result, seen) = db.health.while_there(read).await?;
         db.health.note(&result);
-        let fresh = seen >= wanted;
         match result {
-            Ok(output) if fresh => {
-                db.reach(seen);
-                return Ok(output);
-            }
             Err(error @ (Error::Unavailable(_) | Error::Overloaded(_) | Error::Internal(_))) => {
                 return Err(error);
             }
-            Err(error) if fresh => return Err(error),
+            result if seen >= wanted => {
+                db.reach(seen);
+                return Ok((result, seen));
+            }
             // It is committed, but not on this server yet.
             _ if begun.elapsed() < FRESHNESS_TIMEOUT => tokio::time::sleep(BEHIND_INTERVAL).await,
             _ => {
@@ -191,16 +200,23 @@ async fn read_anew<R: Read>(db: &Db, command: &R, wanted: Revision) -> Result<R:
 /// Carries a read out on what is in memory, if that is fresh enough. Errors are left to those who read.
 async fn recall<R: Read>(db: &Db, command: &R, wanted: Revision) -> Option<R::Output> {
     for _ in 0..GLANCES {
-        if !db.health.is_fresh() {
+        db.health.check().ok()?;
+        let glance = Glance::begin(db)?;
+        let present = db.revisions.present_at(glance.revision())?;
+        // Looked at twice: reading may have taken its time, or the process may have been stopped meanwhile.
+        let recent = || present.elapsed() < db.max_staleness;
+        if !recent() {
             return None;
         }
-        let glance = Glance::at_least(db, wanted)?;
-        match command.recall(&glance).await {
-            Ok(Some(output)) if glance.holds() => return Some(output),
-            // Something is newer than the rest: soon the rest will be known to be right for that, too.
-            Ok(None) if glance.moved() => tokio::task::yield_now().await,
-            Ok(_) | Err(_) => return None,
+        if glance.revision() >= wanted {
+            match command.recall(&glance).await {
+                Ok(Some(output)) if glance.holds() && recent() => return Some(output),
+                // Something is newer than the rest: soon the rest will be known to be right for that, too.
+                Ok(None) if glance.moved() => {}
+                Ok(_) | Err(_) => return None,
+            }
         }
+        tokio::task::yield_now().await;
     }
     None
 }
@@ -214,20 +230,24 @@ fn is_answer(error: &Error) -> bool {
 }
 
 /// Reads once, and tells the revision that was seen.
-async fn attempt<R: Read>(reader: &Reader, command: &R) -> (Result<R::Output>, Revision) {
-    let _room = match reader.gate.enter().await {
-        Ok(room) => room,
+async fn attempt<R: Read>(
+    reader: &Reader,
+    command: &R,
+    wanted: Revision,
+) -> (Result<R::Output>, Revision) {
+    let admitted = match reader.enter().await {
+        Ok(admitted) => admitted,
         Err(error) => return (Err(error), Revision::NONE),
     };
     if R::TELLS {
-        let lent = match reader.lend().await {
+        let lent = match admitted.lend().await {
             Ok(lent) => lent,
             Err(error) => return (Err(error.into()), Revision::NONE),
         };
         let view = View::of(lent.db(), Revision::NONE);
         let result = command.read(&view).await;
         let seen = view.revision();
-        let stale = result.is_err() && seen < command.min_revision();
+        let stale = result.is_err() && seen < wanted;
         let torn = view.torn.load(Ordering::Relaxed) || stale;
         drop(view);
         if result.as_ref().err().is_none_or(is_answer) {
@@ -241,9 +261,9 @@ async fn attempt<R: Read>(reader: &Reader, command: &R) -> (Result<R::Output>, R
     }
     let mut seen = Revision::NONE;
     let within = async {
-        let snapshot = reader.begin().await?;
-        seen = change::directory(&snapshot).await?.revision;
-        command.read(&View::of(&snapshot, seen)).await
+        let snapshot = admitted.snapshot().await?;
+        seen = change::directory(&*snapshot).await?.revision;
+        command.read(&View::of(&*snapshot, seen)).await
     };
     let result = within.await;
     (result, seen)

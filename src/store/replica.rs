@@ -1,9 +1,6 @@
 //! A copy of the database to read from, as far as it has come.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::DatabaseConnection;
 use tokio::{
@@ -25,8 +22,6 @@ use crate::domain::{HistoryId, Revision};
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long looking may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// What hasn't caught up for as long isn't read from until it has.
-const MAX_LAG: Duration = Duration::from_secs(10);
 
 /// A copy of the database.
 #[derive(Debug)]
@@ -56,11 +51,10 @@ impl Replica {
         }
     }
 
-    /// Whether it has come as far.
-    pub(super) fn has_reached(&self, wanted: Revision) -> bool {
-        self.reached
-            .borrow()
-            .is_some_and(|reached| reached >= wanted)
+    /// Whether it has come as far as this, and not too long ago had all that there is.
+    pub(super) fn is_usable(&self, db: &Db, wanted: Revision) -> bool {
+        let reached = *self.reached.borrow();
+        reached.is_some_and(|reached| reached >= wanted && db.is_recent(reached))
     }
 
     /// Doesn't read from it until it has been looked at again.
@@ -81,10 +75,8 @@ impl Db {
         let Some(replica) = &self.replica else {
             return std::future::pending().await;
         };
-        let mut caught_up = Instant::now();
         let mut told = true;
         loop {
-            let present = self.revision();
             let look = change::directory(&replica.prober).with_subscriber(NoSubscriber::default());
             let found = match timeout(LOOK_TIMEOUT, look).await {
                 Ok(Ok(directory)) if directory.history_id == replica.history => {
@@ -92,13 +84,17 @@ impl Db {
                 }
                 _ => None,
             };
-            if found.is_some_and(|found| found >= present) {
-                caught_up = Instant::now();
-            }
-            let usable = found.filter(|_| caught_up.elapsed() < MAX_LAG);
-            replica.reached.send_replace(usable);
-            if usable.is_some() != told {
-                told = usable.is_some();
+            replica.reached.send_replace(found);
+            // That the primary can't be asked says nothing of the replica.
+            let primary = self.revisions.last_look();
+            let usable = found.is_some_and(|found| {
+                let present = self.revisions.present_at(found);
+                present.zip(primary).is_some_and(|(present, primary)| {
+                    primary.duration_since(present) < self.max_staleness
+                })
+            });
+            if usable != told {
+                told = usable;
                 if told {
                     tracing::info!("reads go to the replica again");
                 } else {

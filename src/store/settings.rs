@@ -19,6 +19,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How long a call may wait to be carried out while others wait all the time.
     pub queue_time: Duration,
+    /// How old the state may be that a read is answered with, unless it is the primary's.
+    pub max_staleness: Duration,
     /// How many calls may wait to be carried out, reads and writes each.
     pub max_queue: u32,
     /// Whether a database that isn't there yet is made.
@@ -37,6 +39,7 @@ impl Settings {
             connections: 10,
             connect_timeout: Duration::from_secs(30),
             cache_bytes: 128 << 20,
+            max_staleness: Duration::from_secs(2),
             queue_time: Duration::from_millis(3),
             max_queue: 1000,
             create: true,
@@ -63,9 +66,9 @@ impl Settings {
     /// How many files and sockets are open for the database, at most.
     #[must_use]
     pub fn descriptors(&self) -> u64 {
-        // Beside those of calls: for the probe, a look at another server, revisions that PostgreSQL tells of, and a
-        // migration.
-        const FURTHER: u32 = 4;
+        // Beside those of calls: for the probe, a look at another server, revisions that PostgreSQL tells of, changes and
+        // tokens of other instances, and a migration.
+        const FURTHER: u32 = 6;
         let (connections, files) = match self.location {
             // Readers have two pools. A connection opens the database, its log, and the log's index.
             Location::Sqlite(_) => (self.writers() + 2 * self.readers(), 3),

@@ -75,6 +75,6 @@ pub async fn valid(db: &Db) -> Result<Vec<token::Model>> {
 
 async fn read(db: &Db, select: Select<token::Entity>) -> Result<Vec<token::Model>> {
     let select = select.order_by_asc(token::Column::Id).into_model();
-    let read = async { Ok(db.reader.all_at_once(select).await?) };
+    let read = async { Ok(select.all(&db.follower).await?) };
     db.health.while_there(read).await
 }

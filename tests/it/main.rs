@@ -50,6 +50,7 @@ mod schema;
 mod security;
 mod settings;
 mod spans;
+mod staleness;
 mod statements;
 mod stopped;
 mod text;

@@ -28,20 +28,15 @@ pub struct Glance<'a> {
 }
 
 impl<'a> Glance<'a> {
-    /// Looks, if there is anything to look at that is as fresh.
-    pub(in crate::store) fn at_least(db: &'a Db, wanted: Revision) -> Option<Self> {
+    /// Looks, if there is anything to look at.
+    pub(in crate::store) fn begin(db: &'a Db) -> Option<Self> {
         let cache = &db.cache;
         let entries = cache.entries.as_ref()?;
-        if cache.lost.load(Ordering::SeqCst) {
-            return None;
-        }
-        let epoch = cache.epoch.load(Ordering::SeqCst);
-        let at = cache.applied();
-        (at >= wanted).then_some(Self {
+        Some(Self {
             db,
             entries,
-            epoch,
-            at,
+            epoch: cache.epoch.load(Ordering::SeqCst),
+            at: cache.applied(),
             moved: AtomicBool::new(false),
         })
     }

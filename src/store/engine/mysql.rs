@@ -28,11 +28,15 @@ const WRITE: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
 const READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
      SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' \
      /*M!100600 , max_statement_time = 30, idle_transaction_timeout = 60 */";
+const FOLLOW: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+     SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' \
+     /*M!100600 , max_statement_time = 5, idle_transaction_timeout = 5 */";
 const LOOK: &str = "SET SESSION innodb_lock_wait_timeout = 1";
 const MIGRATE: &str = "SET SESSION lock_wait_timeout = 60";
 const SESSIONS: Sessions = Sessions {
     write: WRITE,
     read: READ,
+    follow: FOLLOW,
     look: LOOK,
     migrate: MIGRATE,
 };

@@ -30,11 +30,15 @@ const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET l
 const READ: &str = "SET default_transaction_isolation = 'repeatable read'; \
      SET default_transaction_read_only = on; SET statement_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '60s'";
+const FOLLOW: &str = "SET default_transaction_isolation = 'repeatable read'; \
+     SET default_transaction_read_only = on; SET statement_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '5s'";
 const LOOK: &str = "SET statement_timeout = '10s'";
 const MIGRATE: &str = "SET lock_timeout = '60s'";
 const SESSIONS: Sessions = Sessions {
     write: WRITE,
     read: READ,
+    follow: FOLLOW,
     look: LOOK,
     migrate: MIGRATE,
 };

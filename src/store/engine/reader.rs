@@ -27,11 +27,26 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Reader {
     /// For transactions.
-    pub(in crate::store) pool: DatabaseConnection,
+    pool: DatabaseConnection,
     /// Before both: as many calls at once as there are connections.
-    pub(in crate::store) gate: Arc<Gate>,
+    gate: Arc<Gate>,
     held: Option<Arc<Held>>,
     statements: Statements,
+}
+
+/// The right to read now: there are as many as connections. A connection can be had in no other way.
+#[derive(Debug)]
+pub(in crate::store) struct Admitted<'a> {
+    reader: &'a Reader,
+    permit: SemaphorePermit<'a>,
+}
+
+/// A read-only transaction: every statement in it sees the same state. It ends when dropped, and with it the right to
+/// read.
+#[derive(Debug)]
+pub(in crate::store) struct Snapshot<'a> {
+    tx: DatabaseTransaction,
+    _permit: SemaphorePermit<'a>,
 }
 
 /// Pool for single statements, kept out of their pool. Whatever goes back to a pool is pinged twice, and
@@ -84,9 +99,26 @@ impl Reader {
         }
     }
 
-    /// Begins a transaction to read in.
-    pub(in crate::store) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.statements.begin(self.pool.begin()).await
+    /// Waits to be admitted: nothing is read without.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub(in crate::store) async fn enter(&self) -> Result<Admitted<'_>> {
+        let permit = self.gate.enter().await?;
+        Ok(Admitted {
+            reader: self,
+            permit,
+        })
+    }
+
+    /// How many wait to be admitted, and how many have been refused so far.
+    pub(in crate::store) fn queued(&self) -> (usize, u64) {
+        self.gate.counts()
+    }
+
+    /// From now on it is read from another of the servers.
+    pub(in crate::store) fn redirect(&self, location: &Location, server: usize) {
+        super::redirect(&self.pool, location, server);
     }
 
     /// How many connections there are. One that is held is in use for its pool, whatever it does.
@@ -97,11 +129,46 @@ impl Reader {
         pool.and(held.unwrap_or_default())
     }
 
+    /// Carries out one statement, once it is admitted.
+    pub(in crate::store) async fn all<S>(&self, select: Selector<S>) -> Result<Vec<S::Item>>
+    where
+        S: SelectorTrait,
+    {
+        let admitted = self.enter().await?;
+        let lent = admitted.lend().await?;
+        let rows = select.all(&lent.db()).await?;
+        lent.done();
+        Ok(rows)
+    }
+
+    /// Closes every connection, after what is under way in them.
+    pub(in crate::store) async fn close(&self) -> Result<(), DbErr> {
+        let mut closed = Ok(());
+        if let Some(held) = &self.held {
+            held.room.close();
+            held.free().clear();
+            closed = held.pool.close_by_ref().await;
+        }
+        closed.and(self.pool.close_by_ref().await)
+    }
+}
+
+impl<'a> Admitted<'a> {
+    /// Begins a transaction to read in, which keeps the admission.
+    pub(in crate::store) async fn snapshot(self) -> Result<Snapshot<'a>> {
+        let begin = self.reader.pool.begin();
+        let tx = self.reader.statements.begin(begin).await?;
+        Ok(Snapshot {
+            tx,
+            _permit: self.permit,
+        })
+    }
+
     /// Takes a connection for single statements, as soon as there is one. Each statement sees what is committed when
     /// it begins.
     pub(in crate::store) async fn lend(&self) -> Result<Lent<'_>, DbErr> {
-        let Some(held) = &self.held else {
-            return Ok(Lent(On::Pool(&self.pool)));
+        let Some(held) = &self.reader.held else {
+            return Ok(Lent(On::Pool(&self.reader.pool)));
         };
         let refused = DbErr::ConnectionAcquire;
         let room = timeout(ACQUIRE_TIMEOUT, held.room.acquire()).await;
@@ -117,39 +184,13 @@ impl Reader {
         };
         Ok(Lent(On::Held(connection, held, room)))
     }
+}
 
-    /// Carries out one statement, once there is room for it.
-    pub(in crate::store) async fn all<S>(&self, select: Selector<S>) -> Result<Vec<S::Item>>
-    where
-        S: SelectorTrait,
-    {
-        let _room = self.gate.enter().await?;
-        Ok(self.all_at_once(select).await?)
-    }
+impl std::ops::Deref for Snapshot<'_> {
+    type Target = DatabaseTransaction;
 
-    /// Carries out one statement, however many wait.
-    pub(in crate::store) async fn all_at_once<S>(
-        &self,
-        select: Selector<S>,
-    ) -> Result<Vec<S::Item>, DbErr>
-    where
-        S: SelectorTrait,
-    {
-        let lent = self.lend().await?;
-        let rows = select.all(&lent.db()).await?;
-        lent.done();
-        Ok(rows)
-    }
-
-    /// Closes every connection, after what is under way in them.
-    pub(in crate::store) async fn close(&self) -> Result<(), DbErr> {
-        let mut closed = Ok(());
-        if let Some(held) = &self.held {
-            held.room.close();
-            held.free().clear();
-            closed = held.pool.close_by_ref().await;
-        }
-        closed.and(self.pool.close_by_ref().await)
+    fn deref(&self) -> &DatabaseTransaction {
+        &self.tx
     }
 }
 

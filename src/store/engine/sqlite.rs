@@ -86,7 +86,9 @@ pub(super) fn connect(path: &Path, purpose: Use, connections: u32) -> DatabaseCo
                 // After a burst the log shrinks again.
                 .pragma("journal_size_limit", "67108864")
         }),
-        Use::Read | Use::Look => open(path, connections, |options| options.read_only(true)),
+        Use::Read | Use::Follow | Use::Look => {
+            open(path, connections, |options| options.read_only(true))
+        }
     }
 }
 

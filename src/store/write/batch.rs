@@ -59,11 +59,13 @@ async fn transact(db: &Db, works: &mut Works) -> Result<()> {
     }
 }
 
-/// What all of them have changed, with their revisions, and which revision is the last; none, and there is nothing
-/// to commit.
+/// What all of them have changed, with their revisions.
 struct Done {
     changes: Vec<(Revision, Vec<Touched>)>,
-    last: Option<Revision>,
+    /// Whether there is anything to commit.
+    writes: bool,
+    /// The last revision: if there is nothing to commit, the one that was there before.
+    last: Revision,
 }
 
 async fn attempt(db: &Db, works: &mut Works) -> Result<()> {
@@ -84,17 +86,20 @@ async fn attempt(db: &Db, works: &mut Works) -> Result<()> {
                 return Err(error);
             }
         };
-        let Some(last) = done.last else {
+        if !done.writes {
             // Nothing is written: not even the revision that was taken.
             end(tx).await;
+            db.reach(done.last);
+            db.revisions.answer(done.last);
             return Ok(());
-        };
+        }
         commit(db, tx).await?;
         for (revision, changes) in done.changes {
             // Before anybody is told of it.
             db.cache.apply(revision, &changes);
         }
-        db.reach(last);
+        db.reach(done.last);
+        db.revisions.answer(done.last);
         return Ok(());
     }
 }
@@ -149,13 +154,14 @@ async fn within(
         }
     }
     let last = next.previous();
-    let nothing = changed.is_empty() && !kept;
-    if !nothing {
+    let writes = !changed.is_empty() || kept;
+    if writes {
         change::record(tx, rows, (last != taken).then_some(last)).await?;
     }
     Ok(Some(Done {
         changes: changed,
-        last: (!nothing).then_some(last),
+        writes,
+        last,
     }))
 }
 

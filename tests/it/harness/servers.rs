@@ -76,7 +76,10 @@ fn free_port() -> u16 {
 }
 
 /// Polls until there is something.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
     let found = async {
         loop {
             if let Some(found) = check().await {

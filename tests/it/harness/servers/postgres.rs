@@ -133,6 +133,19 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// What one of the server's databases answers.
+    pub(crate) async fn query_in(&self, database: &str, sql: &str) -> String {
+        let mut psql = psql(self.port);
+        psql.args(["-d"]).arg(format!(
+            "host=127.0.0.1 port={} user={USER} dbname={database}",
+            self.port
+        ));
+        psql.args(["-c", sql]);
+        run(psql).await.expect("answered")
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         // An immediate shutdown, so that it releases its shared memory.
