@@ -736,6 +736,43 @@ async fn a_server_that_stops_has_told_every_follower_everything() {
     assert_eq!(followers.join_all().await, [90; 30]);
 }
 
+#[tokio::test]
+async fn a_page_token_belongs_to_what_the_filter_means() {
+    let mut w = World::start().await;
+    let role = w.role("A").await.id;
+    for name in ["B", "C"] {
+        let request = pb::UpdateRoleRequest {
+            role_id: role.clone(),
+            name: Some(name.into()),
+            ..Default::default()
+        };
+        w.roles.update_role(request).await.expect("renamed");
+    }
+    let request = |role_id: String, kinds: [ChangeKind; 2], page_token: String| {
+        let filter = pb::ChangeFilter {
+            role_id,
+            kinds: kinds.map(Into::into).into(),
+            ..Default::default()
+        };
+        pb::ListChangesRequest {
+            page_size: 1,
+            page_token,
+            filter: Some(filter),
+            ..Default::default()
+        }
+    };
+    let (created, renamed) = (ChangeKind::RoleCreated, ChangeKind::RoleRenamed);
+    let first = request(role.clone(), [created, renamed], String::new());
+    let first = w.changes.list_changes(first).await.expect("listed");
+    let token = first.into_inner().next_page_token;
+    let same = request(role.to_uppercase(), [renamed, created], token.clone());
+    let second = w.changes.list_changes(same).await.expect("the same list");
+    assert_eq!(second.into_inner().changes[0].revision, 2);
+    let other = request(role, [ChangeKind::RoleDeleted, created], token);
+    let told = told(w.changes.list_changes(other).await);
+    assert_eq!(told.fields(), ["page_token"]);
+}
+
 /// What was deleted can be told from its deletion alone, also where older changes are no longer kept.
 #[tokio::test]
 async fn deletions_tell_the_last_state() {

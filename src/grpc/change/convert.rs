@@ -28,14 +28,16 @@ impl TryFrom<pb::ListChangesRequest> for ListChanges {
             min_revision,
         } = request;
         let mut violations = Violations::default();
-        let scope =
-            Scope::new("changes").words(&[&format!("{filter:?}"), &from_revision.to_string()]);
         let filter = read_filter(&mut violations, filter.unwrap_or_default());
+        // Of what the filter means: another spelling of it is the same list.
+        let scope = filter.as_ref().map(|filter| {
+            Scope::new("changes").words(&[&format!("{filter:?}"), &from_revision.to_string()])
+        });
         let order = violations.check("order_by", Order::of_changes(&order_by));
         let from = violations.check("from_revision", Revision::parse(from_revision));
         let history = violations.optional_id::<HistoryId>("history_id", &history_id);
         let min_revision = violations.check("min_revision", Revision::parse(min_revision));
-        let page = PageRequest::parse(&mut violations, page_size, &page_token, order, Some(scope));
+        let page = PageRequest::parse(&mut violations, page_size, &page_token, order, scope);
         match (page, filter, from, history, min_revision) {
             (Some(page), Some(filter), Some(from), Some(history), Some(min_revision)) => Ok(Self {
                 page,
@@ -129,6 +131,7 @@ fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKi
             return None;
         }
     }
+    read.sort_unstable();
     Some(read)
 }
 
