@@ -237,6 +237,13 @@ async fn a_backup_that_is_killed_leaves_nothing_under_the_name() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("it starts");
+        // Ready to signal before there is something to wait for: the copy doesn't wait until it has started.
+        let pid = child.id().expect("at work").to_string();
+        let mut sender = std::process::Command::new("sh")
+            .args(["-c", "read -r _; kill -s \"$0\" \"$1\"", signal, &pid])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh runs");
         let at_work = async {
             while partial.metadata().map_or(0, |metadata| metadata.len()) == 0 {
                 tokio::task::yield_now().await;
@@ -244,11 +251,8 @@ async fn a_backup_that_is_killed_leaves_nothing_under_the_name() {
         };
         let at_work = tokio::time::timeout(std::time::Duration::from_secs(30), at_work).await;
         at_work.expect("it copies");
-        let pid = child.id().expect("at work").to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-s", signal, &pid])
-            .status();
-        assert!(sent.expect("kill runs").success());
+        drop(sender.stdin.take());
+        assert!(sender.wait().expect("it ends").success());
         let status = child.wait().await.expect("it ends");
         assert!(!status.success(), "{signal}: it was too fast");
         assert!(!file.exists(), "{signal}");

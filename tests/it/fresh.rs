@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
 };
 
 use group_service::pb::{self, Cause, ChangeKind};
@@ -75,10 +75,11 @@ async fn every_answer_is_right_for_the_revision_that_it_names() {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicI64::new(0)),
     );
+    let checked = Arc::new(AtomicUsize::new(0));
     let mut checkers = JoinSet::new();
     for _ in 0..16 {
         let (mut access, user) = (w.access.clone(), user.clone());
-        let (over, acknowledged) = (over.clone(), acknowledged.clone());
+        let (over, acknowledged, checked) = (over.clone(), acknowledged.clone(), checked.clone());
         checkers.spawn(async move {
             let mut answers = Vec::new();
             while !over.load(Ordering::Relaxed) {
@@ -98,12 +99,13 @@ async fn every_answer_is_right_for_the_revision_that_it_names() {
                     answer.revision
                 );
                 answers.push((answer.revision, answer.cause() == Cause::AllowRule));
+                checked.fetch_add(1, Ordering::SeqCst);
             }
             answers
         });
     }
-    for flip in 0..300 {
-        let revision = if flip % 2 == 0 {
+    for flip in 0..300_usize {
+        let revision = if flip.is_multiple_of(2) {
             w.groups
                 .assign_user(assign(&group, &user))
                 .await
@@ -119,6 +121,13 @@ async fn every_answer_is_right_for_the_revision_that_it_names() {
                 .revision
         };
         acknowledged.store(revision, Ordering::SeqCst);
+        // Answers come between the writes, however fast either goes.
+        while checked.load(Ordering::SeqCst) <= flip + 1 {
+            if let Some(ended) = checkers.try_join_next() {
+                ended.expect("no stale answer");
+            }
+            tokio::task::yield_now().await;
+        }
     }
     over.store(true, Ordering::Relaxed);
     let answers: Vec<_> = checkers.join_all().await.into_iter().flatten().collect();
