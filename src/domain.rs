@@ -21,10 +21,10 @@ pub use change::{
     Recorded, Revision, Value,
 };
 pub use command::{
-    AssignUsers, CheckAccess, CreateGroup, CreateRole, CreateUser, DeleteGroup, DeleteRole,
-    DeleteUser, Get, ListChanges, ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser,
-    ListUsers, ListUsersInGroup, ListUsersWithAccess, UnassignUsers, UpdateGroup, UpdateRole,
-    UpdateUser, WatchChanges,
+    AssignUsers, BatchCheckAccess, CheckAccess, CreateGroup, CreateRole, CreateUser, DeleteGroup,
+    DeleteRole, DeleteUser, Get, ListChanges, ListGroups, ListRoles, ListRolesInGroup,
+    ListRolesOfUser, ListUsers, ListUsersInGroup, ListUsersWithAccess, UnassignUsers, UpdateGroup,
+    UpdateRole, UpdateUser, WatchChanges,
 };
 pub use id::{GroupId, HistoryId, Id, RequestId, RoleId, TokenId, UserId};
 pub use order::{Order, SortBy};

@@ -10,9 +10,9 @@ use std::{
 
 use group_service::{
     domain::{
-        Actor, AssignUsers, ChangeFilter, CheckAccess, CreateGroup, CreateRole, CreateUser,
-        DeleteGroup, DeleteRole, DeleteUser, Folded, Get, GroupId, ListChanges, ListGroups,
-        ListRoles, ListRolesInGroup, ListRolesOfUser, ListUsers, ListUsersInGroup,
+        Actor, AssignUsers, BatchCheckAccess, ChangeFilter, CheckAccess, CreateGroup, CreateRole,
+        CreateUser, DeleteGroup, DeleteRole, DeleteUser, Folded, Get, GroupId, ListChanges,
+        ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser, ListUsers, ListUsersInGroup,
         ListUsersWithAccess, Literal, MAX_ACTION, MAX_BUNDLE, Name, Note, PageRequest, Pattern,
         Question, Revision, RoleId, Rule, SearchQuery, SortBy, UnassignUsers, UpdateGroup,
         UpdateRole, UpdateUser, UserId, WatchChanges, Words,
@@ -52,7 +52,7 @@ macro_rules! rpcs {
 
 rpcs! {
     "CheckAccess" CheckAccessRequest CheckAccess
-    "BatchCheckAccess" BatchCheckAccessRequest CheckAccess
+    "BatchCheckAccess" BatchCheckAccessRequest BatchCheckAccess
     "ListUsersWithAccess" ListUsersWithAccessRequest ListUsersWithAccess
     "ListChanges" ListChangesRequest ListChanges
     "WatchChanges" WatchChangesRequest WatchChanges
@@ -302,9 +302,25 @@ macro_rules! valid {
 
 valid! {
     CheckAccess: |it| {
-        assert!((1..=1000).contains(&it.questions.len()));
+        assert_eq!(it.questions.len(), 1);
         it.questions.iter().for_each(|(_, one)| question(one));
         revision(it.min_revision);
+    }
+    BatchCheckAccess: |it| {
+        let count = it.check.questions.len() + it.malformed.len();
+        assert!((1..=1000).contains(&count));
+        it.check.questions.iter().for_each(|(_, one)| question(one));
+        revision(it.check.min_revision);
+        // In order, each at a place of its own, and each for a reason.
+        assert!(it.malformed.is_sorted_by(|(one, _), (next, _)| one < next));
+        for (index, violations) in &it.malformed {
+            assert!(*index < count);
+            assert!((1..=4).contains(&violations.len()), "{violations:?}");
+            for one in violations {
+                assert!(["user_id", "bundle", "controller", "action"].contains(&&*one.field), "{one:?}");
+                assert!(!one.description.is_empty() && one.description.len() < 200, "{one:?}");
+            }
+        }
     }
     ListUsersWithAccess: |it| {
         question(&it.question);

@@ -2,8 +2,8 @@
 //! them out.
 
 use super::{
-    ChangeFilter, Etag, GroupId, HistoryId, Name, Note, PageRequest, Question, Revision, RoleId,
-    Rule, SearchQuery, UserId, UserStatus, Words,
+    ChangeFilter, Etag, FieldViolation, GroupId, HistoryId, Name, Note, PageRequest, Question,
+    Revision, RoleId, Rule, SearchQuery, UserId, UserStatus, Words,
 };
 
 /// Get one thing.
@@ -229,10 +229,19 @@ pub struct ListRolesOfUser {
 /// Decide questions, on one state.
 #[derive(Clone, Debug)]
 pub struct CheckAccess {
-    /// Who asks for what: at least one.
+    /// Who asks for what.
     pub questions: Vec<(UserId, Question)>,
     /// The state must be at least as fresh.
     pub min_revision: Revision,
+}
+
+/// Decide the questions of a batch, each for itself.
+#[derive(Clone, Debug)]
+pub struct BatchCheckAccess {
+    /// Those that can be decided, in their order.
+    pub check: CheckAccess,
+    /// Those that are malformed: the place in the batch, and every violation.
+    pub malformed: Vec<(usize, Vec<FieldViolation>)>,
 }
 
 /// List the users who may do something.

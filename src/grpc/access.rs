@@ -1,20 +1,19 @@
-//! `groups.v1.AccessService`.
+//! `groups.v1.AccessService`. Batches of questions stand in `access/batch.rs`.
+
+mod batch;
 
 use tonic::{Request, Response, Status};
 
 use super::{page::fit, rule::read_question};
 use crate::{
     domain::{
-        CheckAccess, Deciding, ListUsersWithAccess, Order, PageRequest, Revision, Scope, UserId,
-        Verdict, Violations,
+        BatchCheckAccess, CheckAccess, Deciding, ListUsersWithAccess, Order, PageRequest, Revision,
+        Scope, UserId, Verdict, Violations,
     },
     error::Error,
     pb::{self, access_service_server::AccessService},
     store::{self, At, Db, access::Allowed},
 };
-
-/// How many questions one request may ask.
-const MAX_QUESTIONS: usize = 1000;
 
 /// The implementation of `groups.v1.AccessService`.
 #[derive(Debug)]
@@ -33,6 +32,7 @@ impl AccessService for Access {
             decision,
             cause,
             grant,
+            error: _,
         } = answer.unwrap_or_default();
         Ok(Response::new(pb::CheckAccessResponse {
             decision,
@@ -46,10 +46,10 @@ impl AccessService for Access {
         &self,
         request: Request<pb::BatchCheckAccessRequest>,
     ) -> Result<Response<pb::BatchCheckAccessResponse>, Status> {
-        let check = CheckAccess::try_from(request.into_inner())?;
-        let At { value, revision } = store::read(&self.0, &check).await?;
+        let batch = BatchCheckAccess::try_from(request.into_inner())?;
+        let At { value, revision } = store::read(&self.0, &batch.check).await?;
         Ok(Response::new(pb::BatchCheckAccessResponse {
-            answers: value.into_iter().map(Into::into).collect(),
+            answers: batch::answers(value, batch.malformed),
             revision: revision.number(),
         }))
     }
@@ -102,48 +102,6 @@ impl TryFrom<pb::CheckAccessRequest> for CheckAccess {
     }
 }
 
-impl TryFrom<pb::BatchCheckAccessRequest> for CheckAccess {
-    type Error = Error;
-
-    fn try_from(request: pb::BatchCheckAccessRequest) -> Result<Self, Error> {
-        let pb::BatchCheckAccessRequest {
-            questions,
-            min_revision,
-        } = request;
-        let mut violations = Violations::default();
-        let count = questions.len();
-        if !(1..=MAX_QUESTIONS).contains(&count) {
-            violations.add(
-                "questions",
-                format!("must have 1 to {MAX_QUESTIONS} entries, not {count}"),
-            );
-        }
-        let mut read = Vec::with_capacity(count.min(MAX_QUESTIONS));
-        for (index, question) in questions.into_iter().take(MAX_QUESTIONS).enumerate() {
-            let pb::Question {
-                user_id,
-                bundle,
-                controller,
-                action,
-            } = question;
-            let field = format_args!("questions[{index}].user_id");
-            let user = violations.id::<UserId>(field, &user_id);
-            let prefix = format_args!("questions[{index}].");
-            let parts = [bundle, controller, action];
-            let question = read_question(&mut violations, prefix, parts);
-            read.extend(user.zip(question));
-        }
-        let min_revision = violations.check("min_revision", Revision::parse(min_revision));
-        match min_revision {
-            Some(min_revision) if violations.is_empty() => Ok(Self {
-                questions: read,
-                min_revision,
-            }),
-            _ => Err(violations.into()),
-        }
-    }
-}
-
 impl TryFrom<pb::ListUsersWithAccessRequest> for ListUsersWithAccess {
     type Error = Error;
 
@@ -186,6 +144,7 @@ impl From<Verdict> for pb::Answer {
             decision: decision.into(),
             cause: cause.into(),
             grant: grant.map(Into::into),
+            error: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use group_service::pb::{self, Cause, Decision, Effect};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use tonic_types::RpcStatusExt;
 
 use crate::{
     contract::{Failure, Success},
@@ -177,14 +178,19 @@ pub(crate) fn failures() -> Vec<Failure> {
                             ..one
                         },
                     ];
+                    // What is wrong with a question is no reason to fail, but told along with one.
                     let request = pb::BatchCheckAccessRequest {
                         questions,
-                        ..Default::default()
+                        min_revision: -1,
                     };
                     let told = told(w.access.batch_check_access(request).await);
                     assert_eq!(
                         told.fields(),
-                        ["questions[1].user_id", "questions[1].action"]
+                        [
+                            "min_revision",
+                            "questions[1].user_id",
+                            "questions[1].action"
+                        ]
                     );
                     told
                 })
@@ -762,6 +768,93 @@ fn read(text: &str) -> pb::Rule {
     } else {
         deny(bundle, controller, action)
     }
+}
+
+#[tokio::test]
+async fn a_malformed_question_has_its_own_error_and_the_others_are_answered() {
+    for mut w in [World::start().await, World::without_cache().await] {
+        let (user, ..) = stage(&mut w, &[allow("shop", "*", "view")]).await;
+        let good = question(&user, "shop order view");
+        let without_user = pb::Question {
+            user_id: String::new(),
+            action: "View".into(),
+            ..good.clone()
+        };
+        let wildcard = pb::Question {
+            bundle: "*".into(),
+            ..good.clone()
+        };
+        let mut ask = async |questions: &[&pb::Question]| {
+            let request = pb::BatchCheckAccessRequest {
+                questions: questions
+                    .iter()
+                    .map(|question| (*question).clone())
+                    .collect(),
+                ..Default::default()
+            };
+            let response = w.access.batch_check_access(request).await;
+            response.expect("answered").into_inner()
+        };
+        let alone = ask(&[&good]).await;
+        let mixed = ask(&[&without_user, &good, &good, &wildcard, &good, &wildcard]).await;
+        assert_eq!(mixed.revision, alone.revision);
+        let fields: Vec<_> = mixed.answers.iter().map(wrong_fields).collect();
+        let none = Vec::<String>::new;
+        assert_eq!(
+            fields,
+            [
+                vec!["user_id".to_owned(), "action".to_owned()],
+                none(),
+                none(),
+                vec!["bundle".to_owned()],
+                none(),
+                vec!["bundle".to_owned()],
+            ]
+        );
+        for (answer, fields) in mixed.answers.iter().zip(fields) {
+            if fields.is_empty() {
+                assert_eq!(answer, &alone.answers[0]);
+            } else {
+                assert_eq!(answer.decision(), Decision::Unspecified);
+                assert_eq!(answer.cause(), Cause::Unspecified);
+                assert_eq!(answer.grant, None);
+            }
+        }
+        // With none to decide, it is as fresh all the same.
+        let none = ask(&[&wildcard; 2]).await;
+        assert_eq!(none.revision, alone.revision);
+        assert_eq!(none.answers.len(), 2);
+        assert!(
+            none.answers
+                .iter()
+                .all(|answer| wrong_fields(answer) == ["bundle"])
+        );
+    }
+}
+
+/// The fields of a question that its answer says are wrong; nothing if it was answered.
+fn wrong_fields(answer: &pb::Answer) -> Vec<String> {
+    let Some(error) = &answer.error else {
+        return Vec::new();
+    };
+    assert_eq!(error.code, i32::from(tonic::Code::InvalidArgument));
+    let details = error.get_error_details();
+    let info = details.error_info().expect("a reason");
+    assert_eq!(
+        (&*info.reason, &*info.domain),
+        ("INVALID_REQUEST", "groups.v1")
+    );
+    let violations = &details
+        .bad_request()
+        .expect("what is wrong")
+        .field_violations;
+    let first = violations.first().expect("a violation");
+    let sentence = format!("{} {}", first.field, first.description);
+    assert!(error.message.starts_with(&sentence), "{}", error.message);
+    violations
+        .iter()
+        .map(|violation| violation.field.clone())
+        .collect()
 }
 
 fn question(user_id: &str, words: &str) -> pb::Question {
