@@ -1,5 +1,6 @@
 //! How errors are told: one table from [`Error`] to a canonical code with `google.rpc` details.
 
+mod invalid;
 mod missing;
 
 use std::{
@@ -11,12 +12,9 @@ use std::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use self::missing::not_found;
+use self::{invalid::invalid, missing::not_found};
 use super::ERROR_DOMAIN;
-use crate::{
-    domain::FieldViolation,
-    error::{Error, Unique},
-};
+use crate::error::{Error, Unique};
 
 /// When a caller may try again what failed for want of the database.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -99,11 +97,7 @@ fn is_of_connection(status: &Status) -> bool {
 
 fn tell(error: &Error) -> (Code, String, ErrorDetails) {
     match error {
-        Error::Invalid(violations) => (
-            Code::InvalidArgument,
-            invalid_message(violations),
-            invalid(violations),
-        ),
+        Error::Invalid(violations) => invalid(violations),
         Error::NotFound(missing) => not_found(missing),
         Error::Taken(unique) => {
             let (reason, name, resource) = match unique {
@@ -238,35 +232,6 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
             info("INTERNAL", []),
         ),
     }
-}
-
-fn invalid_message(violations: &[FieldViolation]) -> String {
-    match violations {
-        [only] => format!("{} {}", only.field, only.description),
-        [first, rest @ ..] => format!(
-            "{} {} (and {} more: see the details)",
-            first.field,
-            first.description,
-            rest.len()
-        ),
-        [] => "the request is not valid".to_owned(),
-    }
-}
-
-fn invalid(violations: &[FieldViolation]) -> ErrorDetails {
-    let mut details = info("INVALID_REQUEST", []);
-    let mut bytes = 0;
-    for (index, FieldViolation { field, description }) in violations.iter().enumerate() {
-        bytes += field.len() + description.len() + 8;
-        if bytes > MAX_LIST_BYTES {
-            let left = violations.len() - index;
-            details
-                .add_bad_request_violation(field.as_str(), format!("and {left} more violations"));
-            break;
-        }
-        details.add_bad_request_violation(field.as_str(), description.as_str());
-    }
-    details
 }
 
 fn info<'a>(reason: &str, metadata: impl IntoIterator<Item = (&'a str, String)>) -> ErrorDetails {

@@ -141,6 +141,9 @@ async fn a_thousand_violations_still_fit_into_an_answer() {
     let (_, last) = told.violations.last().expect("violations");
     let left = 1000 - (told.violations.len() - 1);
     assert_eq!(*last, format!("and {left} more violations"));
+    let listed = told.violations.len() - 1;
+    let count = format!("(the first of 1000 violations: the details list {listed} of them)");
+    assert!(told.message.ends_with(&count), "{}", told.message);
 }
 
 #[tokio::test]

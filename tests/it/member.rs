@@ -282,6 +282,8 @@ pub(crate) fn failures() -> Vec<Failure> {
                     let named: Vec<_> = told.metadata["user_ids"].split(',').collect();
                     assert!(named.len() >= 100);
                     assert_eq!(named, users[..named.len()]);
+                    let listed = format!("the details list {} of them", named.len());
+                    assert!(told.message.ends_with(&listed), "{}", told.message);
                     told
                 })
             },

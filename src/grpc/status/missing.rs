@@ -19,13 +19,13 @@ pub(super) fn not_found(missing: &Missing) -> (Code, String, ErrorDetails) {
         Missing::Roles(ids) => (
             "ROLE_NOT_FOUND",
             "groups.v1.Role",
-            format!("{} role(s) that the request names do not exist", ids.len()),
+            absent("role(s)", ids),
             vec![("role_ids", list(ids)), ("count", ids.len().to_string())],
         ),
         Missing::Users(ids) => (
             "USER_NOT_FOUND",
             "groups.v1.User",
-            format!("{} user(s) that the request names do not exist", ids.len()),
+            absent("user(s)", ids),
             vec![("user_ids", list(ids)), ("count", ids.len().to_string())],
         ),
         Missing::UsersInGroup(group_id, ids) => (
@@ -47,13 +47,22 @@ pub(super) fn not_found(missing: &Missing) -> (Code, String, ErrorDetails) {
     (Code::NotFound, message, details)
 }
 
+/// How many ids go into a header, with a comma each.
+const MAX_IDS: usize = MAX_LIST_BYTES / 37;
+
+/// How many are missing, and how many of them are listed if that isn't all.
+fn absent<T>(kind: &str, ids: &[T]) -> String {
+    let count = ids.len();
+    let listed = if count > MAX_IDS {
+        format!(": the details list {MAX_IDS} of them")
+    } else {
+        String::new()
+    };
+    format!("{count} {kind} that the request names do not exist{listed}")
+}
+
 /// Ids, separated by commas; as many as go into a header.
 fn list<T: Id + Display>(ids: &[T]) -> String {
-    const CHARS: usize = 37;
-    let ids: Vec<_> = ids
-        .iter()
-        .take(MAX_LIST_BYTES / CHARS)
-        .map(ToString::to_string)
-        .collect();
-    ids.join(",")
+    let ids = ids.iter().take(MAX_IDS).map(ToString::to_string);
+    ids.collect::<Vec<_>>().join(",")
 }

@@ -1,0 +1,43 @@
+//! What is wrong with a request.
+
+use tonic::Code;
+use tonic_types::ErrorDetails;
+
+use super::{MAX_LIST_BYTES, info};
+use crate::domain::FieldViolation;
+
+pub(super) fn invalid(violations: &[FieldViolation]) -> (Code, String, ErrorDetails) {
+    let mut bytes = 0;
+    let fit = violations.iter().take_while(|violation| {
+        bytes += violation.field.len() + violation.description.len() + 8;
+        bytes <= MAX_LIST_BYTES
+    });
+    let fit = fit.count();
+    let (listed, left) = violations.split_at(fit);
+    let mut details = info("INVALID_REQUEST", []);
+    for FieldViolation { field, description } in listed {
+        details.add_bad_request_violation(field.as_str(), description.as_str());
+    }
+    if let Some(next) = left.first() {
+        let more = format!("and {} more violations", left.len());
+        details.add_bad_request_violation(next.field.as_str(), more);
+    }
+    (Code::InvalidArgument, message(violations, fit), details)
+}
+
+/// The first violation, how many more there are, and how many of them the details list.
+fn message(violations: &[FieldViolation], listed: usize) -> String {
+    let Some(FieldViolation { field, description }) = violations.first() else {
+        return "the request is not valid".to_owned();
+    };
+    match violations.len() {
+        1 => format!("{field} {description}"),
+        count if count == listed => {
+            let more = count - 1;
+            format!("{field} {description} (and {more} more: see the details)")
+        }
+        count => format!(
+            "{field} {description} (the first of {count} violations: the details list {listed} of them)"
+        ),
+    }
+}
