@@ -58,6 +58,16 @@ fn run(mut input: Unstructured<'_>) -> Result<()> {
         // Our own come back as they went.
         _ => {
             let id = HistoryId::from_bytes(input.arbitrary()?);
+            let within = if input.arbitrary()? {
+                let name = Name::parse("within").expect("a name");
+                Some(Box::new(Cursor {
+                    key: CursorKey::Name(name.sort_key()),
+                    id: HistoryId::from_bytes(input.arbitrary()?).uuid(),
+                    within: None,
+                }))
+            } else {
+                None
+            };
             let key = match first.order.by {
                 SortBy::Name => {
                     let text = String::from_utf8_lossy(input.take_rest()).into_owned();
@@ -75,7 +85,11 @@ fn run(mut input: Unstructured<'_>) -> Result<()> {
                     CursorKey::Change(revision, input.arbitrary()?)
                 }
             };
-            let cursor = Cursor { key, id: id.uuid() };
+            let cursor = Cursor {
+                key,
+                id: id.uuid(),
+                within,
+            };
             let token = PageToken::encode(&cursor, &first.scope);
             let page = list.page(&token).expect("our own token");
             assert_eq!(page.after, Some(cursor));

@@ -8,8 +8,8 @@ use super::{Order, Revision, SearchQuery, SortBy, SortKey, Timestamp, Violations
 
 const DEFAULT_SIZE: u16 = 50;
 const MAX_SIZE: u16 = 1000;
-/// A sort key of 1,000 bytes, an id, a tag and what base64 adds: no token that we gave is longer.
-const MAX_TOKEN_CHARS: usize = 2000;
+/// Two sort keys of 1,000 bytes, two ids, a tag and what base64 adds: no token that we gave is longer.
+const MAX_TOKEN_CHARS: usize = 2800;
 const TAG_BYTES: usize = 16;
 const ID_BYTES: usize = 16;
 
@@ -76,6 +76,9 @@ pub struct Cursor {
     pub key: CursorKey,
     /// The id that decides among rows alike in their keys; nil where the key is unique.
     pub id: Uuid,
+    /// The place in the list that this row holds, where the rest of that list is still to come: then the page begins
+    /// with this row.
+    pub within: Option<Box<Cursor>>,
 }
 
 /// The key of a [`Cursor`].
@@ -127,6 +130,11 @@ impl Scope {
         self.bytes(&number.to_be_bytes())
     }
 
+    /// Binds to places within rows, whose tokens are other ones.
+    fn within(&self) -> Self {
+        self.clone().bytes(b"within")
+    }
+
     fn order(self, Order { by, descending }: Order) -> Self {
         let by = match by {
             SortBy::Name => 0,
@@ -163,16 +171,15 @@ impl PageToken {
     /// The token of the page behind `cursor`.
     #[must_use]
     pub fn encode(cursor: &Cursor, scope: &Scope) -> String {
-        let mut payload = cursor.id.as_bytes().to_vec();
-        match &cursor.key {
-            CursorKey::Name(key) => payload.extend_from_slice(key.as_bytes()),
-            CursorKey::CreateTime(time) => payload.extend_from_slice(&time.micros().to_be_bytes()),
-            CursorKey::Change(revision, index) => {
-                payload.extend_from_slice(&revision.number().to_be_bytes());
-                payload.extend_from_slice(&index.to_be_bytes());
+        match &cursor.within {
+            None => Self::seal(&cursor.to_bytes(), scope),
+            Some(within) => {
+                let within = within.to_bytes();
+                let length = (within.len() as u32).to_be_bytes();
+                let payload = [&length[..], &within, &cursor.to_bytes()].concat();
+                Self::seal(&payload, &scope.within())
             }
         }
-        Self::seal(&payload, scope)
     }
 
     /// Puts the tag before a payload.
@@ -186,12 +193,42 @@ impl PageToken {
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
         let (tag, payload) = bytes.split_at_checked(TAG_BYTES)?;
-        if tag != scope.tag(payload) {
+        if tag == scope.tag(payload) {
+            return Cursor::from_bytes(payload, order.by);
+        }
+        if tag != scope.within().tag(payload) {
             return None;
         }
-        let (id, key) = payload.split_at_checked(ID_BYTES)?;
+        let (length, rest) = payload.split_at_checked(4)?;
+        let length = u32::from_be_bytes(length.try_into().ok()?);
+        let (within, rest) = rest.split_at_checked(length.try_into().ok()?)?;
+        let within = Cursor::from_bytes(within, SortBy::Name)?;
+        Some(Cursor {
+            within: Some(Box::new(within)),
+            ..Cursor::from_bytes(rest, order.by)?
+        })
+    }
+}
+
+impl Cursor {
+    /// The id and the key; not the place within.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.id.as_bytes().to_vec();
+        match &self.key {
+            CursorKey::Name(key) => bytes.extend_from_slice(key.as_bytes()),
+            CursorKey::CreateTime(time) => bytes.extend_from_slice(&time.micros().to_be_bytes()),
+            CursorKey::Change(revision, index) => {
+                bytes.extend_from_slice(&revision.number().to_be_bytes());
+                bytes.extend_from_slice(&index.to_be_bytes());
+            }
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8], by: SortBy) -> Option<Self> {
+        let (id, key) = bytes.split_at_checked(ID_BYTES)?;
         let number = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
-        let key = match order.by {
+        let key = match by {
             SortBy::Name => CursorKey::Name(SortKey::from_bytes(key.to_vec())),
             SortBy::CreateTime => CursorKey::CreateTime(Timestamp::from_micros(number(key)?)),
             SortBy::Revision => {
@@ -200,9 +237,10 @@ impl PageToken {
                 CursorKey::Change(revision, i32::from_be_bytes(index.try_into().ok()?))
             }
         };
-        Some(Cursor {
+        Some(Self {
             key,
             id: Uuid::from_slice(id).ok()?,
+            within: None,
         })
     }
 }

@@ -87,6 +87,7 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
     let page = super::page::cut(rows, page, |recorded, _| Cursor {
         key: CursorKey::Change(recorded.revision, recorded.index),
         id: sea_orm::prelude::Uuid::nil(),
+        within: None,
     });
     Ok((
         Page {

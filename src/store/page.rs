@@ -83,8 +83,14 @@ impl<C: ColumnTrait> Keyset<C> {
     }
 }
 
-/// `(key, id)` behind the cursor, in words that every engine finds an index range for.
-fn behind<C: ColumnTrait>(key: C, id: C, cursor: &Cursor, descending: bool) -> Condition {
+/// `(key, id)` behind the cursor, in words that every engine finds an index range for. The cursor's own row is
+/// included where the list that it holds goes on.
+pub(super) fn behind<C: ColumnTrait>(
+    key: C,
+    id: C,
+    cursor: &Cursor,
+    descending: bool,
+) -> Condition {
     let at: Value = match &cursor.key {
         CursorKey::Name(sort_key) => sort_key.clone().into(),
         CursorKey::CreateTime(time) => (*time).into(),
@@ -97,7 +103,11 @@ fn behind<C: ColumnTrait>(key: C, id: C, cursor: &Cursor, descending: bool) -> C
     } else {
         Condition::any()
             .add(key.gt(at.clone()))
-            .add(id.gt(cursor.id))
+            .add(if cursor.within.is_some() {
+                id.gte(cursor.id)
+            } else {
+                id.gt(cursor.id)
+            })
     };
     let from = if descending { key.lte(at) } else { key.gte(at) };
     Condition::all().add(from).add(tie)

@@ -1,6 +1,7 @@
 //! Roles, and their rules.
 
 mod count;
+mod of_user;
 mod read;
 mod write;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 pub(super) use count::{existing, give, take};
-pub use read::RoleOfUser;
+pub use of_user::RoleOfUser;
 
 /// A page is cut where its roles have more rules than this: they are read in one go.
 const MAX_RULES: i64 = 20_000;
@@ -136,6 +137,7 @@ fn cursor(role: &role::Model, by: SortBy) -> Cursor {
             SortBy::CreateTime => CursorKey::CreateTime(role.created_at),
         },
         id: role.id.uuid(),
+        within: None,
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn cursor(user: &user::Model, by: SortBy) -> Cursor {
             SortBy::CreateTime => CursorKey::CreateTime(user.created_at),
         },
         id: user.id.uuid(),
+        within: None,
     }
 }
 

@@ -49,6 +49,7 @@ mod round_trips;
 mod schema;
 mod security;
 mod settings;
+mod sizes;
 mod spans;
 mod staleness;
 mod statements;

@@ -222,5 +222,6 @@ fn cursor(group: &group::Model, by: SortBy) -> Cursor {
             SortBy::CreateTime => CursorKey::CreateTime(group.created_at),
         },
         id: group.id.uuid(),
+        within: None,
     }
 }

@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sea_orm::{
-    ColumnTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    RelationTrait,
-};
+use sea_orm::{ColumnTrait, EntityTrait, JoinType, QueryFilter, QuerySelect, RelationTrait};
 
 use super::{KEYSET, Role, RoleAt, cut_by_rules, missing, rules_of, rules_told, with_rules};
 use crate::{
     domain::{
-        Cursor, CursorKey, Get, GroupId, GroupRef, ListRoles, ListRolesInGroup, ListRolesOfUser,
-        Name, PageRequest, Revision, RoleId, UserId,
+        Cursor, CursorKey, Get, GroupId, ListRoles, ListRolesInGroup, PageRequest, Revision, RoleId,
     },
-    entity::{group, group_role, group_user, role, role_rule},
+    entity::{group_role, role, role_rule},
     error::Result,
     store::{
         At, Glance, Page, Read, View, cache,
@@ -21,15 +17,6 @@ use crate::{
         search::{ROLES, found},
     },
 };
-
-/// A role, and the groups of a user that give it.
-#[derive(Clone, Debug)]
-pub struct RoleOfUser {
-    /// The role.
-    pub role: Role,
-    /// The groups, by title.
-    pub groups: Vec<GroupRef>,
-}
 
 impl Read for Get<RoleId> {
     type Output = At<Role>;
@@ -142,7 +129,7 @@ async fn recall(
 }
 
 /// Makes a page of these roles from what is in memory.
-async fn recall_page(
+pub(super) async fn recall_page(
     glance: &Glance<'_>,
     ids: &[RoleId],
     page: &PageRequest,
@@ -153,9 +140,14 @@ async fn recall_page(
     if let Some(Cursor {
         key: CursorKey::Name(sort),
         id,
+        within,
     }) = &page.after
     {
-        roles.retain(|role| (&role.row.name_sort, role.row.id.uuid()) > (sort, *id));
+        let begins = |role: &cache::Role| {
+            let place = (&role.row.name_sort, role.row.id.uuid());
+            place > (sort, *id) || (within.is_some() && place == (sort, *id))
+        };
+        roles.retain(begins);
     }
     roles.sort_unstable_by(|a, b| (&a.row.name_sort, a.row.id).cmp(&(&b.row.name_sort, b.row.id)));
     // One too many tells that the list goes on.
@@ -172,101 +164,4 @@ async fn recall_page(
         row,
         rules: rules.next().unwrap_or_default(),
     })))
-}
-
-impl Read for ListRolesOfUser {
-    type Output = Page<RoleOfUser>;
-
-    const CACHED: bool = true;
-
-    fn min_revision(&self) -> Revision {
-        self.min_revision
-    }
-
-    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Page<RoleOfUser>>> {
-        recall_of_user(glance, self.user_id, &self.page).await
-    }
-
-    async fn read(&self, view: &View<'_>) -> Result<Page<RoleOfUser>> {
-        list_of_user(view, self.user_id, &self.page).await
-    }
-}
-
-/// Lists the roles of a user from what is in memory.
-async fn recall_of_user(
-    glance: &Glance<'_>,
-    user_id: UserId,
-    page: &PageRequest,
-) -> Result<Option<Page<RoleOfUser>>> {
-    let Some(user) = glance.one::<cache::User>(user_id).await? else {
-        return Ok(None);
-    };
-    let Some(mut groups) = glance.all::<cache::Group>(&user.groups).await? else {
-        return Ok(None);
-    };
-    let ids: BTreeSet<_> = groups.iter().flat_map(|group| &group.roles).collect();
-    let ids: Vec<_> = ids.into_iter().copied().collect();
-    let Some(page) = recall_page(glance, &ids, page).await? else {
-        return Ok(None);
-    };
-    groups.sort_unstable_by(|a, b| (&a.sort, a.group.id).cmp(&(&b.sort, b.group.id)));
-    let listed = page.rows.iter().map(|(role, _)| (role.row.id, Vec::new()));
-    let mut giving: HashMap<_, Vec<GroupRef>> = listed.collect();
-    for group in &groups {
-        for role in &group.roles {
-            if let Some(giving) = giving.get_mut(role) {
-                giving.push(group.group.clone());
-            }
-        }
-    }
-    Ok(Some(page.map(|role| RoleOfUser {
-        groups: giving.remove(&role.row.id).unwrap_or_default(),
-        role,
-    })))
-}
-
-/// Lists the roles of a user, every role once.
-async fn list_of_user(
-    view: &View<'_>,
-    user_id: UserId,
-    page: &PageRequest,
-) -> Result<Page<RoleOfUser>> {
-    let given = group_role::Entity::find()
-        .select_only()
-        .column(group_role::Column::RoleId)
-        .join(JoinType::InnerJoin, group_role::Relation::GroupUser.def())
-        .filter(group_user::Column::UserId.eq(user_id))
-        .into_query();
-    let select = role::Entity::find().filter(role::Column::Id.in_subquery(given));
-    let models = KEYSET.select(select, page).all(view.db()).await?;
-    if models.is_empty() {
-        crate::store::user::must_exist(view.db(), user_id).await?;
-    }
-    let page = with_rules(view.db(), models, page).await?;
-
-    let rows: Vec<(RoleId, GroupId, Name)> = group_role::Entity::find()
-        .select_only()
-        .column(group_role::Column::RoleId)
-        .columns([group::Column::Id, group::Column::Title])
-        .join(JoinType::InnerJoin, group_role::Relation::Group.def())
-        .join(JoinType::InnerJoin, group_role::Relation::GroupUser.def())
-        .filter(group_user::Column::UserId.eq(user_id))
-        .filter(group_role::Column::RoleId.is_in(page.rows.iter().map(|(role, _)| role.row.id)))
-        .order_by_asc(group::Column::TitleSort)
-        .order_by_asc(group::Column::Id)
-        .into_tuple()
-        .all(view.db())
-        .await?;
-    let mut groups: HashMap<_, Vec<_>> = HashMap::new();
-    for (role, id, title) in rows {
-        groups.entry(role).or_default().push(GroupRef { id, title });
-    }
-    let page = page.map(|role| RoleOfUser {
-        groups: groups.remove(&role.row.id).unwrap_or_default(),
-        role,
-    });
-    Ok(Page {
-        revision: view.revision(),
-        ..page
-    })
 }
