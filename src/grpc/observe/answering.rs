@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tracing::instrument::Instrumented;
 
@@ -103,7 +103,11 @@ where
             (Poll::Pending, None) => return Poll::Pending,
             // What is answered at once needs no timer.
             (Poll::Pending, Some(deadline)) => {
-                let timer = timer.get_or_insert_with(|| Box::pin(sleep(deadline)));
+                let Some(deadline) = call.as_ref().and_then(|call| call.began_plus(deadline))
+                else {
+                    return Poll::Pending;
+                };
+                let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
                 ready!(timer.as_mut().poll(cx));
                 deadline_exceeded().into_http()
             }

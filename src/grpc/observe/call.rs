@@ -102,6 +102,12 @@ impl Call {
         self.load.clone()
     }
 
+    /// The moment at which it has taken so long. Of the call itself: the framework has a timer of its own, which begins
+    /// later and must not end first.
+    pub(super) fn began_plus(&self, time: Duration) -> Option<tokio::time::Instant> {
+        self.began.checked_add(time).map(Into::into)
+    }
+
     pub(super) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
         self.span.in_scope(f)
     }
