@@ -77,6 +77,7 @@ impl Place {
         Cursor {
             key,
             id: id.unwrap_or_default(),
+            within: None,
         }
     }
 }
