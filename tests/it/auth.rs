@@ -426,7 +426,12 @@ async fn commands_make_no_database_and_say_which_one_they_use() {
     }
     let run = async |command: &[&str]| {
         output(
-            &[command, &["--database-url", database.url()]].concat(),
+            &[
+                command,
+                // Servers that lose writes are warned of.
+                &["--log", "error", "--database-url", database.url()],
+            ]
+            .concat(),
             &[],
         )
         .await
