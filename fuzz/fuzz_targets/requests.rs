@@ -259,10 +259,14 @@ fn query(query: Option<&SearchQuery>) {
             .iter()
             .all(|word| !word.is_empty() && !word.contains(char::is_whitespace))
     );
-    assert_eq!(
-        SearchQuery::parse(&words.join(" ")).as_ref(),
-        Ok(&Some(query.clone()))
-    );
+    // Some characters become many: then the words are too long to be asked for again.
+    let again = words.join(" ");
+    if again.chars().count() <= 255 {
+        assert_eq!(
+            SearchQuery::parse(&again).as_ref(),
+            Ok(&Some(query.clone()))
+        );
+    }
 }
 
 fn page(page: &PageRequest, by: &[SortBy]) {
