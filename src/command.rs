@@ -22,11 +22,14 @@ pub(super) async fn run(
     loaded: &Loaded,
     settings: &Settings,
 ) -> Result<(), (u8, String)> {
-    let uses_database = match command {
-        Command::Migrate { .. } | Command::Token { .. } | Command::NewHistory => true,
-        Command::Backup { .. } | Command::Restore { check: false, .. } => true,
-        _ => false,
-    };
+    let uses_database = matches!(
+        command,
+        Command::Migrate { .. }
+            | Command::Token { .. }
+            | Command::NewHistory
+            | Command::Backup { .. }
+            | Command::Restore { check: false, .. }
+    );
     match command {
         Command::Serve => Ok(()),
         Command::Config { step } => config::config(loaded, *step),

@@ -12,7 +12,7 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 
 use self::{
     expiry::expire,
-    health::{end_watches, follow_database, set_health, watch_workers},
+    health::{end_watches, follow_database, set_health, set_liveness, watch_workers},
 };
 use crate::{
     auth::{Bearers, Tokens},
@@ -104,6 +104,7 @@ pub async fn run(
     };
     let reflects = config.network.reflection;
     let (health, health_service) = tonic_health::server::health_reporter();
+    set_liveness(&health, true).await;
     let (stop, stopped) = watch::channel(false);
     let feed = Feed::new(db.clone(), stopped.clone(), limits.max_watchers);
     let stopping = |mut stopped: watch::Receiver<bool>| async move {

@@ -75,16 +75,6 @@ pub(super) async fn watch_workers(health: &HealthReporter, alive: &watch::Sender
         .map(|worker| (look(worker), 0))
         .collect();
     loop {
-        let stuck = seen.iter().any(|(_, looks)| *looks >= STUCK_LOOKS);
-        let was_alive = alive.send_replace(!stuck);
-        health.set_service_status(LIVENESS, status(!stuck)).await;
-        match (was_alive, stuck) {
-            (true, true) => tracing::error!(
-                "a worker thread is stuck: not alive until it moves; restart the process if it doesn't"
-            ),
-            (false, false) => tracing::info!("the worker thread moves again: alive"),
-            _ => {}
-        }
         sleep(WORKER_INTERVAL).await;
         for (worker, (last, looks)) in seen.iter_mut().enumerate() {
             let now = look(worker);
@@ -96,7 +86,25 @@ pub(super) async fn watch_workers(health: &HealthReporter, alive: &watch::Sender
             };
             *last = now;
         }
+        let stuck = seen.iter().any(|(_, looks)| *looks >= STUCK_LOOKS);
+        let was_alive = alive.send_replace(!stuck);
+        if was_alive != stuck {
+            continue;
+        }
+        set_liveness(health, !stuck).await;
+        if stuck {
+            tracing::error!(
+                "a worker thread is stuck: not alive until it moves; restart the process if it doesn't"
+            );
+        } else {
+            tracing::info!("the worker thread moves again: alive");
+        }
     }
+}
+
+/// Tells whether the process is alive.
+pub(super) async fn set_liveness(health: &HealthReporter, alive: bool) {
+    health.set_service_status(LIVENESS, status(alive)).await;
 }
 
 fn status(serving: bool) -> ServingStatus {
