@@ -211,7 +211,7 @@ async fn a_role_of_many_groups_is_continued_on_the_next_page() {
             ..with(&token)
         };
         let next = fits(world.users.clone().list_roles_of_user(request).await);
-        assert_eq!(told_roles(&next), [second.clone()]);
+        assert_eq!(told_roles(&next), std::slice::from_ref(&second));
     }
 }
 
