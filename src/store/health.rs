@@ -49,6 +49,7 @@ impl Health {
         outage: Arc<Outage>,
     ) -> Self {
         Self {
+            patience: watch::Sender::new(probe_timeout(&location)),
             location,
             file,
             server: AtomicUsize::new(server),
@@ -58,7 +59,6 @@ impl Health {
             served: AtomicU64::new(0),
             returned: watch::Sender::new(Instant::now()),
             clustered: AtomicBool::new(false),
-            patience: watch::Sender::new(PROBE_TIMEOUT),
         }
     }
 
@@ -120,7 +120,7 @@ impl Health {
     /// Notes whether a probe got through.
     pub(super) fn tell(&self, reachable: bool) {
         let patience = if reachable {
-            PROBE_TIMEOUT
+            probe_timeout(&self.location)
         } else {
             self.outage.begin();
             MAX_PROBE_TIMEOUT.min(*self.patience.borrow() * 2)
@@ -130,5 +130,14 @@ impl Health {
         if reachable && !before {
             self.outage.end();
         }
+    }
+}
+
+/// How long a probe may take while the database is there. A file has no other server to turn to, and no network between:
+/// a look at it that is late tells of a busy machine.
+fn probe_timeout(location: &Location) -> Duration {
+    match location {
+        Location::Sqlite(_) => MAX_PROBE_TIMEOUT,
+        _ => PROBE_TIMEOUT,
     }
 }
