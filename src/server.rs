@@ -126,7 +126,7 @@ pub async fn run(
         bytes: limits.message_memory,
     });
     let (ready, is_ready) = watch::channel(false);
-    let (alive, is_alive) = watch::channel(true);
+    let is_alive = watch_workers(health.clone())?;
     let serving = Server::builder()
         .max_concurrent_streams(limits.max_streams)
         .http2_max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
@@ -167,11 +167,6 @@ pub async fn run(
         let alive = is_alive.clone();
         async move { follow_database(&db, &health, &ready, alive).await }
     });
-    // A task of its own: it must not be held up by what it looks at.
-    let living = tokio::spawn({
-        let health = health.clone();
-        async move { watch_workers(&health, &alive).await }
-    });
 
     let expiring = tokio::spawn({
         let db = db.clone();
@@ -206,11 +201,9 @@ pub async fn run(
         result = &mut serving => result,
         () = shutdown => {
             tracing::info!("stopping: answering the calls under way");
-            // Awaited, so that they can't tell of another health any more.
-            for task in [watching, living] {
-                task.abort();
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, task).await;
-            }
+            watching.abort();
+            // Awaited, so that it can't tell of another health any more.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, watching).await;
             set_health(&health, &ready, false).await;
             stop.send_replace(true);
             // Those who watch have been told; their streams would go on for ever.

@@ -1,6 +1,6 @@
 //! The health that is told of the process and of each service.
 
-use std::time::Duration;
+use std::{io, thread, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -63,9 +63,23 @@ pub(super) async fn follow_database(
 }
 
 /// Keeps the health of the process: it is alive while each worker thread of the runtime moves. A thread that is held
-/// up, as by input or output that blocks, holds up the calls that it has begun, though others are still answered.
-pub(super) async fn watch_workers(health: &HealthReporter, alive: &watch::Sender<bool>) {
-    let metrics = Handle::current().metrics();
+/// up, as by input or output that blocks, holds up the calls that it has begun, though others are still answered. Ends
+/// when nothing receives what it tells.
+///
+/// # Errors
+/// There can't be another thread.
+pub(super) fn watch_workers(health: HealthReporter) -> io::Result<watch::Receiver<bool>> {
+    let runtime = Handle::current();
+    let (alive, is_alive) = watch::channel(true);
+    // Outside of the runtime, whose timers may stand still.
+    thread::Builder::new()
+        .name("liveness".to_owned())
+        .spawn(move || look_at_workers(&runtime, &health, &alive))?;
+    Ok(is_alive)
+}
+
+fn look_at_workers(runtime: &Handle, health: &HealthReporter, alive: &watch::Sender<bool>) {
+    let metrics = runtime.metrics();
     // The first is odd while the thread is parked; the second grows while it takes up tasks.
     let look = |worker| {
         let parks = metrics.worker_park_unpark_count(worker);
@@ -74,8 +88,10 @@ pub(super) async fn watch_workers(health: &HealthReporter, alive: &watch::Sender
     let mut seen: Vec<_> = (0..metrics.num_workers())
         .map(|worker| (look(worker), 0))
         .collect();
-    loop {
-        sleep(WORKER_INTERVAL).await;
+    while !alive.is_closed() {
+        thread::sleep(WORKER_INTERVAL);
+        // Wakes an idle thread, which then waits for input, output and timers where the stuck one did.
+        runtime.spawn(async {});
         for (worker, (last, looks)) in seen.iter_mut().enumerate() {
             let now = look(worker);
             let parked = now.0 % 2 == 1;
@@ -91,7 +107,8 @@ pub(super) async fn watch_workers(health: &HealthReporter, alive: &watch::Sender
         if was_alive != stuck {
             continue;
         }
-        set_liveness(health, !stuck).await;
+        let health = health.clone();
+        runtime.spawn(async move { set_liveness(&health, !stuck).await });
         if stuck {
             tracing::error!(
                 "a worker thread is stuck: not alive until it moves; restart the process if it doesn't"
