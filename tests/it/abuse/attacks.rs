@@ -52,9 +52,13 @@ pub(crate) enum Attack {
     Forms,
     /// HTTP/1.1, with a body.
     Http1,
+    /// Reads that wait for a revision that was never given.
+    FutureRevisions,
+    /// Watchers that read all changes from the first one on, again and again.
+    CatchUp,
 }
 
-pub(crate) const ALL: [Attack; 13] = [
+pub(crate) const ALL: [Attack; 15] = [
     Attack::RapidReset,
     Attack::ContinuationFlood,
     Attack::PingFlood,
@@ -68,6 +72,8 @@ pub(crate) const ALL: [Attack; 13] = [
     Attack::UnreadAnswers,
     Attack::Forms,
     Attack::Http1,
+    Attack::FutureRevisions,
+    Attack::CatchUp,
 ];
 
 impl Attack {
@@ -189,11 +195,7 @@ impl Attack {
                 std::future::pending::<()>().await;
             }
             Self::UnreadAnswers => {
-                // As much as there may be: 2^31-1 for each stream, and for the connection.
-                let mut frames = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
-                let more: u32 = 0x7fff_ffff - 65_535;
-                frames.extend(frame(WINDOW_UPDATE, 0, 0, &more.to_be_bytes()));
-                stream.write_all(&frames).await?;
+                stream.write_all(&large_windows()).await?;
                 // The descriptor of a file, with its comments.
                 let mut question = vec![0, 0, 0, 0, 24, 0x22, 22];
                 question.extend(b"groups.v1.GroupService");
@@ -223,10 +225,49 @@ impl Attack {
                 };
                 tokio::try_join!(reading, writing)?;
             }
+            Self::FutureRevisions => {
+                // `min_revision` = 2^40.
+                let request = [0, 0, 0, 0, 7, 0x40, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20];
+                let wait = Duration::from_secs(5);
+                call_and_read(stream, "ListGroups", &request, wait).await?;
+            }
+            Self::CatchUp => {
+                // `from_revision` = 1.
+                let request = [0, 0, 0, 0, 2, 0x08, 1];
+                let wait = Duration::from_millis(500);
+                call_and_read(stream, "WatchChanges", &request, wait).await?;
+            }
             Self::HalfOpen | Self::Http1 => {}
         }
         Ok(())
     }
+}
+
+/// As much may be sent as there is: 2^31-1 for each stream, and for the connection.
+fn large_windows() -> Vec<u8> {
+    let mut frames = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    let more: u32 = 0x7fff_ffff - 65_535;
+    frames.extend(frame(WINDOW_UPDATE, 0, 0, &more.to_be_bytes()));
+    frames
+}
+
+/// Makes 225 calls at once, and reads their answers for as long.
+async fn call_and_read(
+    mut stream: TcpStream,
+    rpc: &str,
+    request: &[u8],
+    time: Duration,
+) -> std::io::Result<()> {
+    let mut frames = large_windows();
+    for id in (1..).step_by(2).take(225) {
+        frames.extend(frame(HEADERS, END_HEADERS, id, &call(rpc)));
+        frames.extend(frame(DATA, END_STREAM, id, request));
+    }
+    stream.write_all(&frames).await?;
+    let reading = async { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await };
+    // It goes on to be open for as long as it is read.
+    let _ = timeout(time, reading).await;
+    Ok(())
 }
 
 /// A request with a body that goes on after it is answered.
