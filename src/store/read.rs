@@ -120,7 +120,7 @@ impl<'a> View<'a> {
 /// state that is
 /// - no older than the caller asks for (`min_revision`),
 /// - no older than what this instance has answered or acknowledged before,
-/// - the present one, or one that was so at most [`Db::max_staleness`] ago.
+/// - the present one, or one that was so at most `--max-staleness` ago.
 ///
 /// # Errors
 /// What the command fails with, that the directory has never given the revision, or that the database is
