@@ -53,7 +53,9 @@ pub struct Feed {
     stopping: watch::Receiver<bool>,
     tail: Arc<Mutex<Tail>>,
     room: Arc<Semaphore>,
-    /// How many followers may read the table at once: what remains of the connections is for calls.
+    /// How many followers may begin at once, and how many may read the table: what remains of the connections is for
+    /// calls. Apart, so that those that catch up hold up none that begin.
+    starters: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     followers: Followers,
 }
@@ -79,6 +81,7 @@ impl Feed {
             stopping,
             tail,
             room: Arc::new(Semaphore::new(followers as usize)),
+            starters: Arc::new(Semaphore::new(READERS)),
             readers: Arc::new(Semaphore::new(READERS)),
             followers: Followers::default(),
         }
@@ -100,7 +103,7 @@ impl Feed {
             Error::Overloaded("too many follow the feed".into())
         })?;
         let (position, history) = {
-            let _reading = self.readers.acquire().await;
+            let _starting = self.starters.acquire().await;
             change::start(&self.db, from, history).await?
         };
         let (sender, batches) = mpsc::channel(1);
