@@ -67,6 +67,8 @@ impl Revisions {
 
     /// Notes what the primary answered when it was asked at this time.
     pub(super) fn looked(&self, asked: Instant, revision: Revision) {
+        // Committed it is, even if a later question was answered first.
+        self.reach(revision);
         let mut looks = self.looks();
         if looks.back().is_some_and(|(latest, _)| *latest > asked) {
             return;
@@ -75,8 +77,6 @@ impl Revisions {
             looks.pop_front();
         }
         looks.push_back((asked, revision));
-        drop(looks);
-        self.reach(revision);
     }
 
     /// Notes that the database has lost every revision after this one, as it answered when it was asked at this time.
