@@ -1,5 +1,6 @@
 //! Databases that are killed and come back, and clusters of them: with servers of the tests' own.
 
+mod answers;
 mod galera;
 pub(crate) mod load;
 mod standby;

@@ -28,13 +28,13 @@ use crate::{
 /// where two differ.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directory {
-    groups: BTreeMap<String, (String, BTreeSet<String>, BTreeSet<String>)>,
-    roles: BTreeMap<String, (String, String, BTreeSet<String>)>,
-    users: BTreeMap<String, (String, String, bool)>,
+    pub(crate) groups: BTreeMap<String, (String, BTreeSet<String>, BTreeSet<String>)>,
+    pub(crate) roles: BTreeMap<String, (String, String, BTreeSet<String>)>,
+    pub(crate) users: BTreeMap<String, (String, String, bool)>,
 }
 
 impl Directory {
-    fn apply(&mut self, change: &pb::Change) {
+    pub(crate) fn apply(&mut self, change: &pb::Change) {
         let id = |subject: &Option<pb::Subject>| subject.as_ref().expect("a subject").id.clone();
         let text = |value: &Option<pb::Value>| match value
             .as_ref()
@@ -342,7 +342,7 @@ impl Ids {
         Arc::new(Self(Default::default(), crate::harness::id()))
     }
 
-    fn pick(&self, kind: usize, key: usize) -> String {
+    pub(crate) fn pick(&self, kind: usize, key: usize) -> String {
         self.0[kind]
             .lock()
             .expect("no panic")

@@ -16,6 +16,7 @@ use group_service::pb::{
 use tokio::task::JoinSet;
 use tonic::{Code, transport::Channel};
 
+use super::answers::Answers;
 use crate::{
     feed::{Directory, Ids, folded, something},
     group::create,
@@ -36,8 +37,9 @@ pub(crate) struct Load {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    answers: Answers,
+    ids: Arc<Ids>,
     over: AtomicBool,
     /// What calls may be refused with, beside what they ask for.
     refusals: &'static [Code],
@@ -55,6 +57,7 @@ pub(crate) struct Done {
     pub(crate) acknowledged: usize,
     writes: u64,
     reads: u64,
+    answers: usize,
     refused: u64,
 }
 
@@ -64,11 +67,12 @@ impl std::fmt::Display for Done {
             acknowledged,
             writes,
             reads,
+            answers,
             refused,
         } = self;
         write!(
             f,
-            "{writes} writes ({acknowledged} of them followed up one by one), {reads} reads, {refused} calls refused"
+            "{writes} writes ({acknowledged} of them followed up one by one), {reads} reads, {answers} answers right and fresh, {refused} calls refused"
         )
     }
 }
@@ -90,18 +94,25 @@ impl Load {
             .await;
         let role = role.expect("created").into_inner().role.expect("a role").id;
         let shared = Arc::new(Shared {
+            answers: Answers::new(channels.len()),
+            ids: Ids::new(),
+            over: AtomicBool::new(false),
             refusals,
-            ..Default::default()
+            acknowledged: Mutex::default(),
+            latest: Mutex::default(),
+            writes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         });
-        let ids = Ids::new();
         let mut callers = JoinSet::new();
         for caller in 0..writers {
-            let channel = channels[caller % channels.len()].clone();
+            let instance = caller % channels.len();
+            let channel = channels[instance].clone();
             let shared = shared.clone();
             if caller % 2 == 0 {
-                callers.spawn(at_random(channel, ids.clone(), shared, caller as u64));
+                callers.spawn(at_random(channel, shared, caller as u64));
             } else {
-                callers.spawn(unique(channel, role.clone(), shared, caller));
+                callers.spawn(unique(channel, instance, role.clone(), shared, caller));
             }
         }
         for reader in 0..readers {
@@ -151,8 +162,8 @@ impl Load {
         written.expect("it can be written")
     }
 
-    /// Ends the load and proves it: revisions without a gap, the feed folded is the state on every instance, and
-    /// all that was acknowledged is there, once.
+    /// Ends the load and proves it: revisions without a gap, the feed folded is the state on every instance, every
+    /// answer is that of the revision it named, and all that was acknowledged is there, once.
     pub(crate) async fn prove(mut self) -> Done {
         self.shared.over.store(true, Ordering::Relaxed);
         while let Some(caller) = self.callers.join_next().await {
@@ -163,6 +174,7 @@ impl Load {
         for channel in &self.channels {
             assert_eq!(folded, Directory::listed(channel.clone(), last).await);
         }
+        self.shared.answers.prove(&changes);
         let mut created: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
         for change in changes
             .iter()
@@ -183,6 +195,7 @@ impl Load {
             acknowledged: acknowledged.len(),
             writes: self.shared.writes.load(Ordering::Relaxed),
             reads: self.shared.reads.load(Ordering::Relaxed),
+            answers: self.shared.answers.count(),
             refused: self.shared.refused.load(Ordering::Relaxed),
         }
     }
@@ -212,11 +225,11 @@ impl Shared {
     }
 }
 
-async fn at_random(channel: Channel, ids: Arc<Ids>, shared: Arc<Shared>, seed: u64) {
+async fn at_random(channel: Channel, shared: Arc<Shared>, seed: u64) {
     let mut number = seed * 1_000_003;
     while shared.goes_on() {
         number += 1;
-        match something(&channel, &ids, number * 7919).await {
+        match something(&channel, &shared.ids, number * 7919).await {
             Ok(()) => drop(shared.writes.fetch_add(1, Ordering::Relaxed)),
             Err(status) => shared.refused(&status).await,
         }
@@ -224,7 +237,13 @@ async fn at_random(channel: Channel, ids: Arc<Ids>, shared: Arc<Shared>, seed: u
 }
 
 /// Creates groups of titles that nobody else uses, every second one with a request id, until it is created.
-async fn unique(channel: Channel, role: String, shared: Arc<Shared>, caller: usize) {
+async fn unique(
+    channel: Channel,
+    instance: usize,
+    role: String,
+    shared: Arc<Shared>,
+    caller: usize,
+) {
     let mut groups = GroupServiceClient::new(channel);
     for number in 0.. {
         let title = format!("unique {caller}.{number}");
@@ -238,6 +257,7 @@ async fn unique(channel: Channel, role: String, shared: Arc<Shared>, caller: usi
                     let created = created.into_inner();
                     let told = (created.group.expect("a group").id, created.revision);
                     shared.writes.fetch_add(1, Ordering::Relaxed);
+                    shared.answers.acknowledge(instance, told.1);
                     *shared.latest.lock().expect("no panic") = Some(told.clone());
                     let mut acknowledged = shared.acknowledged.lock().expect("no panic");
                     acknowledged.insert(title, told);
@@ -256,7 +276,7 @@ async fn unique(channel: Channel, role: String, shared: Arc<Shared>, caller: usi
     }
 }
 
-/// Reads what was last acknowledged to anybody, from any instance.
+/// Reads from each instance in turn what was last acknowledged by any of them, and something at random.
 async fn read(channels: Vec<Channel>, shared: Arc<Shared>, reader: usize) {
     let mut number = reader;
     while shared.goes_on() {
@@ -266,7 +286,14 @@ async fn read(channels: Vec<Channel>, shared: Arc<Shared>, reader: usize) {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         };
-        let mut groups = GroupServiceClient::new(channels[number % channels.len()].clone());
+        let instance = number % channels.len();
+        let channel = &channels[instance];
+        let random = number.wrapping_mul(2_654_435_761) >> 7;
+        let asked = shared.answers.ask(instance, channel, &shared.ids, random);
+        if let Err(status) = asked.await {
+            shared.refused(&status).await;
+        }
+        let mut groups = GroupServiceClient::new(channel.clone());
         let request = pb::GetGroupRequest {
             group_id,
             min_revision: revision,

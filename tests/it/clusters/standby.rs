@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 use tonic_health::ServingStatus;
 
-use super::{instance, load::Load, until};
+use super::{answers::MAX_STALENESS, instance, load::Load, until};
 use crate::harness::{
     self, Database, World, not_run, say,
     servers::{HaProxy, Postgres},
@@ -90,9 +90,6 @@ async fn a_standby_that_is_behind_answers_nobody_who_asks_for_more() {
     assert!(got.into_inner().revision >= wanted);
     standby.query("SELECT pg_wal_replay_resume()").await;
 }
-
-/// The default of `--max-staleness`.
-const MAX_STALENESS: Duration = Duration::from_secs(2);
 
 /// How many roles there are, and the revision of the answer.
 async fn list(world: &World, min_revision: i64) -> (usize, i64) {
