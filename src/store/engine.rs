@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) use count::{add_new_group, count_groups, count_in_roles};
-pub(super) use reader::{Reader, Snapshot};
+pub(super) use reader::{Admitted, Reader, Snapshot};
 
 /// How long a call waits for a connection until it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +32,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was idle for as long is tested before it is used: something between may have dropped it.
 const STALE: Duration = Duration::from_secs(10);
-/// Idle connections are closed after this time.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What connections are for; each use has its own settings of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +114,20 @@ pub(super) fn redirect(db: &DatabaseConnection, location: &Location, server: usi
             .get_mysql_connection_pool()
             .set_connect_options(servers.options[server].clone()),
     }
+}
+
+/// Opens as many connections as there may be. For SCRAM, PostgreSQL's driver yields hundreds of times while it opens
+/// one, each time until the runtime has nothing else to do: calls under load would wait for that for seconds, beside
+/// connections that have become idle meanwhile.
+pub(super) async fn open_all(db: &DatabaseConnection, connections: u32) -> Result<(), sqlx::Error> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        let pool = db.get_postgres_connection_pool();
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            open.push(pool.acquire().await?);
+        }
+    }
+    Ok(())
 }
 
 /// Looks at a server: whether it is one to work with.
@@ -239,7 +251,9 @@ where
     PoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
+        // Opening one on a busy runtime takes seconds: see `open_all`.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .test_before_acquire(false)
         .after_connect(move |connection: &mut DB::Connection, _| {
             Box::pin(async move { connection.execute(session).await.map(drop) })
@@ -248,7 +262,9 @@ where
             let outlived = opened.spoils(metadata.age);
             Box::pin(async move {
                 if !outlived && metadata.idle_for > STALE {
-                    connection.ping().await?;
+                    // A call must not spend its time on a connection that something between has dropped silently.
+                    let ping = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                    return Ok(matches!(ping, Ok(Ok(()))));
                 }
                 Ok(!outlived)
             })

@@ -107,6 +107,14 @@ impl Db {
             clock.learn([asked, Instant::now().into_std()], time);
         }
         let follower = connect(Use::Follow, FOLLOWERS);
+        let opened = async {
+            engine::open_all(&writer, writers).await?;
+            engine::open_all(&follower, FOLLOWERS).await?;
+            reader.open_all(readers).await
+        };
+        if let Err(error) = opened.await {
+            tracing::warn!(database = %location, %error, "not all connections to the database could be opened: has it room for as many?");
+        }
         let asked = Instant::now().into_std();
         let directory = change::directory(&follower).await;
         let directory = directory.map_err(|error| OpenError::of(location, &error))?;

@@ -31,7 +31,10 @@ async fn the_suite_on_postgresql() {
         return;
     }
     match Postgres::start(&[]).await {
-        Ok(server) => suite("PostgreSQL", &server.url("postgres")).await,
+        Ok(server) => {
+            server.accept_plain_passwords().await;
+            suite("PostgreSQL", &server.url("postgres")).await;
+        }
         Err(why) => not_run("the suite on PostgreSQL", &why),
     }
 }

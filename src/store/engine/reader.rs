@@ -99,6 +99,11 @@ impl Reader {
         }
     }
 
+    /// Opens as many connections as there may be, where that takes long.
+    pub(in crate::store) async fn open_all(&self, connections: u32) -> Result<(), sqlx::Error> {
+        super::open_all(&self.pool, connections).await
+    }
+
     /// Waits to be admitted: nothing is read without.
     ///
     /// # Errors

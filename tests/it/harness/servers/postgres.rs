@@ -106,6 +106,14 @@ impl Postgres {
         Self::serve(dir, self.account, self.settings.clone()).await
     }
 
+    /// From now on passwords are sent as they are: SCRAM takes clients that aren't optimized much longer than a test.
+    pub(crate) async fn accept_plain_passwords(&self) {
+        let path = self.dir.path.join("data/pg_hba.conf");
+        let rules = fs::read_to_string(&path).expect("read");
+        fs::write(&path, rules.replace("scram-sha-256", "password")).expect("written");
+        self.query("select pg_reload_conf()").await;
+    }
+
     /// From now on a commit waits until a standby has it, too.
     pub(crate) async fn synchronous(&self) {
         self.query("alter system set synchronous_standby_names = 'standby'")
