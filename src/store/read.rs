@@ -10,7 +10,7 @@ use sea_orm::DatabaseExecutor;
 
 use tokio::time::timeout;
 
-use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Reader};
+use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Admitted, replica::Replica};
 use crate::{
     domain::Revision,
     error::{Error, Result},
@@ -153,29 +153,19 @@ async fn read_anew<R: Read>(
         .as_deref()
         .filter(|replica| replica.is_usable(db, wanted))
     {
-        let read = timeout(REPLICA_TIMEOUT, attempt(&replica.db, command, wanted)).await;
-        let silent = |_| {
-            (
-                Err(Error::Unavailable("it is silent".into())),
-                Revision::NONE,
-            )
-        };
-        let (result, seen) = read.unwrap_or_else(silent);
-        // Behind an address there may be several replicas, and this one may not have come as far.
-        let fresh = seen >= wanted && db.is_recent(seen);
-        match result {
-            Err(Error::Unavailable(_) | Error::Internal(_)) => replica.doubt(),
-            // Our own limits say nothing of the replica; and what a standby applies gets in the way of what is read
-            // there.
-            Err(Error::Overloaded(_) | Error::Conflict(_)) => {}
-            result if fresh => return Ok((result, seen)),
-            _ => {}
+        if let Some(answer) = read_replica(db, replica, command, wanted).await {
+            return Ok(answer);
         }
     }
     db.health.while_there(db.reached(wanted)).await?;
     let begun = Instant::now();
     loop {
-        let read = async { Ok(attempt(&db.reader, command, wanted).await) };
+        let read = async {
+            Ok(match db.reader.enter().await {
+                Ok(admitted) => attempt(admitted, command, wanted).await,
+                Err(error) => (Err(error), Revision::NONE),
+            })
+        };
         let (result, seen) = db.health.while_there(read).await?;
         db.health.note(&result);
         match result {
@@ -195,6 +185,41 @@ async fn read_anew<R: Read>(
             }
         }
     }
+}
+
+/// Carries out a read on the replica, if that can be used and is fresh enough.
+async fn read_replica<R: Read>(
+    db: &Db,
+    replica: &Replica,
+    command: &R,
+    wanted: Revision,
+) -> Option<(Result<R::Output>, Revision)> {
+    // Waiting for a turn here says nothing about the replica.
+    let admitted = replica.db.enter().await.ok()?;
+    if !replica.is_usable(db, wanted) {
+        return None;
+    }
+    let read = timeout(REPLICA_TIMEOUT, attempt(admitted, command, wanted)).await;
+    let silent = |_| {
+        (
+            Err(Error::Unavailable("it is silent".into())),
+            Revision::NONE,
+        )
+    };
+    let (result, seen) = read.unwrap_or_else(silent);
+    match result {
+        Err(Error::Unavailable(_) | Error::Internal(_)) => replica.doubt(),
+        // Our own limits say nothing of the replica; and what a standby applies gets in the way of what is read there.
+        Err(Error::Overloaded(_) | Error::Conflict(_)) => {}
+        // Behind an address there may be several replicas, and this one may not have come as far.
+        result if seen >= wanted && db.is_recent(seen) => {
+            // What a replica has is committed, and no later answer may be older.
+            db.reach(seen);
+            return Some((result, seen));
+        }
+        _ => {}
+    }
+    None
 }
 
 /// Carries a read out on what is in memory, if that is fresh enough. Errors are left to those who read.
@@ -231,14 +256,10 @@ fn is_answer(error: &Error) -> bool {
 
 /// Reads once, and tells the revision that was seen.
 async fn attempt<R: Read>(
-    reader: &Reader,
+    admitted: Admitted<'_>,
     command: &R,
     wanted: Revision,
 ) -> (Result<R::Output>, Revision) {
-    let admitted = match reader.enter().await {
-        Ok(admitted) => admitted,
-        Err(error) => return (Err(error), Revision::NONE),
-    };
     if R::TELLS {
         let lent = match admitted.lend().await {
             Ok(lent) => lent,
