@@ -83,7 +83,7 @@ impl Bearers {
         }
     }
 
-    /// Waits until a token of our own that isn't known would be known, if it is a new one; none for all else.
+    /// Waits for the next read of the tokens if this is a token of an unknown id, as it may be new. None otherwise.
     pub fn look_up(&self, text: &str) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.tokens.look_up(&Token::parse(text)?)
     }

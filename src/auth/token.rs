@@ -14,7 +14,7 @@ use super::{Identity, Proof, Refusal, Who};
 use crate::{
     domain::{Timestamp, Token, TokenDigest, TokenId},
     entity::token::Model,
-    error::Result,
+    error::{Error, Result},
     store::{self, Db},
 };
 
@@ -25,6 +25,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const LOOK_UP_PAUSE: Duration = Duration::from_millis(100);
 /// How long a call with an unknown token waits for that.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the database may take to give the tokens.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// So many calls may wait for it; others are refused at once.
 const MAX_LOOK_UPS: usize = 64;
 /// For how long they are trusted while they can't be read.
@@ -86,8 +88,9 @@ impl Tokens {
             };
             // Whichever comes first.
             let _ = timeout(INTERVAL, wanted).await;
-            let known = known(&self.db).with_subscriber(NoSubscriber::default());
-            match known.await {
+            let read = known(&self.db).with_subscriber(NoSubscriber::default());
+            let late = |_| Err(Error::Unavailable("it doesn't answer in time".into()));
+            match timeout(READ_TIMEOUT, read).await.unwrap_or_else(late) {
                 Ok(known) => drop(self.known.send_replace(known)),
                 // Whoever watches must be told when they are trusted no longer.
                 Err(error) => {
@@ -117,7 +120,7 @@ impl Tokens {
 }
 
 impl Tokens {
-    /// Waits until a token that isn't known would be known, if it is one that was made meanwhile; none for others.
+    /// Waits for the next read of the tokens if this token's id is unknown, as it may be new. None if it is known.
     pub(super) fn look_up(&self, token: &Token) -> Option<impl Future<Output = ()> + Send + use<>> {
         if self.known.borrow().tokens.contains_key(&token.id()) {
             return None;

@@ -174,8 +174,12 @@ pub(crate) async fn start(
     from: Option<Revision>,
     history: Option<HistoryId>,
 ) -> Result<((Revision, i32), HistoryId)> {
-    let snapshot = db.snapshot().await?;
-    let directory = directory(&*snapshot).await?;
+    let read = async {
+        let snapshot = db.snapshot().await?;
+        Ok(directory(&*snapshot).await?)
+    };
+    // A watcher has no deadline: it must not wait for a server that went away.
+    let directory = db.health.while_there(read).await?;
     check_history(history, &directory)?;
     check_range(from, &directory)?;
     let behind = from.map_or(directory.revision, Revision::previous);

@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{Db, change, engine::postgres, location::Location};
 
 /// How long it takes until telling of revisions is tried again.
 const LISTEN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the database may take to tell its revision.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Db {
     /// Learns at once of the revisions that other instances commit, where the database tells of them.
@@ -33,7 +36,7 @@ impl Db {
                         let asked = Instant::now();
                         let directory = change::directory(&self.follower)
                             .with_subscriber(NoSubscriber::default());
-                        if let Ok(directory) = directory.await {
+                        if let Ok(Ok(directory)) = timeout(LOOK_TIMEOUT, directory).await {
                             self.revisions.looked(asked, directory.revision);
                         }
                     }
