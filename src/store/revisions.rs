@@ -9,7 +9,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use self::waiters::Waiters;
 use crate::{domain::Revision, error::Result};
 
-/// How many looks are remembered: at the usual interval more than any staleness that is asked about.
+/// How many looks are remembered, and how far apart they are at least: those of more than a minute, which is the most
+/// that `--max-staleness` can be.
 const LOOKS: usize = 1024;
+const LOOK_DISTANCE: Duration = Duration::from_millis(64);
 
 /// The revisions of a directory, as far as this instance knows them.
 #[derive(Debug)]
@@ -28,8 +30,38 @@ pub(super) struct Revisions {
     answered: AtomicI64,
     /// When the primary was asked for its revision, and what it answered; the latest last. Each time was taken
     /// before the question was sent.
-    looks: Mutex<VecDeque<(Instant, Revision)>>,
+    looks: Mutex<Looks>,
     waiters: Waiters,
+}
+
+#[derive(Debug)]
+struct Looks {
+    found: VecDeque<(Instant, Revision)>,
+    /// When the database was first asked for its present history: before, it may have had revisions that it lost.
+    since: Instant,
+}
+
+impl Looks {
+    fn since(asked: Instant, revision: Revision) -> Self {
+        Self {
+            found: VecDeque::from([(asked, revision)]),
+            since: asked,
+        }
+    }
+
+    fn push(&mut self, asked: Instant, revision: Revision) {
+        let found = &mut self.found;
+        // Without one that lies between others, a revision counts as present until an earlier time only.
+        if let Some(before) = found.len().checked_sub(2)
+            && found[before + 1].0.duration_since(found[before].0) < LOOK_DISTANCE
+        {
+            found.pop_back();
+        }
+        if found.len() == LOOKS {
+            found.pop_front();
+        }
+        found.push_back((asked, revision));
+    }
 }
 
 impl Revisions {
@@ -39,7 +71,7 @@ impl Revisions {
         Self {
             committed: watch::Sender::new(committed),
             answered: AtomicI64::new(0),
-            looks: Mutex::new(VecDeque::from([(asked, committed)])),
+            looks: Mutex::new(Looks::since(asked, committed)),
             waiters: Waiters::new(max_waiting as usize),
         }
     }
@@ -67,24 +99,23 @@ impl Revisions {
 
     /// Notes what the primary answered when it was asked at this time.
     pub(super) fn looked(&self, asked: Instant, revision: Revision) {
-        // Committed it is, even if a later question was answered first.
-        self.reach(revision);
         let mut looks = self.looks();
-        if looks.back().is_some_and(|(latest, _)| *latest > asked) {
+        if asked < looks.since {
             return;
         }
-        if looks.len() == LOOKS {
-            looks.pop_front();
+        // A later question may have been answered first, and a server of a cluster may be behind the others.
+        let latest = looks.found.back();
+        if latest.is_none_or(|(latest, found)| *latest <= asked && *found <= revision) {
+            looks.push(asked, revision);
         }
-        looks.push_back((asked, revision));
+        // Under the lock, so that a loss isn't noted between.
+        self.reach(revision);
     }
 
     /// Notes that the database has lost every revision after this one, as it answered when it was asked at this time.
     pub(super) fn lost_after(&self, asked: Instant, revision: Revision) {
         let mut looks = self.looks();
-        looks.clear();
-        looks.push_back((asked, revision));
-        drop(looks);
+        *looks = Looks::since(asked, revision);
         self.answered.store(revision.number(), Ordering::SeqCst);
         self.committed.send_replace(revision);
     }
@@ -107,7 +138,7 @@ impl Revisions {
     /// The latest time at which no later revision than this one is known to have been committed; nothing if that is
     /// too long ago to be remembered.
     pub(super) fn present_at(&self, revision: Revision) -> Option<Instant> {
-        let looks = self.looks();
+        let looks = &self.looks().found;
         // Revisions only grow from one look to the next.
         let later = looks.partition_point(|(_, found)| *found <= revision);
         looks.get(later.checked_sub(1)?).map(|(asked, _)| *asked)
@@ -115,7 +146,7 @@ impl Revisions {
 
     /// When the primary was last asked, and answered.
     pub(super) fn last_look(&self) -> Option<Instant> {
-        self.looks().back().map(|(asked, _)| *asked)
+        self.looks().found.back().map(|(asked, _)| *asked)
     }
 
     /// Waits until this revision is known to be committed.
@@ -137,7 +168,7 @@ impl Revisions {
         self.waiters.counts()
     }
 
-    fn looks(&self) -> MutexGuard<'_, VecDeque<(Instant, Revision)>> {
+    fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
