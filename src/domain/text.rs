@@ -111,6 +111,12 @@ impl Note {
         normalize(text, MAX_NOTE_CHARS, forbidden_in_descriptions).map(Self)
     }
 
+    /// A description as it is stored: one that an older version accepted stays readable.
+    #[must_use]
+    pub fn stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

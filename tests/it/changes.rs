@@ -1,6 +1,7 @@
 //! `ChangeService`: what is told of changes.
 
 use group_service::pb::{self, ChangeKind, value::Value};
+use sea_orm::ConnectionTrait;
 
 use crate::{
     access::allow,
@@ -880,6 +881,35 @@ async fn deletions_tell_the_last_state() {
     let feed = w.changes.watch_changes(request).await.expect("followed");
     let first = feed.into_inner().message().await.expect("told");
     assert_eq!(first.expect("goes on").changes, listed);
+}
+
+/// An older version accepted more names than this one.
+#[tokio::test]
+async fn deletions_tell_names_that_are_no_longer_accepted() {
+    let mut w = World::start().await;
+    let user = w.user("ann").await;
+    let role = w.role("Editor").await;
+    let name = "\u{202e}nnA";
+    let database = w.database.connect().await;
+    let rename = format!("UPDATE users SET first_name = '{name}'");
+    let describe = format!("UPDATE roles SET description = '{name}'");
+    for sql in [rename, describe] {
+        let updated = database.execute_unprepared(&sql).await;
+        assert_eq!(updated.expect("updated").rows_affected(), 1);
+    }
+    let deleted = w.users.delete_user(crate::user::delete(&user.id)).await;
+    deleted.expect("deleted");
+    let deleted = w.roles.delete_role(crate::role::delete(&role.id)).await;
+    deleted.expect("deleted");
+    let listed = w.changes.list_changes(pb::ListChangesRequest::default());
+    let listed = listed.await.expect("listed").into_inner();
+    let states = listed.changes.into_iter();
+    let states: Vec<_> = states.filter_map(|change| change.last_state).collect();
+    let [user, role] = &states[..] else {
+        panic!("{states:?}");
+    };
+    let names = user.person_name.as_ref().expect("names");
+    assert_eq!((&names.first_name[..], &role.description[..]), (name, name));
 }
 
 /// Everything that there is to change, from a group that is created to all that is deleted.

@@ -102,7 +102,7 @@ fn text(value: Value) -> String {
 
 fn value(kind: ChangeKind, text: &str) -> Option<Value> {
     match kind {
-        ChangeKind::RoleDescribed => Some(Value::Description(Note::parse(text).ok()?)),
+        ChangeKind::RoleDescribed => Some(Value::Description(Note::stored(text))),
         ChangeKind::UserNamed => {
             let (first, last) = text.split_once(SEPARATOR)?;
             Some(Value::PersonName(Words::stored(first), Words::stored(last)))
@@ -162,11 +162,11 @@ fn deleted(kind: ChangeKind, text: &str) -> Option<Deleted> {
     let details = match kind {
         ChangeKind::GroupDeleted => DeletedDetails::Group,
         ChangeKind::RoleDeleted => DeletedDetails::Role {
-            description: Note::parse(parts.next()?).ok()?,
+            description: Note::stored(parts.next()?),
         },
         ChangeKind::UserDeleted => DeletedDetails::User {
-            first_name: Words::parse(parts.next()?).ok()?,
-            last_name: Words::parse(parts.next()?).ok()?,
+            first_name: Words::stored(parts.next()?),
+            last_name: Words::stored(parts.next()?),
             status: UserStatus::try_from_value(&parts.next()?.parse().ok()?).ok()?,
         },
         _ => return None,
