@@ -95,7 +95,6 @@ CREATE TABLE "groups" (
     CONSTRAINT ck_groups_title      CHECK ({chars}(title) BETWEEN 1 AND 255),
     CONSTRAINT ck_groups_title_key  CHECK ({octets}(title_key) = 32),
     CONSTRAINT ck_groups_role_count CHECK (role_count >= 1),
-    CONSTRAINT ck_groups_max_roles  CHECK (role_count <= 1000),
     CONSTRAINT ck_groups_user_count CHECK (user_count >= 0),
     CONSTRAINT ck_groups_version    CHECK (version >= 1)
 ) {strict};

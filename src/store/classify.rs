@@ -10,7 +10,7 @@ use crate::{
 
 /// The constraints that a request can break. Every other one stands behind a newtype or a statement that
 /// keeps it: breaking it is a defect.
-const CONSTRAINTS: [Constraint; 6] = [
+const CONSTRAINTS: [Constraint; 5] = [
     Constraint {
         name: "uq_groups_title_key",
         sqlite: "groups.title_key",
@@ -32,23 +32,11 @@ const CONSTRAINTS: [Constraint; 6] = [
         error: || Error::GroupNeedsRole,
     },
     Constraint {
-        name: "ck_groups_max_roles",
-        sqlite: "ck_groups_max_roles",
-        error: too_many_roles,
-    },
-    Constraint {
         name: "ck_roles_rule_count",
         sqlite: "ck_roles_rule_count",
         error: too_many_rules,
     },
 ];
-
-fn too_many_roles() -> Error {
-    Error::Invalid(vec![FieldViolation {
-        field: "add_role_ids".to_owned(),
-        description: "must not bring the group to more than 1000 roles".to_owned(),
-    }])
-}
 
 fn too_many_rules() -> Error {
     Error::Invalid(vec![FieldViolation {

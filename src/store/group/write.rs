@@ -11,8 +11,9 @@ use sea_orm::{
 use super::{Group, find, missing, refs};
 use crate::{
     domain::{
-        Change, ChangeKind, ChangeLog, CreateGroup, DeleteGroup, Deleted, DeletedDetails, Folded,
-        GroupId, Name, RoleId, RoleRef, UpdateGroup, UserId, Value, Version,
+        Change, ChangeKind, ChangeLog, CreateGroup, DeleteGroup, Deleted, DeletedDetails,
+        FieldViolation, Folded, GroupId, Name, RoleId, RoleRef, UpdateGroup, UserId, Value,
+        Version,
     },
     entity::{group, group_role, group_user, role, user},
     error::{Error, Result},
@@ -23,6 +24,9 @@ use crate::{
         row::{inserting, updating},
     },
 };
+
+/// A group has at most as many roles, so that every answer with its roles stays well below 4 MiB.
+const MAX_ROLES: usize = 1000;
 
 impl Write for CreateGroup {
     type Output = Group;
@@ -90,6 +94,9 @@ impl Write for UpdateGroup {
         let (gone, roles): (Vec<_>, Vec<_>) = roles
             .into_iter()
             .partition(|role| remove.contains(&role.id));
+        if !add.is_empty() && roles.len() > MAX_ROLES {
+            return Err(too_many_roles());
+        }
         changes.not_before(max(group.created_at, group.updated_at));
         let mut row = group.clone().into_active_model();
         if let Some(title) = title {
@@ -221,4 +228,11 @@ fn retitle(row: &mut group::ActiveModel, title: &Name) {
 
 fn count<T>(items: &[T]) -> i64 {
     i64::try_from(items.len()).unwrap_or(i64::MAX)
+}
+
+fn too_many_roles() -> Error {
+    Error::Invalid(vec![FieldViolation {
+        field: "add_role_ids".to_owned(),
+        description: "must not bring the group to more than 1000 roles".to_owned(),
+    }])
 }
