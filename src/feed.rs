@@ -31,7 +31,7 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A follower gets changes at most this often: under load they come together.
 const PACE: Duration = Duration::from_millis(100);
-/// How many changes a follower gets at once: at 12 KB at most, they stay below 4 MiB.
+/// How many changes a follower gets at once: at 12 KB at most, they stay within the 3 MiB of an answer.
 const BATCH: usize = 250;
 /// How many changes the tail holds, and how many it looks through at once for a follower.
 const TAIL: usize = 4000;
@@ -54,7 +54,7 @@ pub struct Feed {
     tail: Arc<Mutex<Tail>>,
     room: Arc<Semaphore>,
     /// How many followers may begin at once, and how many may read the table: what remains of the connections is for
-    /// calls. Apart, so that those that catch up hold up none that begin.
+    /// calls. Separate semaphores, so that watchers that catch up don't delay watchers that start.
     starters: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     followers: Followers,

@@ -44,7 +44,7 @@ pub enum Command {
         /// Only check the backup, and tell what is in it
         #[arg(long)]
         check: bool,
-        /// Restore although a server still has the database open whose files were moved away: it serves no more
+        /// Restore even if a running server holds the lock of the old database: that server stops serving
         #[arg(long, conflicts_with = "check")]
         force: bool,
     },

@@ -76,8 +76,7 @@ pub struct Cursor {
     pub key: CursorKey,
     /// The id that decides among rows alike in their keys; nil where the key is unique.
     pub id: Uuid,
-    /// The place in the list that this row holds, where the rest of that list is still to come: then the page begins
-    /// with this row.
+    /// Position in the row's nested list. If set, the next page starts with the same row and continues that list.
     pub within: Option<Box<Cursor>>,
 }
 

@@ -19,8 +19,8 @@ pub(super) async fn expire(db: &Db, changes_retention: Option<Duration>) {
         if agree != std::mem::replace(&mut clocks_agree, agree) {
             tell_clocks(db, agree);
         }
-        let mut more = agree;
-        while more {
+        let mut more = true;
+        while more && db.clocks_agree() {
             let requests = store::request::forget(db).await;
             let changes = match changes_retention {
                 Some(kept) => store::change::expire(db, kept).await,

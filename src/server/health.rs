@@ -64,7 +64,7 @@ pub(super) async fn follow_database(
 
 /// Keeps the health of the process: it is alive while each worker thread of the runtime moves. A thread that is held
 /// up, as by input or output that blocks, holds up the calls that it has begun, though others are still answered. Ends
-/// when nothing receives what it tells.
+/// when all receivers are dropped.
 ///
 /// # Errors
 /// There can't be another thread.

@@ -50,8 +50,8 @@ impl Clock {
         }
     }
 
-    /// Learns what the database's clock showed at some instant between these two. What was known before stays where it
-    /// may be right: an answer that was long on its way is no better.
+    /// Learns what the database's clock showed at some instant between these two. The previous
+    /// estimate is kept if it is within the error of this measurement.
     pub(super) fn learn(&self, [asked, answered]: [Instant; 2], shown: Timestamp) {
         let (earliest, latest) = (self.at(asked), self.at(answered));
         self.correct(shown.micros() - shown.clamp(earliest, latest).micros());

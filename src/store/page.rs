@@ -84,7 +84,7 @@ impl<C: ColumnTrait> Keyset<C> {
 }
 
 /// `(key, id)` behind the cursor, in words that every engine finds an index range for. The cursor's own row is
-/// included where the list that it holds goes on.
+/// included if its nested list continues.
 pub(super) fn behind<C: ColumnTrait>(
     key: C,
     id: C,

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::{Level, Metadata};
@@ -21,10 +21,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 const MANY: usize = 128 << 10;
 /// So many bytes may wait; lines beyond are dropped.
 const MAX_WAITING: usize = 1 << 20;
-/// As many bytes are written at once, so that it shows whether standard error is read.
+/// Size of one write: small enough that progress shows that standard error is being read.
 const CHUNK: usize = 16 << 10;
-/// How long the end of the process waits for standard error to take the next of them.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long shutdown waits for each write to make progress.
+const STALL_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long shutdown waits for all that is left to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Of the process, as its subscriber is.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -76,6 +78,7 @@ impl Lines {
 
     /// Waits until what waits is written, as long as standard error is read.
     pub fn flush(&self) {
+        let begun = Instant::now();
         let mut state = self.0.state();
         state.urgent = true;
         self.0.wake.notify_one();
@@ -85,9 +88,9 @@ impl Lines {
             let waited = self
                 .0
                 .written
-                .wait_timeout_while(state, FLUSH_TIMEOUT, stalled);
+                .wait_timeout_while(state, STALL_TIMEOUT, stalled);
             let (next, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-            if waited.timed_out() {
+            if waited.timed_out() || begun.elapsed() > FLUSH_TIMEOUT {
                 return;
             }
             state = next;

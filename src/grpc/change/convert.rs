@@ -135,8 +135,8 @@ fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKi
     Some(read)
 }
 
-/// Reads a bound of times, which are whole microseconds: those from it on are those from the next of them on, and those
-/// before it are those before the next of them.
+/// Rounds a bound of times up to whole microseconds: changes have microsecond times, so `>=` and `<` then select the same
+/// changes as the exact bound.
 fn read_bound(
     violations: &mut Violations,
     field: &str,

@@ -1,5 +1,5 @@
 //! When two requests are the same: if they differ only in how ids and texts are written, and in the order of lists that
-//! are sets. What this version doesn't know isn't there: fields without a name here are dropped when a request is read.
+//! are sets. Unknown fields are dropped when a request is decoded, so they don't affect the comparison.
 
 use super::WriteRequest;
 use crate::{
@@ -54,7 +54,7 @@ macro_rules! form {
     };
 }
 
-/// Every field, and how it is brought to its one form; without a word about it, it has no other.
+/// Lists every field with its normalization. A field without one is compared as sent.
 macro_rules! canonical {
     ($($request:ident { $($field:ident $(: $form:expr)?),+ })+) => {$(
         impl WriteRequest for pb::$request {

@@ -15,7 +15,7 @@ use crate::store::{
     settings::Settings,
 };
 
-/// What a command is told that makes no database.
+/// Error message of commands that don't create a database.
 const NOTHING_THERE: &str = "there is nothing there yet: a server makes its database at its first start; \
                              --database-url names another one";
 

@@ -157,7 +157,8 @@ fn continued(page: &PageRequest) -> Option<(&Cursor, &Cursor)> {
 }
 
 /// Gives the roles of a page their groups, which stand in the same order, one too many if there are more than a page
-/// names. Where that one is of the first role, the page ends within it; else the page ends before its role.
+/// names. If the extra group belongs to the first role, the page ends inside that role; otherwise it ends before the role
+/// that the group belongs to.
 fn with_groups(mut page: Page<Role>, mut named: Vec<(RoleId, GroupRef)>) -> Page<RoleOfUser> {
     if named.len() > MAX_GROUPS
         && let Some((cut, _)) = named.pop()

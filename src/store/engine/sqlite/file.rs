@@ -157,12 +157,12 @@ impl OpenFile {
 pub(in crate::store) fn no_room(path: &Path) -> Option<String> {
     let beside = super::beside(path, ".room");
     let mut options = OpenOptions::new();
-    let written = options
-        .create_new(true)
-        .write(true)
-        .open(&beside)
-        .and_then(|mut file| file.write_all(&[0; ROOM]).and_then(|()| file.sync_all()));
-    let _ = std::fs::remove_file(&beside);
+    let created = options.create_new(true).write(true).open(&beside);
+    let written = created.and_then(|mut file| {
+        let written = file.write_all(&[0; ROOM]).and_then(|()| file.sync_all());
+        let _ = std::fs::remove_file(&beside);
+        written
+    });
     let error = written.err().filter(|error| {
         matches!(
             error.kind(),
