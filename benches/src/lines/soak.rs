@@ -12,6 +12,7 @@ use std::{
 use group_service::pb::{
     self, change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
 };
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -33,6 +34,8 @@ use crate::{
 const READERS: usize = 4;
 const WRITERS: usize = 4;
 const FOLLOWERS: usize = 20;
+/// Less than each follower receives in half an hour.
+const MESSAGE_MEMORY: (&str, u64) = ("16MiB", 16 << 20);
 /// How much of what was taken in the first third may be taken in the last.
 const FLAT: f64 = 1.1;
 
@@ -77,6 +80,8 @@ pub(super) async fn soak(run: &mut Run) {
         "60s",
         "--compression",
         "gzip",
+        "--message-memory",
+        MESSAGE_MEMORY.0,
     ];
     let server = Server::on_file(&directory.path, &further);
     let work = Work {
@@ -102,9 +107,9 @@ pub(super) async fn soak(run: &mut Run) {
         tasks.spawn(async move { write(&work, &directory, channel, number as u64).await });
     }
     let mut followers = JoinSet::new();
-    for _ in 0..FOLLOWERS {
-        let (work, channel) = (work.clone(), work.connect().await);
-        followers.spawn(async move { follow(&work, channel).await });
+    let received: Vec<Arc<AtomicU64>> = (0..FOLLOWERS).map(|_| Arc::default()).collect();
+    for received in &received {
+        followers.spawn(follow(work.connect().await, received.clone()));
     }
     tasks.spawn(reconnect(work.clone(), read));
     tasks.spawn(reload(work.clone(), server.process(), metrics));
@@ -126,9 +131,10 @@ pub(super) async fn soak(run: &mut Run) {
             descriptors[descriptors.len() - 1]
         );
     }
-    // They wait for what nobody will write.
     assert!(followers.try_join_next().is_none(), "no feed ends");
     followers.shutdown().await;
+    let received = received.iter().map(|bytes| bytes.load(Ordering::Relaxed));
+    let least = received.min().unwrap_or_default();
     work.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = tasks.join_next().await {
         ended.expect("no call fails");
@@ -157,6 +163,15 @@ pub(super) async fn soak(run: &mut Run) {
             note,
         });
     }
+    run.report.add(Row {
+        line: "soak",
+        what: format!("what each of {FOLLOWERS} followers has received on one stream, at least"),
+        against: "`--message-memory`".to_owned(),
+        wanted: Wanted::AtLeast(1.0),
+        unit: "",
+        seen: Spread::of(&[least as f64 / MESSAGE_MEMORY.1 as f64]),
+        note: format!("{} MiB", least >> 20),
+    });
     run.report.add(Row {
         line: "soak",
         what: "warnings and errors in its log".to_owned(),
@@ -192,19 +207,15 @@ async fn write(work: &Work, directory: &Directory, channel: Channel, number: u64
     }
 }
 
-/// Follows the changes, for some seconds each time.
-async fn follow(work: &Work, channel: Channel) {
+/// Follows the changes on one stream, and counts the bytes received.
+async fn follow(channel: Channel, received: Arc<AtomicU64>) {
     let mut changes = ChangeServiceClient::new(channel);
-    while work.goes_on() {
-        let request = pb::WatchChangesRequest::default();
-        let mut feed = changes
-            .watch_changes(request)
-            .await
-            .expect("followed")
-            .into_inner();
-        for _ in 0..50 {
-            feed.message().await.expect("told").expect("it goes on");
-        }
+    let request = pb::WatchChangesRequest::default();
+    let feed = changes.watch_changes(request).await;
+    let mut feed = feed.expect("followed").into_inner();
+    loop {
+        let message = feed.message().await.expect("told").expect("it goes on");
+        received.fetch_add(message.encoded_len() as u64, Ordering::Relaxed);
     }
 }
 
