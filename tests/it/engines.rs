@@ -1,7 +1,8 @@
 //! The whole suite once more on each server: this same program, told where the server is.
 
-use std::{process::Stdio, time::Duration};
+use std::{fs, process::Stdio, time::Duration};
 
+use tempfile::NamedTempFile;
 use tokio::{process::Command, time::timeout};
 
 use crate::harness::{
@@ -57,19 +58,24 @@ async fn suite(engine: &str, url: &str) {
         .env(SERVER, url)
         .env(THROWAWAY, "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .kill_on_drop(true);
     for module in ELSEWHERE {
         command.args(["--skip", module]);
     }
-    let output = timeout(PATIENCE, command.output()).await;
-    let output = output
-        .unwrap_or_else(|_| panic!("the suite on {engine} takes too long"))
-        .expect("it runs");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "on {engine}: {told}\n{complained}");
+    // In files, so that what was said until then can be read if it takes too long.
+    let [out, err] = [(); 2].map(|()| NamedTempFile::new().expect("a file"));
+    let open = |file: &NamedTempFile| Stdio::from(file.reopen().expect("opened"));
+    command.stdout(open(&out)).stderr(open(&err));
+    let ended = timeout(PATIENCE, async { command.spawn()?.wait().await }).await;
+    let [told, complained] = [out, err].map(|file| {
+        let text = fs::read(file.path()).expect("read");
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let succeeded = ended.is_ok_and(|status| status.expect("it runs").success());
+    assert!(
+        succeeded,
+        "on {engine}, within {PATIENCE:?}: {told}\n{complained}"
+    );
     // What it had to say: figures, and what could not be run.
     for line in complained.lines().filter(|line| !line.is_empty()) {
         say(&format!("on {engine}: {line}"));
