@@ -44,6 +44,7 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
     db.reached(*min_revision).await?;
     let snapshot = db.snapshot().await?;
     let directory = directory(&*snapshot).await?;
+    db.reach(directory.revision);
     check_history(*history, &directory)?;
     let wanted = match &page.after {
         Some(Cursor {
@@ -132,6 +133,7 @@ async fn read_after(
 ) -> Result<Slice> {
     let snapshot = db.snapshot().await?;
     let directory = directory(&*snapshot).await?;
+    db.reach(directory.revision);
     // Behind the last change of a revision, the next one is what is wanted.
     let next = if index == i32::MAX {
         revision.next()
@@ -180,6 +182,7 @@ pub(crate) async fn start(
     };
     // A watcher has no deadline: it must not wait for a server that went away.
     let directory = db.health.while_there(read).await?;
+    db.reach(directory.revision);
     check_history(history, &directory)?;
     check_range(from, &directory)?;
     let behind = from.map_or(directory.revision, Revision::previous);

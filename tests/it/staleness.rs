@@ -141,6 +141,15 @@ async fn answers_of_an_instance_never_go_back_in_time() {
         let got = reader.groups.clone().get_group(get.clone()).await;
         let got = got.expect("there").into_inner().revision;
         assert!(got >= listed, "round {round}: {listed}, then {got}");
+        let list = pb::ListChangesRequest {
+            from_revision: got,
+            ..Default::default()
+        };
+        let changes = reader.changes.clone().list_changes(list).await;
+        let changes = changes.expect("listed").into_inner().revision;
+        let got = reader.groups.clone().get_group(get.clone()).await;
+        let got = got.expect("there").into_inner().revision;
+        assert!(got >= changes, "round {round}: {changes}, then {got}");
         let request = pb::CreateUserRequest {
             username: format!("own user {round}"),
             ..Default::default()
