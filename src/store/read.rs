@@ -152,10 +152,9 @@ async fn read_anew<R: Read>(
         .replica
         .as_deref()
         .filter(|replica| replica.is_usable(db, wanted))
+        && let Some(answer) = read_replica(db, replica, command, wanted).await
     {
-        if let Some(answer) = read_replica(db, replica, command, wanted).await {
-            return Ok(answer);
-        }
+        return Ok(answer);
     }
     db.health.while_there(db.reached(wanted)).await?;
     let begun = Instant::now();
