@@ -178,7 +178,7 @@ pub(crate) async fn start(
 ) -> Result<((Revision, i32), HistoryId)> {
     let read = async {
         let snapshot = db.snapshot().await?;
-        Ok(directory(&*snapshot).await?)
+        directory(&*snapshot).await
     };
     // A watcher has no deadline: it must not wait for a server that went away.
     let directory = db.health.while_there(read).await?;
