@@ -1,11 +1,30 @@
 //! What the fuzz targets need of what is nobody else's business: built by `cargo fuzz` only.
 
+use std::{
+    net::Ipv4Addr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
 use http::HeaderMap;
+use http_body_util::Full;
+use prost::bytes::Bytes;
+use tonic::{
+    Status,
+    codec::{Codec, Streaming},
+    codegen::tokio_stream::Stream,
+};
 
 use crate::{
+    codec::{self, LimitedCodec, Received},
     domain::{PageToken, Scope},
     grpc,
+    listen::{Connections, Limits},
 };
+
+/// How many entries the lists of a request may have.
+pub const MAX_ENTRIES: usize = codec::MAX_ENTRIES;
 
 /// A page token with a right tag and anything behind it.
 #[must_use]
@@ -17,4 +36,35 @@ pub fn page_token(scope: &Scope, payload: &[u8]) -> String {
 #[must_use]
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     grpc::bearer(headers)
+}
+
+/// What a request of so many bytes, with so many entries in its lists, is counted as.
+#[must_use]
+pub fn cost(size: usize, entries: usize) -> usize {
+    codec::cost(size, entries)
+}
+
+/// Decodes a request as a server does whose messages may take `memory` bytes.
+///
+/// # Errors
+/// Why it is refused.
+pub fn decode<T: Received + Send + 'static>(message: &[u8], memory: u64) -> Result<T, Status> {
+    let connections = Connections::new(Limits {
+        connections: 1,
+        per_address: 1,
+        bytes: memory,
+    });
+    let taken = connections.take(Ipv4Addr::LOCALHOST.into());
+    let (counted, _closing) = taken.ok_or_else(|| Status::internal("no connection"))?;
+    let load = Arc::new(counted.carrier().begin());
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let frame = [&[0][..], &length.to_be_bytes(), message].concat();
+    let mut stream = codec::with_load(Some(load), || {
+        let decoder = LimitedCodec::<T, T>::default().decoder();
+        Streaming::new_request(decoder, Full::new(Bytes::from(frame)), None, None)
+    });
+    match Pin::new(&mut stream).poll_next(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(decoded)) => decoded,
+        Poll::Ready(None) | Poll::Pending => Err(Status::internal("no message")),
+    }
 }

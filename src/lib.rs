@@ -11,6 +11,7 @@
 //! [`domain`] knows none of them. `ARCHITECTURE.md` tells why.
 
 pub mod auth;
+pub mod codec;
 pub mod config;
 pub mod domain;
 pub mod entity;

