@@ -424,3 +424,64 @@ fn everything_in(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 fn at(path: &Path) -> String {
     format!("sqlite:{}", path.display())
 }
+
+/// The program, where files are created for everybody if their mode isn't said.
+fn binary_for_everybody(url: &str) -> tokio::process::Command {
+    let mut shell = tokio::process::Command::new("sh");
+    shell.args(["-c", "umask 000 && exec \"$0\" \"$@\""]);
+    shell.arg(env!("CARGO_BIN_EXE_group-service"));
+    shell.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "info",
+        "--database-url",
+        url,
+    ]);
+    shell.kill_on_drop(true);
+    shell
+}
+
+#[tokio::test]
+async fn files_of_a_database_are_for_their_owner_only() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("shop.db");
+    let server = Process::spawn(binary_for_everybody(&at(&path))).await;
+    let mut roles = RoleServiceClient::new(server.connect().await);
+    create_role(&mut roles, "A").await.expect("created");
+    let mut backup = binary_for_everybody(&at(&path));
+    backup.arg("backup").arg(dir.path().join("backup.db"));
+    assert!(backup.status().await.expect("it runs").success());
+    let mode = |name: &str| {
+        let metadata = dir.path().join(name).metadata();
+        metadata.expect("there").permissions().mode() & 0o777
+    };
+    let files = [
+        "shop.db",
+        "shop.db-wal",
+        "shop.db-shm",
+        ".shop.db.lock",
+        "backup.db",
+    ];
+    for name in files {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!(
+        std::fs::read_dir(dir.path()).expect("listed").count(),
+        files.len()
+    );
+    let log = server.stop().await;
+    assert!(!log.contains("chmod"), "{log}");
+    // One that was made otherwise stays as it is, and a start says so.
+    let wide = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&path, wide).expect("set");
+    let server = Process::spawn(binary_for_everybody(&at(&path))).await;
+    let log = server.stop().await;
+    let warned = log.lines().find(|line| line.contains("chmod 600"));
+    let warned = warned.expect("a warning");
+    assert!(
+        warned.contains("WARN") && warned.contains("0644") && warned.contains("shop.db"),
+        "{warned}"
+    );
+    assert_eq!(mode("shop.db"), 0o644);
+}

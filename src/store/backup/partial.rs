@@ -1,9 +1,8 @@
 //! A file that gets its name when it is whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -19,16 +18,12 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Creates it, empty, for nobody else's eyes: tokens' digests and people's names will be in it.
+    /// Creates it, empty. Only its owner may read it.
     pub(super) fn create(target: &Path) -> Result<Self, String> {
         let target = absolute(target)?;
         vacant(&target)?;
         let path = sqlite::beside(&target, ".partial");
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
+        let created = sqlite::private().create_new(true).open(&path);
         match created {
             Ok(_) => Ok(Self {
                 path,

@@ -6,6 +6,7 @@ mod trigrams;
 use std::{
     fs::{File, OpenOptions},
     io::Read,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -63,16 +64,33 @@ pub(in crate::store) fn join(path: &Path) -> DatabaseConnection {
     open(path, 1, |options| options)
 }
 
-/// Creates the file if it isn't there: now, and never again while we run.
+/// Creates the file if it isn't there: now, and never again while we run. Only its owner may read it; SQLite gives the
+/// files beside it (`-wal`, `-shm`) the same permissions.
 pub(in crate::store) fn create(path: &Path) -> Result<(), String> {
-    let created = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path);
+    let created = private().create(true).truncate(false).open(path);
     created
         .map(drop)
         .map_err(|error| format!("it can't be created ({error})"))
+}
+
+/// How a file is created that only its owner may read: names of people and digests of tokens may be in it.
+pub(in crate::store) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// Warns of files of the database that others than their owner may read or write.
+pub(in crate::store) fn warn_of_permissions(path: &Path) {
+    for path in ["", "-wal", "-shm"].map(|ending| beside(path, ending)) {
+        let mode = path
+            .metadata()
+            .map_or(0, |metadata| metadata.mode() & 0o777);
+        if mode & 0o077 != 0 {
+            let (path, mode) = (path.display(), format!("{mode:04o}"));
+            tracing::warn!(database = %path, mode, "other users may open this file of the database: chmod 600");
+        }
+    }
 }
 
 pub(super) fn connect(path: &Path, purpose: Use, connections: u32) -> DatabaseConnection {

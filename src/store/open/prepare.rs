@@ -64,6 +64,9 @@ pub(super) async fn prepare(
             lock = FileLock::take(path).map_err(fail)?;
         }
         sqlite::create(path).map_err(fail)?;
+        if settings.exclusive {
+            sqlite::warn_of_permissions(path);
+        }
         file = Some(OpenFile::at(path).map_err(|error| fail(error.to_string()))?);
     }
     let db = engine::connect(location, server, Use::Migrate, 1, &Arc::default());

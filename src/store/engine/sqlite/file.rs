@@ -1,7 +1,7 @@
 //! The database file itself: who has it, whether it is still at its path, and whether there is room beside it.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io::{self, ErrorKind, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -39,12 +39,7 @@ impl FileLock {
     fn try_take(database: &Path) -> io::Result<Option<Self>> {
         let path = Self::path_for(database)?;
         loop {
-            let mut options = OpenOptions::new();
-            let file = options
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)?;
+            let file = super::private().create(true).truncate(false).open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
@@ -156,8 +151,7 @@ impl OpenFile {
 /// Complains if there is no room for a database at `path`.
 pub(in crate::store) fn no_room(path: &Path) -> Option<String> {
     let beside = super::beside(path, ".room");
-    let mut options = OpenOptions::new();
-    let created = options.create_new(true).write(true).open(&beside);
+    let created = super::private().create_new(true).open(&beside);
     let written = created.and_then(|mut file| {
         let written = file.write_all(&[0; ROOM]).and_then(|()| file.sync_all());
         let _ = std::fs::remove_file(&beside);
