@@ -34,6 +34,7 @@ pub struct Callers {
         long,
         global = true,
         env = "GROUP_SERVICE_JWT_KEYS",
+        hide_env_values = true,
         value_name = "FILE|URL",
         value_parser = Source::parse
     )]

@@ -33,7 +33,7 @@ pub struct Setting {
     pub values: Vec<String>,
     /// Where that was found.
     pub source: Source,
-    /// Whether it may hold a password.
+    /// Whether it is a URL that may hold a password, or another secret.
     pub secret: bool,
     /// Whether there may be several.
     pub many: bool,
@@ -79,7 +79,7 @@ pub(super) fn arguments(command: &clap::Command) -> impl Iterator<Item = &Arg> {
     settings.filter(|arg| arg.get_id() != "config")
 }
 
-/// Whether a setting may hold a password.
+/// Whether a setting is a URL that may hold a password, or another secret.
 pub(super) fn is_secret(arg: &Arg) -> bool {
     arg.is_hide_env_values_set()
 }
@@ -206,8 +206,8 @@ fn check(arg: &Arg, values: &[String], place: &str, mistakes: &mut Vec<String>) 
             continue;
         };
         let reason = reason(&error);
-        // Where an address is wanted, what stands before an @ may be a password.
-        mistakes.push(match is_secret(arg) || value.contains('@') {
+        // Where an address is wanted, what stands before an @ may be a password, and what stands behind a ? a key.
+        mistakes.push(match is_secret(arg) || value.contains(['@', '?']) {
             true => format!("{place}: {reason}"),
             false => format!("{place}: '{value}': {reason}"),
         });

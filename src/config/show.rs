@@ -96,16 +96,24 @@ fn comment(text: &mut String, help: &str) {
 }
 
 fn told(value: &str, secret: bool) -> String {
-    match secret {
-        // A location doesn't tell user and password.
-        true => match Location::parse(value) {
-            Ok(Location::Sqlite(_)) => quoted(value),
-            Ok(location) => quoted(&location.to_string()),
-            // Accepted without a user only.
-            Err(_) if value.starts_with("http") && !value.contains('@') => quoted(value),
-            Err(_) => quoted("hidden"),
-        },
-        false => quoted(value),
+    match Location::parse(value) {
+        Ok(Location::Sqlite(_)) if secret => quoted(value),
+        // A location doesn't tell user, password and parameters.
+        Ok(location) if secret => quoted(&location.to_string()),
+        _ => quoted(&without_secrets(value)),
+    }
+}
+
+/// A URL without what may be secret in it: user and password, query and fragment. Anything else as it is.
+fn without_secrets(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else {
+        return value.to_owned();
+    };
+    match rest.split_once(['?', '#']) {
+        // It can't be said what of it belongs to a password.
+        _ if rest.contains('@') => format!("{scheme}://hidden"),
+        Some((address, _)) => format!("{scheme}://{address}?hidden"),
+        None => value.to_owned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where the data is: database URLs.
 
+mod parameters;
+
 use std::{path::PathBuf, str::FromStr};
 
 use sqlx::{mysql::MySqlConnectOptions, postgres::PgConnectOptions};
@@ -55,10 +57,12 @@ impl Location {
         };
         match scheme {
             "postgres" | "postgresql" => {
-                Servers::parse("postgres", rest, postgres::configured).map(Self::Postgres)
+                postgres::check_environment()?;
+                Servers::parse("postgres", rest, postgres::configured, parameters::POSTGRES)
+                    .map(Self::Postgres)
             }
             "mysql" | "mariadb" => {
-                Servers::parse("mysql", rest, mysql::configured).map(Self::MySql)
+                Servers::parse("mysql", rest, mysql::configured, parameters::MYSQL).map(Self::MySql)
             }
             _ => Err(SCHEMES.to_owned()),
         }
@@ -75,7 +79,12 @@ impl Location {
 }
 
 impl<O: FromStr> Servers<O> {
-    fn parse(scheme: &str, rest: &str, configured: fn(O) -> O) -> Result<Self, String> {
+    fn parse(
+        scheme: &str,
+        rest: &str,
+        configured: fn(O) -> O,
+        known: &[&str],
+    ) -> Result<Self, String> {
         let example = format!("such as `{scheme}://user:password@host/database`");
         let Parts {
             login,
@@ -86,19 +95,18 @@ impl<O: FromStr> Servers<O> {
         if database.is_empty() {
             return Err(format!("the database URL must name a database, {example}"));
         }
-        // An unescaped `/` in a password would make the rest of it the name of a database, which is shown.
-        if database.contains(['@', '/']) {
-            return Err(format!(
-                "the database URL can't be read: it must be {example}, what is special in it percent-encoded"
-            ));
+        let unreadable = format!(
+            "the database URL can't be read: it must be {example}, what is special in it percent-encoded"
+        );
+        // An unescaped `/` in a password would make the rest of it the name of a database, which is shown. Behind an
+        // unescaped `#` the driver would read nothing, parameters for TLS included.
+        if database.contains(['@', '/']) || rest.contains('#') {
+            return Err(unreadable);
         }
+        parameters::check(parameters, known)?;
         let options = hosts.iter().map(|host| {
             let url = format!("{scheme}://{login}{host}/{database}{parameters}");
-            url.parse().map(configured).map_err(|_| {
-                format!(
-                    "the database URL can't be read: it must be {example}, what is special in it percent-encoded"
-                )
-            })
+            url.parse().map(configured).map_err(|_| unreadable.clone())
         });
         Ok(Self {
             options: options.collect::<Result<_, _>>()?,

@@ -5,6 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tracing::Metadata;
 use tracing_subscriber::filter::Targets;
 
+/// Who logs lines of files with passwords as they are, and values of parameters of database URLs: never logged.
+const SECRET: &str = "sqlx_postgres::options";
+
 /// What is logged. Each place that logs is asked about once, and again when this is changed: a call doesn't pay for
 /// its being changeable.
 #[derive(Clone, Debug)]
@@ -25,6 +28,9 @@ impl LogFilter {
     }
 
     pub(super) fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        if metadata.target().starts_with(SECRET) {
+            return false;
+        }
         let targets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         targets.would_enable(metadata.target(), metadata.level())
     }

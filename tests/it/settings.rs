@@ -1,6 +1,6 @@
 //! The program's settings.
 
-use std::{net::TcpListener, process::Output, time::Duration};
+use std::{net::TcpListener, os::unix::fs::PermissionsExt, process::Output, time::Duration};
 
 use crate::harness::binary;
 
@@ -361,4 +361,138 @@ async fn what_is_logged_follows_the_file() {
         "SIGHUP ends it"
     );
     server.kill().await.expect("killed");
+}
+
+#[tokio::test]
+async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (url, part) in [
+        (
+            "postgres://me:secret@db.example/shop?ssl_mode=secret",
+            "parameter 1 of the database URL isn't known: was `sslmode` meant?",
+        ),
+        (
+            "postgres://me:secret@db.example/shop?sslmode=verify-full&sslrootcerts=secret",
+            "parameter 2 of the database URL isn't known: was `sslrootcert` meant?",
+        ),
+        (
+            "postgres://db.example/shop?SSLMODE=secret",
+            "was `sslmode` meant?",
+        ),
+        (
+            "postgres://db.example/shop?sslmod=secret",
+            "was `sslmode` meant?",
+        ),
+        (
+            "postgres://db.example/shop?secret",
+            "parameter 1 of the database URL isn't known: there are sslmode, sslrootcert, ",
+        ),
+        (
+            "mysql://me:secret@db.example/shop?ssl_mode=secret",
+            "was `ssl-mode` meant?",
+        ),
+        (
+            "mariadb://db.example/shop?ssl-mode=VERIFY_CA&sslrootcert=secret",
+            "parameter 2 of the database URL isn't known: there are ssl-mode, ssl-ca, ",
+        ),
+        (
+            "mysql://db.example/shop?ssl-cas=secret",
+            "was `ssl-ca` meant?",
+        ),
+        // The driver would read nothing behind it.
+        (
+            "postgres://db.example/shop?host=/secret#&sslmode=verify-full",
+            "can't be read",
+        ),
+        ("postgres://db.example/shop?sslmode=secret", "can't be read"),
+    ] {
+        for setting in ["--database-url", "--read-database-url"] {
+            let sentence = refused(&output(&[setting, url], &[]).await);
+            assert!(sentence.contains(part), "{url}: {sentence}");
+        }
+    }
+    let unset = "postgres://db.example/shop";
+    let misspelt = [("PGSSLMODE", "verify_full")];
+    let sentence = refused(&output(&["--database-url", unset], &misspelt).await);
+    assert!(sentence.contains("PGSSLMODE must be disable"), "{sentence}");
+    // What a driver reads is let through.
+    for url in [
+        "postgres://db.example/shop?sslmode=verify-full&sslrootcert=a.pem&options[search_path]=a",
+        "postgres://db.example/shop?host=/run/postgresql&application_name=a",
+        "mysql://db.example/shop?ssl-mode=VERIFY_IDENTITY&ssl-ca=a.pem&socket=/run/mysqld.sock",
+    ] {
+        let text = shown(&["--database-url", url], &[]).await;
+        let name = url.split('?').next().expect("a part");
+        assert!(
+            text.contains(&format!("database_url = \"{name}\"")),
+            "{text}"
+        );
+    }
+    // A driver doesn't log the password of a line in its own file that it can't read.
+    std::fs::write(dir.path().join("pass"), "secret\n").expect("written");
+    let pass = dir.path().join("pass").display().to_string();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&pass, private).expect("set");
+    let variables = [("PGPASSFILE", &*pass)];
+    let closed = "postgres://me@127.0.0.1:1/shop";
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--database-url",
+        closed,
+        "--connect-timeout",
+        "1s",
+        "--log",
+        "trace",
+    ];
+    let output = output(&args, &variables).await;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("can't open the database"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn config_show_hides_users_passwords_and_queries_of_every_url() {
+    let args = [
+        "--authentication",
+        "required",
+        "--jwt-keys",
+        "https://id.example/keys?key=secret",
+        "--jwt-issuer",
+        "https://me:secret@id.example",
+        "--jwt-audience",
+        "https://shop.example/?secret#secret",
+        "--database-url",
+        "postgres://secret:secret@db.example/shop?password=secret",
+        "--read-database-url",
+        "mysql://secret:secret@db.example/shop?ssl-key=secret",
+        "--otlp-endpoint",
+        "https://spans.example",
+    ];
+    let text = shown(&args, &[]).await;
+    for line in [
+        "jwt_keys = \"https://id.example/keys?hidden\"",
+        "jwt_issuer = \"https://hidden\"",
+        "jwt_audience = \"https://shop.example/?hidden\"",
+        "database_url = \"postgres://db.example/shop\"",
+        "read_database_url = \"mysql://db.example/shop\"",
+        "otlp_endpoint = \"https://spans.example\"",
+    ] {
+        assert!(
+            text.lines().any(|shown| shown.starts_with(line)),
+            "no {line} in {text}"
+        );
+    }
+    assert!(!text.contains("secret"), "{text}");
+    // Nor are they in help, or in a complaint.
+    let variables = [("GROUP_SERVICE_JWT_KEYS", "https://id.example/?secret")];
+    let help = output(&["--help"], &variables).await;
+    let text = String::from_utf8(help.stdout).expect("text");
+    assert!(!text.contains("secret"), "{text}");
+    for url in [
+        "http://id.example/keys?secret",
+        "ftp://me:secret@id.example/",
+    ] {
+        refused(&output(&["--jwt-keys", url], &[]).await);
+    }
 }

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use sqlx::{
     ConnectOptions, Postgres,
-    postgres::{PgConnectOptions, PgDatabaseError},
+    postgres::{PgConnectOptions, PgDatabaseError, PgSslMode},
 };
 
 use super::{Found, Outage, Sessions, Use, pool, texts, time};
@@ -54,6 +54,17 @@ pub(in crate::store) const TABLES: &str =
 
 /// Where the revisions of commits are told: see the migration that makes the trigger.
 pub(in crate::store) const CHANNEL: &str = "group_service_revision";
+
+/// Complains about a `PGSSLMODE` that the driver, which reads it where a URL has no `sslmode`, would pass over.
+pub(in crate::store) fn check_environment() -> Result<(), String> {
+    match std::env::var("PGSSLMODE") {
+        Ok(mode) if mode.parse::<PgSslMode>().is_err() => Err(
+            "PGSSLMODE must be disable, allow, prefer, require, verify-ca or verify-full"
+                .to_owned(),
+        ),
+        _ => Ok(()),
+    }
+}
 
 pub(in crate::store) fn configured(options: PgConnectOptions) -> PgConnectOptions {
     options
