@@ -105,7 +105,7 @@ impl<U: Received> LimitedDecoder<U> {
 }
 
 /// What a request takes at most: the buffer that it is decompressed into, its texts once more, and its lists.
-pub(crate) fn cost(size: usize, entries: usize) -> usize {
+fn cost(size: usize, entries: usize) -> usize {
     2 * size + ENTRY_COST * entries
 }
 

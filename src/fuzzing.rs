@@ -38,24 +38,19 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     grpc::bearer(headers)
 }
 
-/// What a request of so many bytes, with so many entries in its lists, is counted as.
-#[must_use]
-pub fn cost(size: usize, entries: usize) -> usize {
-    codec::cost(size, entries)
-}
-
-/// Decodes a request as a server does whose messages may take `memory` bytes.
-///
-/// # Errors
-/// Why it is refused.
-pub fn decode<T: Received + Send + 'static>(message: &[u8], memory: u64) -> Result<T, Status> {
+/// Decodes a request as a server does whose messages may take `memory` bytes. Tells what it is counted as, too.
+pub fn decode<T: Received + Send + 'static>(
+    message: &[u8],
+    memory: u64,
+) -> (Result<T, Status>, u64) {
     let connections = Connections::new(Limits {
         connections: 1,
         per_address: 1,
         bytes: memory,
     });
-    let taken = connections.take(Ipv4Addr::LOCALHOST.into());
-    let (counted, _closing) = taken.ok_or_else(|| Status::internal("no connection"))?;
+    let Some((counted, _closing)) = connections.take(Ipv4Addr::LOCALHOST.into()) else {
+        return (Err(Status::internal("no connection")), 0);
+    };
     let load = Arc::new(counted.carrier().begin());
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let frame = [&[0][..], &length.to_be_bytes(), message].concat();
@@ -63,8 +58,10 @@ pub fn decode<T: Received + Send + 'static>(message: &[u8], memory: u64) -> Resu
         let decoder = LimitedCodec::<T, T>::default().decoder();
         Streaming::new_request(decoder, Full::new(Bytes::from(frame)), None, None)
     });
-    match Pin::new(&mut stream).poll_next(&mut Context::from_waker(Waker::noop())) {
+    let polled = Pin::new(&mut stream).poll_next(&mut Context::from_waker(Waker::noop()));
+    let decoded = match polled {
         Poll::Ready(Some(decoded)) => decoded,
         Poll::Ready(None) | Poll::Pending => Err(Status::internal("no message")),
-    }
+    };
+    (decoded, connections.bytes())
 }
