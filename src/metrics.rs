@@ -17,7 +17,7 @@ use axum::{
 use prometheus_client::registry::{Registry, Unit};
 use tokio::{net::TcpListener, sync::watch};
 
-use self::{listener::Listener, told::Told};
+use self::told::Told;
 use crate::{feed::Feed, listen::Connections, store::Db, tls::Tls};
 
 pub use calls::Calls;
@@ -108,8 +108,5 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         .route("/metrics", told)
         .route("/livez", is_alive)
         .route("/readyz", is_ready);
-    let served = axum::serve(Listener::new(listener), routes).await;
-    if let Err(error) = served {
-        tracing::error!(error = %error, "metrics are no longer told");
-    }
+    listener::serve(listener, routes).await;
 }
