@@ -18,7 +18,7 @@ use tonic::codegen::tokio_stream::{Stream, wrappers::ReceiverStream};
 
 pub use self::{
     connection::Connection,
-    connections::{Connections, Limits},
+    connections::{Connections, Limits, network},
     descriptors::limit_connections,
 };
 use crate::{

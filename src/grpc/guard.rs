@@ -103,11 +103,13 @@ impl Guard {
         }
     }
 
-    /// Who calls, if that is asked for.
-    pub(super) fn admit<B>(
+    /// Who calls, if that is asked for. Only a caller who is known without a signature being verified counts as known
+    /// unless `verify`.
+    pub(super) fn identify<B>(
         &self,
         request: &http::Request<B>,
         need: Need,
+        verify: bool,
     ) -> Result<Option<Identity>> {
         let Self::Required(bearers) = self else {
             return Ok(None);
@@ -119,17 +121,24 @@ impl Guard {
         // Whoever sends a token wants to be known by that: one that is no good isn't passed over.
         let identity = if headers.contains_key(AUTHORIZATION) {
             let token = bearer(headers).ok_or(Refusal::Invalid)?;
-            bearers.identify(token)?
+            bearers.identify(token, verify)?
         } else {
             let peer = request.extensions().get::<Peer>();
             let identity = peer.and_then(|peer| peer.identity.clone());
             identity.ok_or(Refusal::Invalid)?
         };
-        match need {
-            Need::Permission(permission) if !identity.may(permission) => {
+        Ok(Some(identity))
+    }
+}
+
+impl Need {
+    /// Whether a caller may, if callers are known.
+    pub(super) fn check(self, caller: Option<&Identity>) -> Result<()> {
+        match (self, caller) {
+            (Self::Permission(permission), Some(caller)) if !caller.may(permission) => {
                 Err(Error::NotPermitted(permission))
             }
-            _ => Ok(Some(identity)),
+            _ => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Around every call: a server span that continues the caller's trace, and one line in the log.
 
+mod admit;
 mod answering;
 mod call;
 mod deadline;
@@ -26,7 +27,7 @@ use self::{
 };
 use crate::{
     auth::Identity,
-    error,
+    error::{Error, Result},
     listen::{Load, Peer},
     metrics::{Calls, Rpc},
 };
@@ -91,24 +92,6 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-impl ObserveLayer {
-    /// Who calls, if that is asked for, and may.
-    fn admit(&self, request: &http::Request<Body>, need: Need) -> error::Result<Option<Identity>> {
-        let identity = self.guard.admit(request, need)?;
-        if let Some(rate) = self.rate.as_deref().filter(|_| need != Need::Nothing) {
-            match &identity {
-                Some(identity) => rate.count(identity.caller().as_str())?,
-                None => {
-                    let peer = request.extensions().get::<Peer>();
-                    let address = peer.and_then(|peer| peer.remote).map(|peer| peer.ip());
-                    rate.count(&address.map(|ip| ip.to_string()).unwrap_or_default())?;
-                }
-            }
-        }
-        Ok(identity)
-    }
-}
-
 /// The service that [`ObserveLayer`] makes.
 #[derive(Clone, Debug)]
 pub struct Observe<S> {
@@ -141,45 +124,47 @@ where
         let path = request.uri().path().trim_start_matches('/');
         let Known { rpcs, other } = &*self.layer.methods.0;
         if let Some((status, response)) = protocol::refuse(&request) {
-            let call = Call::begin(&request, other.1.clone());
+            let mut call = Call::begin(&request, other.1.clone());
+            let peer = request.extensions().get::<Peer>();
+            // It is refused anyhow.
+            let _ = self.layer.count(&mut call, |rate| rate.count_address(peer));
             return Answering::refused_with(call, &status, response);
         }
         let (need, rpc) = rpcs.get(path).unwrap_or(other);
         let deadline = deadline::of(rpc.name(), deadline, self.layer.deadlines);
         let call = Call::begin(&request, rpc.clone());
         let need = *need;
-        match self.layer.admit(&request, need) {
-            Ok(identity) => self.answer(call, request, identity, deadline),
-            Err(error::Error::Unauthenticated) => {
-                let Some(looked_up) = self.layer.guard.look_up(request.headers()) else {
-                    return Answering::refused(call, error::Error::Unauthenticated.into());
-                };
-                let mut service = self.clone();
-                Answering::looking_up(async move {
-                    looked_up.await;
-                    match service.layer.admit(&request, need) {
-                        Ok(identity) => service.answer(call, request, identity, deadline),
-                        Err(refused) => Answering::refused(call, refused.into()),
-                    }
-                })
-            }
-            Err(refused) => Answering::refused(call, refused.into()),
+        let identity = self.layer.identify(&request, need);
+        if let Err(Error::Unauthenticated) = identity
+            && let Some(looked_up) = self.layer.look_up(&request)
+        {
+            let mut service = self.clone();
+            return Answering::looking_up(async move {
+                looked_up.await;
+                let identity = service.layer.identify(&request, need);
+                service.answer(call, request, identity, need, deadline)
+            });
         }
+        self.answer(call, request, identity, need, deadline)
     }
 }
 
 impl<S: Service<http::Request<Body>>> Observe<S> {
-    /// Has a call that is let in carried out.
+    /// Has a call carried out, if it is let in.
     fn answer(
         &mut self,
         mut call: Call,
         mut request: http::Request<Body>,
-        identity: Option<Identity>,
+        identity: Result<Option<Identity>>,
+        need: Need,
         deadline: Option<Duration>,
     ) -> Answering<S::Future> {
-        if let Some(identity) = identity {
-            call.is_of(identity.clone());
-            request.extensions_mut().insert(identity);
+        match self.layer.admit(&mut call, &request, identity, need) {
+            Err(refused) => return Answering::refused(call, refused.into()),
+            Ok(None) => {}
+            Ok(Some(identity)) => {
+                request.extensions_mut().insert(identity);
+            }
         }
         if let Some(load) = call.load() {
             request = request.map(|body| CountedBody::wrap(body, load));

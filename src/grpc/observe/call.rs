@@ -48,6 +48,8 @@ pub(super) struct Call {
     trace_id: TraceId,
     began: Instant,
     ended: bool,
+    /// Whether the log has told of such a refusal a moment ago.
+    repeated: bool,
 }
 
 impl Call {
@@ -88,6 +90,7 @@ impl Call {
             trace_id,
             began: Instant::now(),
             ended: false,
+            repeated: false,
         }
     }
 
@@ -95,6 +98,11 @@ impl Call {
     pub(super) fn is_of(&mut self, identity: Identity) {
         self.span.record("enduser.id", identity.caller().as_str());
         self.identity = Some(identity);
+    }
+
+    /// Notes that it is one of many that are refused alike: it is logged for those who ask for more.
+    pub(super) fn is_repeated(&mut self) {
+        self.repeated = true;
     }
 
     /// What it has in hand.
@@ -149,6 +157,7 @@ impl Call {
             };
         }
         match code {
+            _ if self.repeated => line!(debug),
             Code::Unknown | Code::Internal | Code::DataLoss => line!(error),
             Code::Unimplemented => line!(info),
             _ if is_server_error(code) || code == Code::ResourceExhausted => line!(warn),
