@@ -37,6 +37,8 @@ const BEGINNING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits when no connection can be accepted; twice as long each further time, up to the second one.
 const PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked for connections without an authenticated call.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How connections are taken, and who is known on them.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +102,14 @@ pub(crate) fn incoming(
     connections: Connections,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let (ready, taken) = mpsc::channel(1);
+    tokio::spawn({
+        let (ready, connections) = (ready.clone(), connections.clone());
+        async move {
+            while timeout(LOOK_INTERVAL, ready.closed()).await.is_err() {
+                connections.close_unauthenticated();
+            }
+        }
+    });
     tokio::spawn(async move {
         let security = Arc::new(security);
         loop {
@@ -147,12 +157,20 @@ async fn begin(
     stream: TcpStream,
     security: &Security,
     counted: Counted,
-    closing: oneshot::Receiver<()>,
+    mut closing: oneshot::Receiver<()>,
 ) -> Option<Connection> {
     let connection = if security.tls.is_none() {
         Connection::plain(stream, counted, closing)
     } else {
-        let (stream, identity) = shake_hands(stream, security).await?;
+        let (stream, identity) = tokio::select! {
+            shaken = shake_hands(stream, security) => shaken?,
+            _ = &mut closing => return None,
+        };
+        if let Some(identity) = &identity
+            && !counted.is_of(identity.caller().as_str())
+        {
+            return None;
+        }
         Connection::tls(stream, identity, counted, closing)
     };
     let begun = timeout(BEGINNING_TIMEOUT, connection.begin()).await;

@@ -124,6 +124,7 @@ pub async fn run(
         connections: limits.max_connections,
         per_address: limits.max_connections_per_address,
         bytes: limits.message_memory,
+        authentication: matches!(guard, Guard::Required(_)),
     });
     let (ready, is_ready) = watch::channel(false);
     let is_alive = watch_workers(health.clone())?;

@@ -72,6 +72,14 @@ impl Connection {
         }
     }
 
+    /// Fails from when it has to end. Looked at by all that HTTP/2 does: it doesn't read while it can't write.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.closing.is_terminated() || Pin::new(&mut self.closing).poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
     /// Reads how it begins; nothing if that isn't HTTP/2: then it has been answered.
     pub(super) async fn begin(mut self) -> io::Result<Option<Self>> {
         let Some(beginning) = preface::read(&mut self).await? else {
@@ -106,9 +114,7 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.closing.is_terminated() && Pin::new(&mut this.closing).poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        this.check(cx)?;
         if this.unread.position() < this.unread.get_ref().len() as u64 {
             return Pin::new(&mut this.unread).poll_read(cx, buf);
         }
@@ -125,7 +131,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -136,7 +144,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
@@ -150,7 +160,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }

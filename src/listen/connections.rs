@@ -1,27 +1,47 @@
-//! The connections that there are: how many, from where, and what each has in hand.
+//! The connections that there are: how many, from where, who calls on them, and what each has in hand.
+
+mod evict;
+mod held;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::oneshot;
 
+pub(super) use held::Held;
+
 use super::load::Carrier;
+
+/// Calls without credentials have this part of `--message-memory` for themselves, beside what all other calls have.
+const PUBLIC_PART: u64 = 8;
 
 /// How many connections there may be, and how much they may have in hand.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// In all.
     pub connections: u32,
-    /// From one address.
+    /// From one address, and of one caller.
     pub per_address: u32,
     /// Bytes of requests and answers that are under way, in all.
     pub bytes: u64,
+    /// Whether callers must be known: then connections without an authenticated call are closed, after a time or to
+    /// make room for new ones.
+    pub authentication: bool,
+}
+
+/// What the memory of a call counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// Calls that need no credentials.
+    Public,
+    /// All others.
+    Admitted,
 }
 
 /// All connections.
@@ -31,10 +51,12 @@ pub struct Connections(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
-    /// In hand, in all.
-    bytes: AtomicU64,
+    /// In hand, in all, for each budget.
+    bytes: [AtomicU64; 2],
     refused: AtomicU64,
     closed: AtomicU64,
+    unauthenticated_closed: AtomicU64,
+    public_refused: AtomicU64,
     there: Mutex<There>,
 }
 
@@ -42,24 +64,24 @@ struct Shared {
 struct There {
     taken: u64,
     all: HashMap<u64, Arc<Held>>,
-    by_address: HashMap<IpAddr, u32>,
+    networks: HashMap<IpAddr, Network>,
+    /// How many connections each known caller has.
+    callers: HashMap<String, u32>,
 }
 
-/// What a connection has in hand.
-#[derive(Debug)]
-pub(super) struct Held {
-    shared: Arc<Shared>,
-    bytes: AtomicU64,
-    closing: AtomicBool,
-    close: Mutex<Option<oneshot::Sender<()>>>,
+/// What comes from one network.
+#[derive(Debug, Default)]
+struct Network {
+    connections: u32,
+    public_calls: Arc<AtomicU32>,
+    /// The numbers of the connections that have had no authenticated call, where callers must be known.
+    unauthenticated: BTreeSet<u64>,
 }
 
 /// A connection that is counted, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
     held: Arc<Held>,
-    number: u64,
-    address: IpAddr,
 }
 
 /// The network by which an address is counted: a single host has a whole IPv6 /64 of addresses.
@@ -71,55 +93,56 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+impl Limits {
+    fn bytes(&self, budget: Budget) -> u64 {
+        match budget {
+            Budget::Public => self.bytes / PUBLIC_PART,
+            Budget::Admitted => self.bytes,
+        }
+    }
+}
+
 impl Connections {
     /// None so far.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             limits,
-            bytes: AtomicU64::new(0),
+            bytes: Default::default(),
             refused: AtomicU64::new(0),
             closed: AtomicU64::new(0),
+            unauthenticated_closed: AtomicU64::new(0),
+            public_refused: AtomicU64::new(0),
             there: Mutex::default(),
         }))
     }
 
     /// Counts another one, and says how it is told to close; nothing if there are too many.
     pub(crate) fn take(&self, address: IpAddr) -> Option<(Counted, oneshot::Receiver<()>)> {
-        let limits = &self.0.limits;
+        let network = network(address);
         let mut there = self.0.there();
-        let from_there = there.by_address.get(&address).copied().unwrap_or_default();
-        if there.all.len() >= limits.connections as usize || from_there >= limits.per_address {
+        if !self.0.make_room(&mut there, network) {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let (close, closing) = oneshot::channel();
-        let held = Arc::new(Held {
-            shared: self.0.clone(),
-            bytes: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
-            close: Mutex::new(Some(close)),
-        });
         there.taken += 1;
         let number = there.taken;
-        there.all.insert(number, held.clone());
-        there.by_address.insert(address, from_there + 1);
-        let counted = Counted {
-            held,
-            number,
-            address,
-        };
-        Some((counted, closing))
-    }
-
-    /// Closes the one that has been there for the longest time.
-    pub(crate) fn close_oldest(&self) {
-        let there = self.0.there();
-        let open = there.all.iter();
-        let open = open.filter(|(_, held)| !held.closing.load(Ordering::Relaxed));
-        if let Some((_, oldest)) = open.min_by_key(|(number, _)| **number) {
-            oldest.close();
+        let from_there = there.networks.entry(network).or_default();
+        from_there.connections += 1;
+        if self.0.limits.authentication {
+            from_there.unauthenticated.insert(number);
         }
+        let public_calls = from_there.public_calls.clone();
+        let (close, closing) = oneshot::channel();
+        let held = Arc::new(Held::new(
+            self.0.clone(),
+            number,
+            network,
+            public_calls,
+            close,
+        ));
+        there.all.insert(number, held.clone());
+        Some((Counted { held }, closing))
     }
 
     /// How many there are.
@@ -137,9 +160,20 @@ impl Connections {
         self.0.closed.load(Ordering::Relaxed)
     }
 
+    /// How many were closed because they had no authenticated call.
+    pub(crate) fn unauthenticated_closed(&self) -> u64 {
+        self.0.unauthenticated_closed.load(Ordering::Relaxed)
+    }
+
+    /// How many calls without credentials were refused because their connection or address had too many.
+    pub(crate) fn public_refused(&self) -> u64 {
+        self.0.public_refused.load(Ordering::Relaxed)
+    }
+
     /// How much all have in hand.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
+        let bytes = self.0.bytes.iter();
+        bytes.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -147,66 +181,19 @@ impl Shared {
     fn there(&self) -> MutexGuard<'_, There> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Closes those that have the most in hand, until the others have no more than there may be.
-    fn relieve(&self) {
-        let there = self.there();
-        loop {
-            let open = || {
-                let all = there.all.values();
-                all.filter(|held| !held.closing.load(Ordering::Relaxed))
-                    .map(|held| (held.bytes.load(Ordering::Relaxed), held))
-            };
-            let all: u64 = open().map(|(bytes, _)| bytes).sum();
-            let Some((bytes, most)) = open().max_by_key(|(bytes, _)| *bytes) else {
-                return;
-            };
-            if all <= self.limits.bytes {
-                return;
-            }
-            most.close();
-            self.closed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                bytes,
-                "a connection is closed: it has the most in hand, and all together have too much"
-            );
-        }
-    }
-}
-
-impl Held {
-    /// Has the connection closed.
-    fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        let close = self.close.lock();
-        if let Some(close) = close.unwrap_or_else(PoisonError::into_inner).take() {
-            // It may be closed already.
-            let _ = close.send(());
-        }
-    }
-
-    pub(super) fn add(&self, bytes: u64) {
-        let shared = &self.shared;
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let all = shared.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if all > shared.limits.bytes {
-            shared.relieve();
-        }
-    }
-
-    /// Whether it is being closed, or all connections together have more in hand than they may.
-    pub(super) fn is_over(&self) -> bool {
-        let all = self.shared.bytes.load(Ordering::Relaxed);
-        self.closing.load(Ordering::Relaxed) || all > self.shared.limits.bytes
-    }
-
-    pub(super) fn subtract(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
 }
 
 impl Counted {
+    /// Notes whom its certificate names; false if that caller has too many connections.
+    pub(crate) fn is_of(&self, caller: &str) -> bool {
+        let shared = &self.held.shared;
+        let few = !shared.limits.authentication || self.held.admit(Some(caller));
+        if !few {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        few
+    }
+
     pub(crate) fn carrier(&self) -> Carrier {
         Carrier::new(self.held.clone())
     }
@@ -214,12 +201,22 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut there = self.held.shared.there();
-        there.all.remove(&self.number);
-        if let Some(count) = there.by_address.get_mut(&self.address) {
+        let held = &self.held;
+        let mut there = held.shared.there();
+        there.all.remove(&held.number);
+        if let Some(network) = there.networks.get_mut(&held.network) {
+            network.connections -= 1;
+            network.unauthenticated.remove(&held.number);
+            if network.connections == 0 {
+                there.networks.remove(&held.network);
+            }
+        }
+        if let Some(caller) = held.caller.get()
+            && let Some(count) = there.callers.get_mut(caller)
+        {
             *count -= 1;
             if *count == 0 {
-                there.by_address.remove(&self.address);
+                there.callers.remove(caller);
             }
         }
     }

@@ -7,15 +7,16 @@ use std::sync::{
 
 use tonic::codegen::Bytes;
 
-use super::connections::Held;
+use super::connections::{Budget, Held};
 
-/// What a call takes at least: its state, its headers, and the messages of most.
-const CALL: u64 = 4096;
+/// What a call takes at least: its state, its headers, and the messages of most. A health watch takes 5 KiB.
+const CALL: u64 = 6 << 10;
 
 /// What a call has in hand, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Load {
     held: Arc<Held>,
+    budget: Budget,
     /// Of its messages.
     bytes: AtomicU64,
     /// Those of them that are of a request that the call's handler works on.
@@ -39,11 +40,27 @@ impl Carrier {
         Self { held }
     }
 
-    /// Counts a call.
+    /// Notes that a call is let in, and whose it is if callers are known; false if that caller has too many
+    /// connections.
+    pub(crate) fn admit(&self, caller: Option<&str>) -> bool {
+        self.held.admit(caller)
+    }
+
+    /// Counts a call that is let in.
     pub(crate) fn begin(&self) -> Load {
-        self.held.add(CALL);
+        self.load(Budget::Admitted)
+    }
+
+    /// Counts a call that needs no credentials; nothing if there are too many of these.
+    pub(crate) fn begin_public(&self) -> Option<Load> {
+        self.held.begin_public().then(|| self.load(Budget::Public))
+    }
+
+    fn load(&self, budget: Budget) -> Load {
+        self.held.add(budget, CALL);
         Load {
             held: self.held.clone(),
+            budget,
             bytes: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
         }
@@ -57,7 +74,7 @@ impl Load {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let more = (before + bytes).saturating_sub(CALL.max(before));
         if more > 0 {
-            self.held.add(more);
+            self.held.add(self.budget, more);
         }
     }
 
@@ -66,7 +83,7 @@ impl Load {
     pub(crate) fn reserve(&self, bytes: usize) -> bool {
         self.add(bytes);
         let small = self.bytes.load(Ordering::Relaxed) <= CALL;
-        if small || !self.held.is_over() {
+        if small || !self.held.is_over(self.budget) {
             return true;
         }
         self.subtract(bytes);
@@ -99,7 +116,7 @@ impl Load {
         let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let less = before.max(CALL) - before.saturating_sub(bytes).max(CALL);
         if less > 0 {
-            self.held.subtract(less);
+            self.held.subtract(self.budget, less);
         }
     }
 }
@@ -119,6 +136,9 @@ impl Drop for Unwritten {
 impl Drop for Load {
     fn drop(&mut self) {
         let bytes = self.bytes.load(Ordering::Relaxed).max(CALL);
-        self.held.subtract(bytes);
+        self.held.subtract(self.budget, bytes);
+        if self.budget == Budget::Public {
+            self.held.end_public();
+        }
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn tell_limits(
     let refused = classes.map(|(class, (_, refused))| (class, "OVERLOADED", refused));
     let others = [
         ("watch", "OVERLOADED", feed.refused()),
+        ("public", "OVERLOADED", connections.public_refused()),
         ("any", "RATE_LIMITED", too_often.load(Ordering::Relaxed)),
     ];
     for (class, reason, refused) in refused.into_iter().chain(others) {
@@ -65,6 +66,13 @@ pub(super) fn tell_limits(
         "Connections that were closed because they had the most in hand when that was too much",
         None,
         ConstCounter::new(connections.closed()),
+    )?;
+    tell(
+        encoder,
+        "connections_unauthenticated_closed",
+        "Connections that were closed because they had no authenticated call, after a time or to make room for others",
+        None,
+        ConstCounter::new(connections.unauthenticated_closed()),
     )?;
     tell(
         encoder,

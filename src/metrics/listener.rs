@@ -21,6 +21,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
         connections: u32::MAX,
         per_address: u32::MAX,
         bytes: u64::MAX,
+        authentication: false,
     });
     loop {
         let (stream, peer) = accept(&listener).await;

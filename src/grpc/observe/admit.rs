@@ -64,6 +64,9 @@ impl ObserveLayer {
             None => self.count(call, |rate| rate.count_address(peer))?,
         }
         need.check(identity.as_ref())?;
+        if let Some(peer) = peer {
+            call.begin_load(&peer.carrier, need)?;
+        }
         Ok(identity)
     }
 

@@ -24,7 +24,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::code_name;
 use crate::{
     auth::Identity,
-    listen::{Load, Peer},
+    error::Error,
+    grpc::guard::Need,
+    listen::{Carrier, Load, Peer},
     metrics::Rpc,
 };
 
@@ -86,7 +88,7 @@ impl Call {
             rpc,
             identity: None,
             peer,
-            load: connection.map(|connection| Arc::new(connection.carrier.begin())),
+            load: None,
             trace_id,
             began: Instant::now(),
             ended: false,
@@ -103,6 +105,29 @@ impl Call {
     /// Notes that it is one of many that are refused alike: it is logged for those who ask for more.
     pub(super) fn is_repeated(&mut self) {
         self.repeated = true;
+    }
+
+    /// Counts what it has in hand from now on.
+    ///
+    /// # Errors
+    /// Its caller has too many connections, or its connection or address has too many calls without credentials.
+    pub(super) fn begin_load(&mut self, carrier: &Carrier, need: Need) -> Result<(), Error> {
+        let load = if need == Need::Nothing {
+            let refused = "its connection or address has too many calls without credentials";
+            carrier
+                .begin_public()
+                .ok_or_else(|| Error::Overloaded(refused.into()))?
+        } else {
+            let caller = self.identity.as_ref();
+            if !carrier.admit(caller.map(|caller| caller.caller().as_str())) {
+                return Err(Error::Overloaded(
+                    "its caller has too many connections".into(),
+                ));
+            }
+            carrier.begin()
+        };
+        self.load = Some(Arc::new(load));
+        Ok(())
     }
 
     /// What it has in hand.
