@@ -17,13 +17,28 @@ use self::{
     jwt::{Keys, Verified},
     token::Known,
 };
-use crate::domain::{Caller, Permission, Permissions, Token, TokenId};
+use crate::{
+    domain::{Caller, Permission, Permissions, Token, TokenId},
+    store::CallerKey,
+};
 
 /// A caller, and what it may do.
 #[derive(Debug)]
 struct Who {
     caller: Caller,
     permissions: Permissions,
+    key: CallerKey,
+}
+
+impl Who {
+    fn new(caller: Caller, permissions: Permissions) -> Self {
+        let key = CallerKey::of(caller.as_str());
+        Self {
+            caller,
+            permissions,
+            key,
+        }
+    }
 }
 
 /// Why a caller isn't known.
@@ -95,6 +110,11 @@ impl Identity {
     #[must_use]
     pub fn caller(&self) -> &Caller {
         &self.who.caller
+    }
+
+    /// What the caller's places in queues are counted by.
+    pub(crate) fn key(&self) -> CallerKey {
+        self.who.key
     }
 
     /// Whether the caller has a permission.

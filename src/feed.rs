@@ -22,7 +22,7 @@ use crate::{
     domain::{ChangeFilter, HistoryId, Recorded, Revision, WatchChanges},
     error::{Error, Result},
     store::{
-        Db,
+        Db, Shares,
         change::{self, Slice},
     },
 };
@@ -53,6 +53,7 @@ pub struct Feed {
     stopping: watch::Receiver<bool>,
     tail: Arc<Mutex<Tail>>,
     room: Arc<Semaphore>,
+    shares: Shares,
     /// How many followers may begin at once, and how many may read the table: what remains of the connections is for
     /// calls. Separate semaphores, so that watchers that catch up don't delay watchers that start.
     starters: Arc<Semaphore>,
@@ -81,6 +82,7 @@ impl Feed {
             stopping,
             tail,
             room: Arc::new(Semaphore::new(followers as usize)),
+            shares: Shares::default(),
             starters: Arc::new(Semaphore::new(READERS)),
             readers: Arc::new(Semaphore::new(READERS)),
             followers: Followers::default(),
@@ -97,8 +99,12 @@ impl Feed {
             history,
             filter,
         } = watch;
-        let room = self.room.clone().try_acquire_owned();
-        let room = room.map_err(|_| {
+        let room = self.room.clone().try_acquire_owned().ok();
+        let place = room.and_then(|room| {
+            let free = self.room.available_permits() + 1;
+            Some((self.shares.take(free)?, room))
+        });
+        let place = place.ok_or_else(|| {
             self.followers.refuse();
             Error::Overloaded("too many follow the feed".into())
         })?;
@@ -112,7 +118,7 @@ impl Feed {
         let mut losses = self.db.losses();
         losses.mark_unchanged();
         tokio::spawn(async move {
-            let _room = room;
+            let _place = place;
             tokio::select! {
                 error = feed.send(&follower, position, history, &filter, &sender) => {
                     // Whoever has gone away needs no reason.

@@ -30,6 +30,7 @@ mod row;
 mod schema;
 mod search;
 mod settings;
+mod share;
 mod timing;
 pub mod token;
 pub mod user;
@@ -58,6 +59,8 @@ pub use page::{At, Page};
 pub use read::{Read, Seen, View, read};
 pub use schema::Migration;
 pub use settings::Settings;
+pub use share::CallerKey;
+pub(crate) use share::Shares;
 pub use timing::{Pool, Statements};
 pub use write::{Once, Origin, Reply, Write, write};
 

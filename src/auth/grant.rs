@@ -56,9 +56,6 @@ impl Grants {
         let granted = self.0.iter().filter(|grant| grant.is_for(caller.as_str()));
         let permissions =
             granted.fold(Permissions::NONE, |some, grant| some.and(grant.permissions));
-        Who {
-            caller,
-            permissions,
-        }
+        Who::new(caller, permissions)
     }
 }

@@ -181,10 +181,7 @@ async fn known(db: &Db) -> Result<Known> {
             id,
             Entry {
                 digest,
-                who: Arc::new(Who {
-                    caller,
-                    permissions,
-                }),
+                who: Arc::new(Who::new(caller, permissions)),
                 expires_at,
             },
         )

@@ -41,7 +41,7 @@ pub struct Limits {
     )]
     pub queue_time: Duration,
 
-    /// How many calls may wait to be carried out, reads and writes each
+    /// How many calls may wait to be carried out, reads and writes each; of a known caller as many as it leaves free
     #[arg(
         long,
         global = true,
@@ -52,7 +52,7 @@ pub struct Limits {
     )]
     pub max_queue: u32,
 
-    /// How many may follow the feed of changes at once
+    /// How many may follow the feed of changes at once; a known caller as often as it leaves room for others
     #[arg(
         long,
         global = true,
@@ -62,8 +62,8 @@ pub struct Limits {
     )]
     pub max_watchers: u32,
 
-    /// How many calls a second each caller may make, or each address where callers aren't known; any number if it
-    /// isn't given
+    /// How many calls a second each caller may make, or each address where callers aren't known; calls that are refused
+    /// because their caller isn't known count by address. Any number if it isn't given
     #[arg(
         long,
         global = true,
@@ -84,7 +84,7 @@ pub struct Limits {
     )]
     pub max_connections: u32,
 
-    /// How many connections there may be from one address
+    /// How many connections there may be from one address (IPv6: from one /64), and of one known caller
     #[arg(
         long,
         global = true,
@@ -117,8 +117,9 @@ pub struct Limits {
     )]
     pub max_header_size: u64,
 
-    /// How much memory requests and answers may take that are buffered at once: beyond it the connection is closed that
-    /// has the most of it
+    /// How much memory requests and answers may take that are buffered at once: beyond it the largest connection is
+    /// closed of the caller or address that has the most of it. Calls without credentials have an eighth more for
+    /// themselves
     #[arg(
         long,
         global = true,

@@ -14,6 +14,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::share::{Share, Shares};
 use crate::error::{Error, Result};
 
 /// A rush is over by then; where somebody has waited at any moment for as long, more comes in than can be carried out
@@ -46,6 +47,7 @@ pub(super) struct Line {
     /// How many leave together in a crowd.
     together: usize,
     waiting: Mutex<Waiting>,
+    shares: Shares,
     refused: AtomicU64,
 }
 
@@ -92,6 +94,7 @@ impl Waiting {
 pub(super) struct Place {
     line: Arc<Line>,
     number: u64,
+    _share: Share,
 }
 
 impl Line {
@@ -109,6 +112,7 @@ impl Line {
                 left: Instant::now(),
                 pace: Duration::ZERO,
             }),
+            shares: Shares::default(),
             refused: AtomicU64::new(0),
         })
     }
@@ -116,7 +120,7 @@ impl Line {
     /// Waits from now on.
     ///
     /// # Errors
-    /// The line is too long.
+    /// The line is too long, or too many places in it are this caller's.
     pub(super) fn join(self: &Arc<Self>) -> Result<Place> {
         let now = Instant::now();
         let mut waiting = self.waiting();
@@ -148,12 +152,18 @@ impl Line {
                 }
             }
         }
+        let free = (self.limits.many as usize).saturating_sub(waiting.places.len());
+        let Some(share) = self.shares.take(free) else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded("the caller waits too often".into()));
+        };
         waiting.joined += 1;
         let number = waiting.joined;
         waiting.places.push_back((number, now));
         Ok(Place {
             line: self.clone(),
             number,
+            _share: share,
         })
     }
 

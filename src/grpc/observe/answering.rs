@@ -16,6 +16,7 @@ use super::{Call, ObservedBody};
 use crate::{
     codec::with_load,
     grpc::status::{deadline_exceeded, refine},
+    store::CallerKey,
 };
 
 pin_project! {
@@ -31,6 +32,7 @@ pin_project! {
         UnderWay {
             call: Option<Call>,
             deadline: Option<Duration>,
+            caller: Option<CallerKey>,
             timer: Option<Pin<Box<Sleep>>>,
             #[pin]
             response: Instrumented<F>,
@@ -64,9 +66,11 @@ impl<F> Answering<F> {
 
     pub(super) fn under_way(call: Call, response: F, deadline: Option<Duration>) -> Self {
         let response = call.instrument(response);
+        let caller = call.caller();
         Self::UnderWay {
             call: Some(call),
             deadline,
+            caller,
             timer: None,
             response,
         }
@@ -84,7 +88,7 @@ where
             let admitted = ready!(admitted.as_mut().poll(cx));
             self.set(admitted);
         }
-        let (call, deadline, timer, response) = match self.project() {
+        let (call, deadline, caller, timer, response) = match self.project() {
             // It was looked up just now, and isn't again.
             Now::LookingUp { .. } => return Poll::Pending,
             Now::Refused { response } => {
@@ -97,12 +101,17 @@ where
             Now::UnderWay {
                 call,
                 deadline,
+                caller,
                 timer,
                 response,
-            } => (call, *deadline, timer, response),
+            } => (call, *deadline, *caller, timer, response),
         };
         let load = call.as_ref().and_then(Call::load);
-        let polled = with_load(load, || response.poll(cx));
+        let poll = || with_load(load, || response.poll(cx));
+        let polled = match caller {
+            Some(caller) => caller.scope(poll),
+            None => poll(),
+        };
         let mut response = match (polled, deadline) {
             (Poll::Ready(response), _) => response?,
             (Poll::Pending, None) => return Poll::Pending,

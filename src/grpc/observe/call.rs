@@ -28,6 +28,7 @@ use crate::{
     grpc::guard::Need,
     listen::{Carrier, Load, Peer},
     metrics::Rpc,
+    store::CallerKey,
 };
 
 /// The names under which calls of unknown methods are counted together, so that nobody can fill the
@@ -128,6 +129,11 @@ impl Call {
         };
         self.load = Some(Arc::new(load));
         Ok(())
+    }
+
+    /// Whose places in queues it takes.
+    pub(super) fn caller(&self) -> Option<CallerKey> {
+        self.identity.as_ref().map(Identity::key)
     }
 
     /// What it has in hand.

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     domain::Revision,
     error::{Error, Result},
+    store::Shares,
 };
 
 /// A revision, and a number that tells apart those that wait for the same one.
@@ -23,6 +24,7 @@ type Key = (Revision, u64);
 pub(super) struct Waiters {
     max: usize,
     waiting: Mutex<BTreeMap<Key, oneshot::Sender<()>>>,
+    shares: Shares,
     count: watch::Sender<usize>,
     next: AtomicU64,
     refused: AtomicU64,
@@ -33,6 +35,7 @@ impl Waiters {
         Self {
             max,
             waiting: Mutex::default(),
+            shares: Shares::default(),
             count: watch::Sender::new(0),
             next: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -42,23 +45,26 @@ impl Waiters {
     /// Waits until `wanted` is woken, unless it is committed already.
     ///
     /// # Errors
-    /// Too many wait already.
+    /// Too many wait already, or too many of this caller.
     pub(super) async fn wait(&self, wanted: Revision, committed: impl Fn() -> bool) -> Result<()> {
         let (wake, woken) = oneshot::channel();
         let key = (wanted, self.next.fetch_add(1, Ordering::Relaxed));
-        {
+        let _share = {
             let mut waiting = self.waiting();
             // Under the lock: what is committed from now on wakes us.
             if committed() {
                 return Ok(());
             }
-            if waiting.len() >= self.max {
+            let free = self.max.saturating_sub(waiting.len());
+            let share = self.shares.take(free).filter(|_| free > 0);
+            let Some(share) = share else {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 return Err(Error::Overloaded("too many wait for a revision".into()));
-            }
+            };
             waiting.insert(key, wake);
             self.count.send_replace(waiting.len());
-        }
+            share
+        };
         let _registration = Registration(self, key);
         // The sender is dropped only when it is used, or by ourselves.
         let _ = woken.await;
