@@ -38,20 +38,32 @@ impl Channel {
         }
     }
 
+    /// Connects without TLS, with this token for each call.
+    pub(crate) async fn known(address: &str, token: &str) -> Self {
+        Self {
+            inner: open(endpoint(address)).await,
+            authorization: Some(bearer(token)),
+        }
+    }
+
     /// Connects under TLS to a server that is known by this certificate, with this token for each call.
     pub(crate) async fn secured(address: &str, certificate: &Signed, token: &str) -> Self {
         let tls = ClientTlsConfig::new()
             .domain_name(NAME)
             .ca_certificate(Certificate::from_pem(certificate.authority.pem()));
         let endpoint = endpoint(&address.replace("http://", "https://")).tls_config(tls);
-        let mut authorization =
-            HeaderValue::from_str(&format!("Bearer {token}")).expect("visible characters");
-        authorization.set_sensitive(true);
         Self {
             inner: open(endpoint.expect("an authority")).await,
-            authorization: Some(authorization),
+            authorization: Some(bearer(token)),
         }
     }
+}
+
+fn bearer(token: &str) -> HeaderValue {
+    let value = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut value = value.expect("visible characters");
+    value.set_sensitive(true);
+    value
 }
 
 fn endpoint(address: &str) -> Endpoint {

@@ -15,9 +15,12 @@ use group_service::pb::{
     self, access_service_client::AccessServiceClient, role_service_client::RoleServiceClient,
 };
 use tokio::time::sleep;
+use tonic::Request;
 
 use self::attacks::Attack;
 use crate::{
+    auth::with,
+    callers::token,
     harness::{Database, Process, binary_under},
     limits::{metric, until},
 };
@@ -53,12 +56,16 @@ fn descriptors(server: &Process) -> usize {
     open.expect("the process runs").count()
 }
 
-/// Reads and writes until it is told to stop; none of its calls may fail.
-async fn good(server: &Process, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
-    let channel = server.connect().await;
-    let mut access = AccessServiceClient::new(channel.clone());
-    let mut roles = RoleServiceClient::new(channel);
+/// Reads and writes until it is told to stop; none of its calls may fail. With a token it connects again now and then.
+async fn good(server: &Process, token: Option<&str>, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
+    let mut channel = server.connect().await;
     while !stop.load(Ordering::Relaxed) {
+        let number = done.fetch_add(1, Ordering::Relaxed);
+        if token.is_some() && number.is_multiple_of(10) {
+            channel = server.connect().await;
+        }
+        let mut access = AccessServiceClient::new(channel.clone());
+        let mut roles = RoleServiceClient::new(channel.clone());
         let question = pb::CheckAccessRequest {
             user_id: crate::harness::id(),
             bundle: "a".into(),
@@ -66,18 +73,31 @@ async fn good(server: &Process, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
             action: "c".into(),
             ..Default::default()
         };
-        access.check_access(question).await.expect("answered");
-        let number = done.fetch_add(1, Ordering::Relaxed);
+        let answer = access.check_access(request(question, token)).await;
+        answer.expect("answered");
         let role = pb::CreateRoleRequest {
             name: format!("role {number}"),
             ..Default::default()
         };
-        roles.create_role(role).await.expect("created");
+        let created = roles.create_role(request(role, token)).await;
+        created.expect("created");
         sleep(Duration::from_millis(2)).await;
     }
 }
 
-async fn endure(attack: Attack, server: &Process, done: &Arc<AtomicU64>) -> u64 {
+fn request<T>(message: T, token: Option<&str>) -> Request<T> {
+    match token {
+        Some(token) => with(message, token),
+        None => Request::new(message),
+    }
+}
+
+async fn endure(
+    attack: Attack,
+    server: &Process,
+    token: Option<&str>,
+    done: &Arc<AtomicU64>,
+) -> u64 {
     let stop = Arc::new(AtomicBool::new(false));
     let before = done.load(Ordering::Relaxed);
     let mut most = 0;
@@ -91,7 +111,8 @@ async fn endure(attack: Attack, server: &Process, done: &Arc<AtomicU64>) -> u64 
         attack.go_on(server.address, TIME, PACE).await;
         stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(good(server, stop.clone(), done.clone()), attacked, watched);
+    let good = good(server, token, stop.clone(), done.clone());
+    tokio::join!(good, attacked, watched);
     let served = done.load(Ordering::Relaxed) - before;
     assert!(served > 0, "nobody was served during {attack:?}");
     until(server, "group_service_connections", |there| there <= 1.0).await;
@@ -121,12 +142,12 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     let done = Arc::new(AtomicU64::new(0));
     // Once all of it has been done, what it takes has been taken.
     for attack in attacks::ALL {
-        let most = endure(attack, &server, &done).await;
+        let most = endure(attack, &server, None, &done).await;
         assert!(most < MEMORY, "{attack:?} takes {most} bytes");
     }
     let (bytes, open) = (memory(&server), descriptors(&server));
     for attack in attacks::ALL {
-        let most = endure(attack, &server, &done).await;
+        let most = endure(attack, &server, None, &done).await;
         assert!(most < MEMORY, "{attack:?} takes {most} bytes");
     }
     let grown = memory(&server) as f64 / bytes as f64;
@@ -148,4 +169,22 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
         "{} errors that callers make: {first:?}",
         errors.len()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_do_not_notice_attacks_without_credentials() {
+    let database = Database::create().await;
+    let mut command = binary_under("-n 1024");
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--log", "warn", "--authentication", "required"])
+        .args(["--database-url", database.url()]);
+    let server = Process::spawn(command).await;
+    let token = token(&database, "good", "check,write").await;
+    let done = Arc::new(AtomicU64::new(0));
+    for attack in attacks::UNAUTHENTICATED {
+        let most = endure(attack, &server, Some(&token), &done).await;
+        assert!(most < MEMORY, "{attack:?} takes {most} bytes");
+    }
+    server.stop().await;
 }

@@ -113,7 +113,7 @@ fn authorize<T>(request: &mut Request<T>, token: &str) {
     request.metadata_mut().insert("authorization", value);
 }
 
-fn with<T>(message: T, token: &str) -> Request<T> {
+pub(crate) fn with<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     authorize(&mut request, token);
     request

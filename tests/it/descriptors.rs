@@ -143,7 +143,7 @@ async fn why_no_connection_can_be_accepted_is_logged_and_it_is_tried_again() {
 }
 
 /// Where Prometheus and probes ask.
-fn metrics(server: &Process) -> String {
+pub(crate) fn metrics(server: &Process) -> String {
     let (_, address) = server
         .start_line
         .split_once("metrics on http://")

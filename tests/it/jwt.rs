@@ -624,3 +624,33 @@ async fn wrong_settings_of_jwts_end_a_start_before_anything_is_opened() {
         "{complaint}"
     );
 }
+
+#[tokio::test]
+async fn no_more_signatures_are_verified_for_an_address_of_wrong_ones() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("keys.json");
+    let key = Key::new("ES256", "ES256");
+    fs::write(&path, set(&[&key])).expect("written");
+    let rate = |command: &mut Command| {
+        command.args(["--max-rate", "20"]);
+    };
+    let w = World::with(dir, &path.display().to_string(), rate).await;
+    let known = key.token("till");
+    w.list(&known).await.expect("known");
+    let wrong = Key::new("ES256", "ES256").token("till");
+    let end = Instant::now() + Duration::from_secs(30);
+    for number in 0.. {
+        assert!(Instant::now() < end, "every signature is verified");
+        while told(w.list(&wrong).await).code != Code::ResourceExhausted {}
+        // What was verified before is remembered.
+        w.list(&known).await.expect("known");
+        // A good one that is new has to wait, unless there was time for another one just now.
+        let mut claims = claims("till");
+        claims["exp"] = json!(now() + 300 + number);
+        if let Err(refused) = w.list(&key.sign(&key.header(), &claims)).await {
+            assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+            break;
+        }
+    }
+    w.process.stop().await;
+}

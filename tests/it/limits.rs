@@ -90,14 +90,14 @@ async fn a_call_has_a_deadline_even_if_its_caller_names_none_or_a_long_one() {
 }
 
 /// How many calls have been refused.
-async fn refusals(server: &Process, class: &str, reason: &str) -> f64 {
+pub(crate) async fn refusals(server: &Process, class: &str, reason: &str) -> f64 {
     let series =
         format!("group_service_calls_refused_total{{class=\"{class}\",reason=\"{reason}\"}}");
     metric(server, &series).await.expect("told")
 }
 
 /// Waits until a write has its connection: whoever comes next waits behind it, and isn't taken along.
-async fn being_carried_out(server: &Process) {
+pub(crate) async fn being_carried_out(server: &Process) {
     let busy = "group_service_pool_connections{pool=\"write\",state=\"busy\"}";
     until(server, busy, |busy| busy >= 1.0).await;
 }

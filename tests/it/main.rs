@@ -10,6 +10,7 @@ mod alike;
 mod auth;
 mod backup;
 mod cached;
+mod callers;
 mod changes;
 mod clocks;
 mod clusters;

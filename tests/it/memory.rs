@@ -10,7 +10,7 @@ use h2::{RecvStream, SendStream, client::ResponseFuture};
 use prost::Message;
 use prost_reflect::{Cardinality, Kind, MessageDescriptor};
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
@@ -22,6 +22,7 @@ use crate::{
         peak_memory,
     },
     access::allow,
+    auth::with,
     harness::{Database, Process, hold, id, raw, told},
     limits::{metric, start, until},
 };
@@ -38,13 +39,17 @@ fn rules() -> Vec<pb::Rule> {
 }
 
 /// Creates a role whose name takes 765 bytes, with a thousand rules.
-async fn large_role(channel: &Channel) -> String {
+pub(crate) async fn large_role(channel: &Channel, token: Option<&str>) -> String {
     let request = pb::CreateRoleRequest {
         name: "\u{754c}".repeat(255),
         rules: rules(),
         ..Default::default()
     };
     let mut roles = RoleServiceClient::new(channel.clone());
+    let request = match token {
+        Some(token) => with(request, token),
+        None => Request::new(request),
+    };
     let created = roles.create_role(request).await.expect("created");
     let role = created.into_inner().role;
     role.expect("a role").id
@@ -56,7 +61,7 @@ async fn a_watcher_may_receive_more_in_all_than_the_memory_limit() {
     let database = Database::create().await;
     let server = start(&database, &["--message-memory", "2MiB"]).await;
     let channel = server.connect().await;
-    let role = large_role(&channel).await;
+    let role = large_role(&channel, None).await;
     let watch = pb::WatchChangesRequest {
         from_revision: 1,
         ..Default::default()
@@ -140,20 +145,22 @@ async fn a_request_counts_while_it_waits_for_its_turn() {
 }
 
 /// A caller who takes as much of its answers as it likes.
-struct SlowReader {
+pub(crate) struct SlowReader {
     client: h2::client::SendRequest<prost::bytes::Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
     target: String,
+    token: Option<String>,
 }
 
 impl SlowReader {
-    async fn connect(server: &Process) -> Self {
+    pub(crate) async fn connect(server: &Process, token: Option<&str>) -> Self {
         let stream = TcpStream::connect(server.address).await.expect("connected");
         let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
         Self {
             client,
             connection: tokio::spawn(connection),
             target: format!("http://{}", server.address),
+            token: token.map(str::to_owned),
         }
     }
 
@@ -165,9 +172,12 @@ impl SlowReader {
         frame: Vec<u8>,
         end: bool,
     ) -> Result<(ResponseFuture, SendStream<prost::bytes::Bytes>), h2::Error> {
-        let request = http::Request::post(format!("{}/groups.v1.{rpc}", self.target))
+        let mut request = http::Request::post(format!("{}/groups.v1.{rpc}", self.target))
             .header("content-type", "application/grpc")
             .header("grpc-encoding", encoding);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
         let request = request.body(()).expect("a request");
         let mut client = self.client.clone().ready().await?;
         let (response, mut body) = client.send_request(request, false)?;
@@ -176,7 +186,7 @@ impl SlowReader {
     }
 
     /// Asks for a role; what comes of the answer without a window update is taken, and no more.
-    async fn get_role(&mut self, role: &str) -> Result<RecvStream, h2::Error> {
+    pub(crate) async fn get_role(&mut self, role: &str) -> Result<RecvStream, h2::Error> {
         let request = pb::GetRoleRequest {
             role_id: role.to_owned(),
             ..Default::default()
@@ -190,7 +200,7 @@ impl SlowReader {
 }
 
 /// Reads an answer to its end; how many bytes it has.
-async fn read(body: &mut RecvStream) -> usize {
+pub(crate) async fn read(body: &mut RecvStream) -> usize {
     let mut bytes = 0;
     while let Some(part) = body.data().await {
         let length = part.expect("sent").len();
@@ -205,8 +215,8 @@ async fn read(body: &mut RecvStream) -> usize {
 async fn an_answer_counts_until_it_is_written_to_the_connection() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
-    let role = large_role(&server.connect().await).await;
-    let mut reader = SlowReader::connect(&server).await;
+    let role = large_role(&server.connect().await, None).await;
+    let mut reader = SlowReader::connect(&server, None).await;
     let mut body = reader.get_role(&role).await.expect("answered");
     // The call has ended as soon as the answer is made, but the window is 64 KiB.
     let in_flight = "group_service_calls_in_flight";
@@ -224,10 +234,10 @@ async fn the_connection_with_the_most_unread_answers_is_closed() {
     let database = Database::create().await;
     let server = start(&database, &["--message-memory", "1MiB"]).await;
     let channel = server.connect().await;
-    let role = large_role(&channel).await;
-    let mut modest = SlowReader::connect(&server).await;
+    let role = large_role(&channel, None).await;
+    let mut modest = SlowReader::connect(&server, None).await;
     let mut unread = modest.get_role(&role).await.expect("answered");
-    let mut greedy = SlowReader::connect(&server).await;
+    let mut greedy = SlowReader::connect(&server, None).await;
     let asking = async {
         let mut bodies = Vec::new();
         while let Ok(body) = greedy.get_role(&role).await {
@@ -346,7 +356,7 @@ async fn a_compressed_request_counts_as_what_it_unpacks_to() {
     let frame = message(true, &gzip(&request));
     assert!(frame.len() < 10_000, "{} bytes", frame.len());
     let create = "GroupService/CreateGroup";
-    let mut caller = SlowReader::connect(&server).await;
+    let mut caller = SlowReader::connect(&server, None).await;
     let opened = caller.call(create, "gzip", frame.clone(), false).await;
     let (response, mut body) = opened.expect("sent");
     let size = request.len() as f64;
@@ -384,7 +394,7 @@ async fn a_compressed_list_that_is_far_too_long_is_refused_before_it_is_decoded(
     let database = Database::create().await;
     let server = start(&database, &["--compression", "gzip"]).await;
     let frame = message(true, &gzip(&empty_questions()));
-    let mut caller = SlowReader::connect(&server).await;
+    let mut caller = SlowReader::connect(&server, None).await;
     let before = peak_memory(&server);
     let batch = "AccessService/BatchCheckAccess";
     for _ in 0..5 {

@@ -60,9 +60,13 @@ pub(crate) enum Attack {
     LongLists,
     /// The same lists, and texts of almost 4 MiB, compressed to a few KiB, on calls that stay open.
     CompressedRequests,
+    /// As many health watches as there may be, which take no credentials and never end.
+    HealthWatches,
+    /// All connections that there may be, from four addresses: begun, and then idle.
+    IdleConnections,
 }
 
-pub(crate) const ALL: [Attack; 17] = [
+pub(crate) const ALL: [Attack; 19] = [
     Attack::RapidReset,
     Attack::ContinuationFlood,
     Attack::PingFlood,
@@ -80,7 +84,12 @@ pub(crate) const ALL: [Attack; 17] = [
     Attack::CatchUp,
     Attack::LongLists,
     Attack::CompressedRequests,
+    Attack::HealthWatches,
+    Attack::IdleConnections,
 ];
+
+/// Those that callers with credentials must not notice, as they have none themselves.
+pub(crate) const UNAUTHENTICATED: [Attack; 2] = [Attack::HealthWatches, Attack::IdleConnections];
 
 impl Attack {
     /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls
@@ -89,7 +98,8 @@ impl Attack {
         let end = Instant::now() + time;
         let connections = match self {
             Self::HalfOpen => return half_open(target, end).await,
-            Self::SlowHeaders => 200,
+            Self::IdleConnections => return idle_connections(target, end).await,
+            Self::SlowHeaders | Self::HealthWatches => 200,
             Self::SlowBodies | Self::DeafWatchers | Self::UnreadAnswers => 8,
             _ => 4,
         };
@@ -264,7 +274,10 @@ impl Attack {
                 let wait = Duration::from_millis(500);
                 call_and_read(stream, "WatchChanges", &request, wait).await?;
             }
-            Self::HalfOpen | Self::Http1 => {}
+            Self::HealthWatches => {
+                call_and_read(stream, "Watch", &[0; 5], Duration::from_secs(5)).await?;
+            }
+            Self::HalfOpen | Self::IdleConnections | Self::Http1 => {}
         }
         Ok(())
     }
@@ -358,6 +371,17 @@ pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
 pub(crate) fn message(compressed: bool, data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).expect("short").to_be_bytes();
     [&[u8::from(compressed)][..], &length, data].concat()
+}
+
+/// 1024 from each of four addresses; whoever is hung up on doesn't come again.
+async fn idle_connections(target: SocketAddr, end: Instant) {
+    let mut open = Vec::new();
+    for number in 0..4096_u32 {
+        let from = u8::try_from(number % 4).unwrap_or_default();
+        let begun = timeout(Duration::from_secs(1), begin(target, from)).await;
+        open.extend(begun.ok().and_then(Result::ok));
+    }
+    sleep(end.saturating_duration_since(Instant::now())).await;
 }
 
 /// Makes these calls, each with its headers and its message, again and again, as fast as the windows allow. `last` are the
@@ -462,6 +486,7 @@ fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
     let service = match rpc {
         "CheckAccess" | "BatchCheckAccess" => "groups.v1.AccessService",
         "WatchChanges" => "groups.v1.ChangeService",
+        "Watch" => "grpc.health.v1.Health",
         "ServerReflectionInfo" => "grpc.reflection.v1.ServerReflection",
         _ => "groups.v1.GroupService",
     };

@@ -1,0 +1,424 @@
+//! What one caller may take of what all share, and what those who aren't known may.
+
+use std::{net::IpAddr, time::Duration};
+
+use group_service::{
+    listen::network,
+    pb::{
+        self, change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
+        role_service_client::RoleServiceClient,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tonic::{Code, Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+
+use crate::{
+    auth::with,
+    harness::{Database, Process, hold, told},
+    limits::{being_carried_out, connect_from, from, metric, refusals, start, until},
+    memory::{SlowReader, large_role, read},
+    protocol::begin_http_2,
+    settings::output,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECTIONS: &str = "group_service_connections";
+const CLOSED: &str = "group_service_connections_unauthenticated_closed_total";
+const EVICTED: &str = "group_service_connections_evicted_total";
+const BUFFERED: &str = "group_service_messages_in_hand_bytes";
+
+/// A server that wants to know who calls, without TLS.
+pub(crate) async fn guarded(database: &Database, args: &[&str]) -> Process {
+    start(
+        database,
+        &[&["--authentication", "required"], args].concat(),
+    )
+    .await
+}
+
+/// A new token.
+pub(crate) async fn token(database: &Database, caller: &str, permissions: &str) -> String {
+    let create = ["token", "create", caller, "--permissions", permissions];
+    let output = output(
+        &[&create[..], &["--database-url", database.url()]].concat(),
+        &[],
+    )
+    .await;
+    assert!(output.status.success(), "{output:?}");
+    let token = String::from_utf8(output.stdout).expect("text");
+    token.trim_end().to_owned()
+}
+
+async fn list(channel: &Channel, token: &str) -> Result<(), Status> {
+    let mut groups = GroupServiceClient::new(channel.clone());
+    let list = with(pb::ListGroupsRequest::default(), token);
+    groups.list_groups(list).await.map(drop)
+}
+
+async fn watch_health(channel: &Channel) -> Result<tonic::Streaming<HealthCheckResponse>, Status> {
+    let mut health = HealthClient::new(channel.clone());
+    let watched = health.watch(HealthCheckRequest::default()).await;
+    watched.map(tonic::Response::into_inner)
+}
+
+fn assert_overloaded<T: std::fmt::Debug>(answer: Result<T, Status>) {
+    let refused = told(answer.map(tonic::Response::new));
+    assert_eq!(refused.code, Code::ResourceExhausted, "{refused:?}");
+    assert_eq!(refused.reason, "OVERLOADED");
+}
+
+#[tokio::test]
+async fn calls_without_credentials_take_none_of_the_memory_of_callers() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--message-memory", "1MiB"]).await;
+    let token = token(&database, "till", "read,write").await;
+    let role = large_role(&server.connect().await, Some(&token)).await;
+    let mut watchers = Vec::new();
+    for _ in 0..12 {
+        let channel = from("127.0.0.2", &server).await;
+        for _ in 0..20 {
+            // Some of them are closed.
+            watchers.extend(watch_health(&channel).await);
+        }
+        watchers.extend(watch_health(&channel).await);
+    }
+    // As many pages of 170 KB as an attack closed connections at.
+    let mut reader = SlowReader::connect(&server, Some(&token)).await;
+    for _ in 0..25 {
+        let mut body = reader.get_role(&role).await.expect("answered");
+        assert!(read(&mut body).await > 150_000);
+    }
+    drop(watchers);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_and_an_address_have_so_many_calls_without_credentials() {
+    let database = Database::create().await;
+    let server = start(&database, &["--max-connections-per-address", "40"]).await;
+    let first = from("127.0.0.2", &server).await;
+    let mut watches = Vec::new();
+    for _ in 0..32 {
+        watches.push(watch_health(&first).await.expect("watched"));
+    }
+    // A watch takes 5 KiB.
+    let buffered = metric(&server, BUFFERED).await.expect("told");
+    assert!(buffered >= 32.0 * 5.0 * 1024.0, "{buffered} bytes count");
+    assert_overloaded(watch_health(&first).await);
+    let second = from("127.0.0.2", &server).await;
+    for _ in 0..8 {
+        watches.push(watch_health(&second).await.expect("watched"));
+    }
+    assert_overloaded(watch_health(&second).await);
+    assert_eq!(refusals(&server, "public", "OVERLOADED").await, 2.0);
+    // All other calls go on, and so do those of other addresses.
+    let mut groups = GroupServiceClient::new(first.clone());
+    let listed = groups.list_groups(pb::ListGroupsRequest::default()).await;
+    listed.expect("listed");
+    let other = from("127.0.0.3", &server).await;
+    watch_health(&other).await.expect("watched");
+    drop(watches);
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    watch_health(&second).await.expect("watched again");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn memory_is_taken_from_the_caller_who_has_the_most_on_all_connections() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--message-memory", "1MiB"]).await;
+    let modest = token(&database, "modest", "read,write").await;
+    let greedy = token(&database, "greedy", "read").await;
+    let role = large_role(&server.connect().await, Some(&modest)).await;
+    // It has more than any other connection.
+    let mut reader = SlowReader::connect(&server, Some(&modest)).await;
+    let mut first = reader.get_role(&role).await.expect("answered");
+    let mut second = reader.get_role(&role).await.expect("answered");
+    let mut others = Vec::new();
+    while metric(&server, EVICTED).await == Some(0.0) {
+        assert!(others.len() < 20, "nobody is closed");
+        let mut other = SlowReader::connect(&server, Some(&greedy)).await;
+        let answer = other.get_role(&role).await;
+        others.push((other, answer));
+    }
+    // Both at once: they share a window.
+    let read = async { tokio::join!(read(&mut first), read(&mut second)) };
+    let (first, second) = timeout(PATIENCE, read).await.expect("in time");
+    assert!(
+        first > 150_000 && second > 150_000,
+        "{first} and {second} bytes"
+    );
+    let again = reader.get_role(&role).await;
+    drop(again.expect("answered again"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_without_an_authenticated_call_make_room_for_callers() {
+    let database = Database::create().await;
+    let limits = [
+        "--max-connections",
+        "8",
+        "--max-connections-per-address",
+        "4",
+    ];
+    let server = guarded(&database, &limits).await;
+    let token = token(&database, "till", "read").await;
+    let mut idle = Vec::new();
+    for number in 0..8 {
+        let address = if number < 4 { "127.0.0.2" } else { "127.0.0.3" };
+        let mut stream = connect_from(address, server.address)
+            .await
+            .expect("connected");
+        begin_http_2(&mut stream).await;
+        idle.push(stream);
+    }
+    // From an address of its own, and from one that has as many as it may have.
+    let (own, shared) = (
+        from("127.0.0.1", &server).await,
+        from("127.0.0.2", &server).await,
+    );
+    list(&own, &token).await.expect("listed");
+    list(&shared, &token).await.expect("listed");
+    // Whoever comes next takes no room from callers.
+    for _ in 0..20 {
+        idle.extend(connect_from("127.0.0.3", server.address).await);
+    }
+    until(&server, CLOSED, |closed| closed >= 4.0).await;
+    for channel in [&own, &shared] {
+        list(channel, &token).await.expect("listed again");
+    }
+    until(&server, CONNECTIONS, |open| open <= 8.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_without_an_authenticated_call_are_closed_after_a_while() {
+    let database = Database::create().await;
+    let server = guarded(&database, &[]).await;
+    let token = token(&database, "till", "read").await;
+    let known = server.connect().await;
+    list(&known, &token).await.expect("listed");
+    let watching = server.connect().await;
+    let mut watch = watch_health(&watching).await.expect("watched");
+    watch.message().await.expect("told").expect("a status");
+    let mut idle = TcpStream::connect(server.address).await.expect("connected");
+    begin_http_2(&mut idle).await;
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, idle.read_to_end(&mut rest)).await;
+    let _ = ended.expect("it is closed");
+    until(&server, CLOSED, |closed| closed == 1.0).await;
+    // Callers who are known stay, and so do those who watch the health.
+    until(&server, CONNECTIONS, |open| open == 2.0).await;
+    list(&known, &token).await.expect("listed");
+    let next = timeout(Duration::from_millis(50), watch.message()).await;
+    assert!(next.is_err(), "{next:?}");
+    server.stop().await;
+}
+
+#[test]
+fn an_ipv6_host_is_counted_by_its_network() {
+    let network = |address: &str| network(address.parse().expect("an address")).to_string();
+    assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    assert_eq!(network("2001:db8:1:2:ffff::1"), "2001:db8:1:2::");
+    assert_ne!(network("2001:db8:1:3::1"), "2001:db8:1:2::");
+    assert_eq!(network("192.0.2.7"), "192.0.2.7");
+    assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+    let _: IpAddr = network("::1").parse().expect("an address");
+}
+
+#[tokio::test]
+async fn a_caller_has_so_many_connections_from_any_address() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--max-connections-per-address", "2"]).await;
+    let till = token(&database, "till", "read").await;
+    let desk = token(&database, "desk", "read").await;
+    let first = from("127.0.0.2", &server).await;
+    let second = from("127.0.0.3", &server).await;
+    let third = from("127.0.0.4", &server).await;
+    list(&first, &till).await.expect("listed");
+    list(&second, &till).await.expect("listed");
+    assert_overloaded(list(&third, &till).await);
+    // It is another caller's connection from now on, and may be shared.
+    list(&third, &desk).await.expect("listed");
+    list(&third, &till).await.expect("listed");
+    drop(first);
+    until(&server, CONNECTIONS, |open| open == 2.0).await;
+    list(&from("127.0.0.5", &server).await, &till)
+        .await
+        .expect("there is room again");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_has_a_share_of_the_watchers() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--max-watchers", "4"]).await;
+    let greedy = token(&database, "greedy", "audit").await;
+    let modest = token(&database, "modest", "audit").await;
+    let mut changes = ChangeServiceClient::new(server.connect().await);
+    let mut watch = async |token: &str| {
+        let watch = with(pb::WatchChangesRequest::default(), token);
+        changes.watch_changes(watch).await
+    };
+    let mut feeds = Vec::new();
+    for _ in 0..2 {
+        feeds.push(watch(&greedy).await.expect("followed"));
+    }
+    assert_overloaded(watch(&greedy).await);
+    feeds.push(watch(&modest).await.expect("another caller has its own"));
+    assert_eq!(refusals(&server, "watch", "OVERLOADED").await, 1.0);
+    // Three follow: a caller may have one of them.
+    feeds.truncate(1);
+    until(&server, "group_service_followers", |follow| follow == 1.0).await;
+    watch(&greedy).await.expect("there is room again");
+    server.stop().await;
+}
+
+/// How many calls of a class wait.
+async fn queued(server: &Process, class: &str, wanted: f64) {
+    let series = format!("group_service_calls_queued{{class=\"{class}\"}}");
+    until(server, &series, |queued| queued == wanted).await;
+}
+
+#[tokio::test]
+async fn a_caller_has_a_share_of_the_places_to_wait_for_a_revision() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--max-queue", "4"]).await;
+    let greedy = token(&database, "greedy", "read").await;
+    let modest = token(&database, "modest", "read").await;
+    let groups = GroupServiceClient::new(server.connect().await);
+    let wait = |token: &str| {
+        let list = pb::ListGroupsRequest {
+            min_revision: 1 << 40,
+            ..Default::default()
+        };
+        let (mut groups, list) = (groups.clone(), with(list, token));
+        tokio::spawn(async move { groups.list_groups(list).await })
+    };
+    let mut waiting = Vec::new();
+    for number in 1..=2 {
+        waiting.push(wait(&greedy));
+        queued(&server, "min_revision", f64::from(number)).await;
+    }
+    assert_overloaded(wait(&greedy).await.expect("no panic"));
+    waiting.push(wait(&modest));
+    for call in waiting {
+        let refused = told(call.await.expect("no panic"));
+        assert_eq!(refused.code, Code::OutOfRange, "{refused:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_has_a_share_of_the_queue_of_writes() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--max-queue", "4"]).await;
+    let greedy = token(&database, "greedy", "write").await;
+    let modest = token(&database, "modest", "write").await;
+    let roles = RoleServiceClient::new(server.connect().await);
+    let other = hold(&database).await;
+    let write = |name: &str, token: &str| {
+        let role = pb::CreateRoleRequest {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let (mut roles, role) = (roles.clone(), with(role, token));
+        tokio::spawn(async move { roles.create_role(role).await })
+    };
+    // The first is being carried out, two wait behind it.
+    let mut accepted = vec![write("first", &greedy)];
+    being_carried_out(&server).await;
+    for number in 1..=2 {
+        accepted.push(write(&format!("role {number}"), &greedy));
+        queued(&server, "write", f64::from(number)).await;
+    }
+    assert_overloaded(write("too many", &greedy).await.expect("no panic"));
+    accepted.push(write("another caller's", &modest));
+    queued(&server, "write", 3.0).await;
+    other.release().await;
+    for call in accepted {
+        call.await.expect("no panic").expect("created");
+    }
+    server.stop().await;
+}
+
+/// How often the log has a line with all of this.
+fn lines(log: &str, parts: &[&str]) -> usize {
+    let lines = log.lines();
+    lines
+        .filter(|line| parts.iter().all(|part| line.contains(part)))
+        .count()
+}
+
+#[tokio::test]
+async fn refused_calls_count_and_name_their_caller() {
+    let database = Database::create().await;
+    let server = guarded(&database, &["--max-rate", "20"]).await;
+    let good = token(&database, "good", "read").await;
+    let checker = token(&database, "checker", "check").await;
+    let attacker = from("127.0.0.2", &server).await;
+    // Calls until so many have come too often; how often each was refused as what.
+    let flood = async |channel: &Channel, token: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut refused, mut limited) = (0, 0);
+        while limited < 200 {
+            assert!(
+                Instant::now() < deadline,
+                "{refused} refused, {limited} limited"
+            );
+            let status = list(channel, token).await.expect_err("refused");
+            match status.code() {
+                Code::ResourceExhausted => limited += 1,
+                Code::Unauthenticated | Code::PermissionDenied => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        refused
+    };
+    assert!(flood(&attacker, "gst_wrong").await >= 20);
+    // A known caller isn't counted by address.
+    list(&attacker, &good).await.expect("listed");
+    // One who may not is, by its name.
+    let channel = server.connect().await;
+    assert!(flood(&channel, &checker).await >= 20);
+    list(&channel, &good).await.expect("listed");
+    let log = server.stop().await;
+    let denied = lines(&log, &["PERMISSION_DENIED", "enduser.id=\"checker\""]);
+    assert!(denied >= 20, "{denied} of {log}");
+    let limited = lines(&log, &["RESOURCE_EXHAUSTED", "enduser.id=\"checker\""]);
+    // Once a second for each.
+    assert!((1..=50).contains(&limited), "{limited} lines for 200 calls");
+    let unknown = lines(&log, &["RESOURCE_EXHAUSTED", "127.0.0.2"]);
+    assert!((1..=50).contains(&unknown), "{unknown} lines for 200 calls");
+    assert_eq!(lines(&log, &["PERMISSION_DENIED", "good"]), 0);
+}
+
+#[tokio::test]
+async fn requests_of_the_metrics_port_have_a_time_limit_and_their_host_is_not_repeated() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let address = crate::descriptors::metrics(&server);
+    let mut half = TcpStream::connect(&address).await.expect("connected");
+    let begin = b"GET /metrics HTTP/1.1\r\nhost: x\r\nx-more: ";
+    half.write_all(begin).await.expect("sent");
+    for path in ["/", "/metrics/", "/nowhere", "http://evil.example/"] {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        assert!(!answer.contains("evil"), "{answer}");
+    }
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, half.read_to_end(&mut rest)).await;
+    let _ = ended.expect("it is closed");
+    server.stop().await;
+}
