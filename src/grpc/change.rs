@@ -12,9 +12,8 @@ use tonic::{Request, Response, Status, codegen::tokio_stream::Stream};
 
 use super::page::fit;
 use crate::{
-    auth::{Identity, Refusal},
     domain::{ListChanges, WatchChanges},
-    error::{self, Error},
+    error,
     feed::{Batch, Feed},
     pb::{self, change_service_server::ChangeService},
     store::{self, Db},
@@ -53,37 +52,20 @@ impl ChangeService for Changes {
         &self,
         request: Request<pb::WatchChangesRequest>,
     ) -> Result<Response<Batches>, Status> {
-        let identity = request.extensions().get::<Identity>().cloned();
         let watch = WatchChanges::try_from(request.into_inner())?;
-        let ended = async move {
-            match identity {
-                Some(identity) => identity.ended().await,
-                None => std::future::pending().await,
-            }
-        };
-        Ok(Response::new(Batches {
-            feed: self.feed.follow(watch).await?,
-            ended: Box::pin(ended),
-        }))
+        Ok(Response::new(Batches(self.feed.follow(watch).await?)))
     }
 }
 
-/// The feed, as it is sent, until its follower is no longer known.
-pub struct Batches {
-    feed: mpsc::Receiver<error::Result<Batch>>,
-    ended: Pin<Box<dyn Future<Output = Refusal> + Send>>,
-}
+/// The feed, as it is sent.
+#[derive(Debug)]
+pub struct Batches(mpsc::Receiver<error::Result<Batch>>);
 
 impl Stream for Batches {
     type Item = Result<pb::WatchChangesResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(refusal) = self.ended.as_mut().poll(cx) {
-            self.feed.close();
-            self.ended = Box::pin(std::future::pending());
-            return Poll::Ready(Some(Err(Error::from(refusal).into())));
-        }
-        let batch = self.feed.poll_recv(cx);
+        let batch = self.0.poll_recv(cx);
         batch.map(|batch| Some(batch?.map(Into::into).map_err(Into::into)))
     }
 }

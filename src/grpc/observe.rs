@@ -26,7 +26,7 @@ use self::{
     request::CountedBody,
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, Refusal},
     error::{Error, Result},
     listen::{Load, Peer},
     metrics::{Calls, Rpc},
@@ -175,13 +175,16 @@ impl<S: Service<http::Request<Body>>> Observe<S> {
 }
 
 /// A response body that is watched to its end.
-#[derive(Debug)]
 pub struct ObservedBody {
     inner: Body,
     call: Option<Call>,
     /// What the call has in hand. Its answer is, until it is written to the connection.
     load: Option<Arc<Load>>,
+    /// Resolves when the caller of an endless call is no longer known.
+    unknown: Option<Unknown>,
 }
+
+type Unknown = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
 impl ObservedBody {
     fn unobserved(inner: Body) -> Self {
@@ -189,7 +192,36 @@ impl ObservedBody {
             inner,
             call: None,
             load: None,
+            unknown: None,
         }
+    }
+
+    fn observed(inner: Body, call: Option<Call>, load: Option<Arc<Load>>) -> Self {
+        let identity = call.as_ref().and_then(Call::endless_of).cloned();
+        let unknown =
+            identity.map(|identity| -> Unknown { Box::pin(async move { identity.ended().await }) });
+        Self {
+            inner,
+            call,
+            load,
+            unknown,
+        }
+    }
+
+    /// The last frame, if the caller is no longer known.
+    fn poll_unknown(&mut self, cx: &mut Context<'_>) -> Poll<Frame<Bytes>> {
+        let Some(unknown) = &mut self.unknown else {
+            return Poll::Pending;
+        };
+        let status = Status::from(Error::from(ready!(unknown.as_mut().poll(cx))));
+        if let Some(mut call) = self.call.take() {
+            call.end(&status, status.code());
+        }
+        *self = Self::unobserved(Body::empty());
+        let mut trailers = http::HeaderMap::new();
+        // Fails for what can't be in a header; a status of ours can.
+        let _ = status.add_header(&mut trailers);
+        Poll::Ready(Frame::trailers(trailers))
     }
 }
 
@@ -201,6 +233,9 @@ impl http_body::Body for ObservedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Poll::Ready(last) = self.poll_unknown(cx) {
+            return Poll::Ready(Some(Ok(last)));
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let status = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().and_then(Status::from_header_map),

@@ -16,6 +16,9 @@ use tokio::{
 };
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+};
 
 use crate::{
     auth::with,
@@ -345,6 +348,32 @@ async fn a_caller_has_a_share_of_the_queue_of_writes() {
     for call in accepted {
         call.await.expect("no panic").expect("created");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_stream_outlives_its_token() {
+    let database = Database::create().await;
+    let server = guarded(&database, &[]).await;
+    let token = token(&database, "tool", "read").await;
+    let (questions, asked) = tokio::sync::mpsc::channel::<ServerReflectionRequest>(1);
+    let asked = tonic::codegen::tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut reflection = ServerReflectionClient::new(server.connect().await);
+    let opened = reflection.server_reflection_info(with(asked, &token)).await;
+    let mut answers = opened.expect("opened").into_inner();
+    let run = async |args: &[&str]| {
+        let output = output(&[args, &["--database-url", database.url()]].concat(), &[]).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let tokens = run(&["token", "list"]).await;
+    let line = tokens.lines().find(|line| line.contains("tool"));
+    let id = line.and_then(|line| line.split(' ').next());
+    run(&["token", "revoke", id.expect("an id")]).await;
+    let ended = timeout(PATIENCE, answers.message()).await.expect("it ends");
+    let ended = ended.expect_err("it is refused");
+    assert_eq!(ended.code(), Code::Unauthenticated, "{ended:?}");
+    drop(questions);
     server.stop().await;
 }
 

@@ -149,6 +149,8 @@ where
             }
             None => Some(call),
         };
-        Poll::Ready(Ok(response.map(|inner| ObservedBody { inner, call, load })))
+        Poll::Ready(Ok(
+            response.map(|inner| ObservedBody::observed(inner, call, load))
+        ))
     }
 }

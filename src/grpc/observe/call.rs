@@ -21,7 +21,7 @@ use tonic::{Code, Status, body::Body};
 use tracing::{Instrument, Span, field::Empty, instrument::Instrumented};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::code_name;
+use super::{code_name, deadline};
 use crate::{
     auth::Identity,
     error::Error,
@@ -129,6 +129,12 @@ impl Call {
         };
         self.load = Some(Arc::new(load));
         Ok(())
+    }
+
+    /// Whose call it is, if that is known and it doesn't end by itself.
+    pub(super) fn endless_of(&self) -> Option<&Identity> {
+        let identity = self.identity.as_ref()?;
+        deadline::is_endless(self.rpc.name()).then_some(identity)
     }
 
     /// Whose places in queues it takes.

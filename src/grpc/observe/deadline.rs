@@ -21,11 +21,16 @@ pub struct Deadlines {
     pub max: Duration,
 }
 
+/// Whether an RPC ends only when its caller wants.
+pub(super) fn is_endless(rpc: &str) -> bool {
+    ENDLESS.contains(&rpc)
+}
+
 /// How long an RPC may take until its answer begins. A feed ends when its follower wants.
 pub(super) fn of(rpc: &str, said: Option<Duration>, deadlines: Deadlines) -> Option<Duration> {
     let Deadlines { default, max } = deadlines;
     match said {
-        None if ENDLESS.contains(&rpc) => None,
+        None if is_endless(rpc) => None,
         None => Some(default),
         Some(said) => Some(said.min(max)),
     }
