@@ -1,12 +1,13 @@
 //! Who calls: by a token, of which there is a copy no older than a second, by a JWT, or by a certificate.
 
+mod certificate;
 mod grant;
 mod jwt;
 mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 pub use self::{
     grant::{Grant, Grants},
@@ -18,7 +19,7 @@ use self::{
     token::Known,
 };
 use crate::{
-    domain::{Caller, Permission, Permissions, Token, TokenId},
+    domain::{Caller, Permission, Permissions, Timestamp, Token, TokenId},
     store::CallerKey,
 };
 
@@ -69,8 +70,8 @@ pub struct Identity {
 /// What says so.
 #[derive(Clone, Debug)]
 enum Proof {
-    /// A certificate, for as long as its connection is there.
-    Certificate,
+    /// A certificate, until it expires or its connection ends.
+    Certificate(Timestamp),
     Token(TokenId, Arc<watch::Sender<Known>>),
     Jwt(Arc<Verified>, Arc<watch::Sender<Arc<Keys>>>),
 }
@@ -123,12 +124,37 @@ impl Identity {
         self.who.permissions.allow(permission)
     }
 
+    /// The same, unless the certificate that says so has expired since the connection began.
+    ///
+    /// # Errors
+    /// It has.
+    pub(crate) fn in_time(self) -> Result<Self, Refusal> {
+        match self.proof {
+            Proof::Certificate(expires) if expires <= Timestamp::now() => Err(Refusal::Invalid),
+            _ => Ok(self),
+        }
+    }
+
     /// Waits until the caller is no longer known.
     pub async fn ended(&self) -> Refusal {
         match &self.proof {
-            Proof::Certificate => std::future::pending().await,
+            Proof::Certificate(expires) => passed(*expires).await,
             Proof::Token(id, known) => token::ended(*id, known).await,
             Proof::Jwt(verified, keys) => jwt::ended(verified, keys).await,
         }
+    }
+}
+
+/// Clocks can be set: those who wait for a time look at the clock as often.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Waits until a certificate has expired.
+async fn passed(expires: Timestamp) -> Refusal {
+    loop {
+        let left = expires.micros() - Timestamp::now().micros();
+        let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else {
+            return Refusal::Invalid;
+        };
+        sleep(CLOCK_INTERVAL.min(Duration::from_micros(left))).await;
     }
 }

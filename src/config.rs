@@ -75,7 +75,7 @@ impl Config {
         {
             mistakes.push("TLS takes --tls-certificate and --tls-key".to_owned());
         }
-        self.callers.check(&mut mistakes);
+        self.callers.check(tls_client_ca.is_some(), &mut mistakes);
         let known = self.callers.authentication == Authentication::Required;
         let safe = tls_certificate.is_some() && known;
         if !(*insecure || listen.ip().is_loopback() || safe) {

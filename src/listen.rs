@@ -13,7 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_rustls::{rustls::pki_types::CertificateDer, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tonic::codegen::tokio_stream::{Stream, wrappers::ReceiverStream};
 
 pub use self::{
@@ -74,6 +74,7 @@ impl Security {
                 keys.clone(),
                 issuer.clone(),
                 audience.clone(),
+                callers.jwt_type.clone(),
                 grants.clone(),
             )
         });
@@ -185,9 +186,8 @@ async fn shake_hands(
     let peer = stream.peer_addr().ok();
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let certificates = stream.get_ref().1.peer_certificates();
-            let certificate = certificates.and_then(|chain| chain.first());
-            let identity = certificate.and_then(|one| security.grants.identify(&name(one)?));
+            let chain = stream.get_ref().1.peer_certificates();
+            let identity = chain.and_then(|chain| security.grants.identify(chain));
             Some((stream, identity))
         }
         Ok(Err(error)) => {
@@ -196,13 +196,4 @@ async fn shake_hands(
         }
         Err(_) => None,
     }
-}
-
-/// The name of a certificate (subject alternative names): its first URI, or else its first DNS name.
-fn name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut names = certificate
-        .valid_uri_names()
-        .chain(certificate.valid_dns_names());
-    names.next().map(str::to_owned)
 }

@@ -13,7 +13,7 @@ use tokio_rustls::{
         RootCertStore, ServerConfig,
         crypto::aws_lc_rs,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::WebPkiClientVerifier,
+        server::{NoServerSessionStorage, WebPkiClientVerifier},
     },
 };
 use x509_cert::{Certificate, der::Decode};
@@ -183,6 +183,12 @@ fn config(contents: &Contents) -> Result<ServerConfig, String> {
     };
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| format!("--tls-certificate and --tls-key: {error}"))?;
+    if contents.client_ca.is_some() {
+        // A session that is resumed brings its caller's certificate along, which isn't verified again: it may have
+        // expired, or its authority may be gone.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     // A client that speaks HTTP/1.1 only is told so in HTTP, rather than by a handshake that fails.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)

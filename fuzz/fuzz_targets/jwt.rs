@@ -123,6 +123,7 @@ fn issuer() -> &'static Issuer {
             Source::File(path.clone()),
             ISSUER.to_owned(),
             AUDIENCE.to_owned(),
+            None,
             grants.into_iter().collect(),
         );
         let _ = std::fs::remove_file(&path);

@@ -1,6 +1,11 @@
 use std::sync::Arc;
 
-use super::{Identity, Proof, Who};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use super::{
+    Identity, Proof, Who,
+    certificate::{has_dot_segments, subject},
+};
 use crate::domain::{Caller, Permissions};
 
 /// What callers may do who are known by certificates or JWTs.
@@ -10,12 +15,21 @@ pub struct Grants(Arc<[Grant]>);
 /// What a caller may do, or several: a `*` at its end stands for anything.
 #[derive(Clone, Debug)]
 pub struct Grant {
+    credential: Option<Credential>,
     callers: String,
     permissions: Permissions,
 }
 
+/// What a caller is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credential {
+    Certificate,
+    Jwt,
+}
+
 impl Grant {
-    /// Reads a grant: `CALLER=PERMISSIONS`.
+    /// Reads a grant: `CALLER=PERMISSIONS`, where `certificate:` or `jwt:` before the caller says by which of them it is
+    /// known.
     ///
     /// # Errors
     /// What is wrong with it, for the operator.
@@ -23,15 +37,34 @@ impl Grant {
         let (callers, permissions) = text
             .rsplit_once('=')
             .ok_or("it must be CALLER=PERMISSIONS, such as spiffe://shop/till=check,read")?;
+        let kinds = [
+            ("certificate:", Credential::Certificate),
+            ("jwt:", Credential::Jwt),
+        ];
+        let of_a_kind = kinds
+            .into_iter()
+            .find_map(|(prefix, credential)| Some((callers.strip_prefix(prefix)?, credential)));
         Ok(Self {
-            callers: callers.to_owned(),
+            credential: of_a_kind.map(|(_, credential)| credential),
+            callers: of_a_kind.map_or(callers, |(callers, _)| callers).to_owned(),
             permissions: Permissions::parse(permissions)?,
         })
     }
 
-    fn is_for(&self, caller: &str) -> bool {
+    /// Whether it says by what its callers are known.
+    #[must_use]
+    pub fn names_credential(&self) -> bool {
+        self.credential.is_some()
+    }
+
+    fn is_for(&self, caller: &str, credential: Credential) -> bool {
+        if self.credential.is_some_and(|only| only != credential) {
+            return false;
+        }
         match self.callers.strip_suffix('*') {
-            Some(beginning) => caller.starts_with(beginning),
+            Some(beginning) => caller
+                .strip_prefix(beginning)
+                .is_some_and(|rest| !rest.is_empty() && !has_dot_segments(rest)),
             None => caller == self.callers,
         }
     }
@@ -44,16 +77,21 @@ impl FromIterator<Grant> for Grants {
 }
 
 impl Grants {
-    /// Whom a certificate of this name is of.
-    pub(crate) fn identify(&self, name: &str) -> Option<Identity> {
-        let who = Arc::new(self.who(Caller::parse(name).ok()?));
-        let proof = Proof::Certificate;
+    /// Whom a certificate that was verified names, with the chain that it came with.
+    pub(crate) fn identify(&self, chain: &[CertificateDer<'_>]) -> Option<Identity> {
+        let Some((caller, expires)) = subject(chain) else {
+            tracing::debug!("a certificate doesn't name exactly one caller, in canonical form");
+            return None;
+        };
+        let who = Arc::new(self.who(caller, Credential::Certificate));
+        let proof = Proof::Certificate(expires);
         Some(Identity { who, proof })
     }
 
     /// A caller, with what it may do.
-    pub(super) fn who(&self, caller: Caller) -> Who {
-        let granted = self.0.iter().filter(|grant| grant.is_for(caller.as_str()));
+    pub(super) fn who(&self, caller: Caller, credential: Credential) -> Who {
+        let is_for = |grant: &&Grant| grant.is_for(caller.as_str(), credential);
+        let granted = self.0.iter().filter(is_for);
         let permissions =
             granted.fold(Permissions::NONE, |some, grant| some.and(grant.permissions));
         Who::new(caller, permissions)

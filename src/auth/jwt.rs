@@ -1,5 +1,6 @@
 //! JSON Web Tokens (RFC 7519): signed by an issuer whose keys are trusted, and change while it serves.
 
+mod claims;
 mod keys;
 mod source;
 mod wrong;
@@ -18,8 +19,8 @@ use tokio::{
 
 pub(super) use self::keys::{Keys, Verified};
 pub use self::source::Source;
-use self::{keys::Expected, wrong::Wrong};
-use super::{Grants, Identity, Proof, Refusal};
+use self::{claims::Expected, wrong::Wrong};
+use super::{CLOCK_INTERVAL, Grants, Identity, Proof, Refusal, grant::Credential};
 use crate::domain::{Caller, Timestamp};
 
 /// How often it is looked whether a file has changed.
@@ -30,8 +31,6 @@ const URL_INTERVAL: Duration = Duration::from_secs(300);
 const URL_PAUSE: Duration = Duration::from_secs(5);
 /// Longer ones aren't even looked at.
 const MAX_LENGTH: usize = 8 * 1024;
-/// How often somebody looks at the clock who waits for a token's end: clocks can be set.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The tokens of an issuer that is trusted.
 #[derive(Clone, Debug)]
@@ -55,6 +54,7 @@ impl Jwts {
         source: Source,
         issuer: String,
         audience: String,
+        kind: Option<String>,
         grants: Grants,
     ) -> Result<Self, String> {
         let keys = match &source {
@@ -64,7 +64,11 @@ impl Jwts {
         let keys = keys.map_err(|reason| format!("--jwt-keys {source}: {reason}"))?;
         Ok(Self {
             source: Arc::new(source),
-            expected: Arc::new(Expected { issuer, audience }),
+            expected: Arc::new(Expected {
+                issuer,
+                audience,
+                kind,
+            }),
             grants,
             keys: Arc::new(watch::Sender::new(Arc::new(keys))),
             unknown: Arc::default(),
@@ -193,7 +197,10 @@ impl Jwts {
         let caller = Caller::parse(&claims.sub).ok();
         let caller = caller.filter(|caller| caller.as_str() == claims.sub);
         let verified = Arc::new(Verified {
-            who: Arc::new(self.grants.who(caller.ok_or(Wrong::Caller)?)),
+            who: Arc::new(
+                self.grants
+                    .who(caller.ok_or(Wrong::Caller)?, Credential::Jwt),
+            ),
             until: claims.until(),
             key,
         });

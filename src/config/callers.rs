@@ -17,7 +17,8 @@ pub struct Callers {
     pub authentication: Authentication,
 
     /// What callers may do who are known by a certificate of this name (URI or DNS name) or by a JWT of this
-    /// subject, or of one that begins so if it ends with `*`; may be given several times
+    /// subject, or of one that begins so and goes on if it ends with `*`; `certificate:` or `jwt:` before the caller
+    /// restricts it to one of them, and must be there if both are set up; may be given several times
     #[arg(
         long = "grant",
         global = true,
@@ -57,6 +58,16 @@ pub struct Callers {
         value_name = "AUDIENCE"
     )]
     pub jwt_audience: Option<String>,
+
+    /// The type that JWTs must say they are of: the `typ` of their header, such as `at+jwt` (RFC 9068). Without it, a
+    /// token may have none, or be `JWT` or `at+jwt`
+    #[arg(
+        long,
+        global = true,
+        env = "GROUP_SERVICE_JWT_TYPE",
+        value_name = "TYPE"
+    )]
+    pub jwt_type: Option<String>,
 }
 
 impl Callers {
@@ -69,21 +80,28 @@ impl Callers {
     }
 
     /// Whether the settings go together: what is wrong with them is added to `mistakes`.
-    pub(super) fn check(&self, mistakes: &mut Vec<String>) {
+    pub(super) fn check(&self, certificates: bool, mistakes: &mut Vec<String>) {
         let Self {
             authentication,
             jwt_keys,
             jwt_issuer,
             jwt_audience,
-            ..
+            jwt_type,
+            grants,
         } = self;
         let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let any = jwt_keys.is_some() || jwt_issuer.is_some() || jwt_audience.is_some();
+        let any = any || jwt_type.is_some();
         if any && !(jwt_keys.is_some() && said(jwt_issuer) && said(jwt_audience)) {
             mistakes.push("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
         }
         if any && *authentication == Authentication::Off {
             mistakes.push("--jwt-keys takes --authentication required".to_owned());
+        }
+        if any && certificates && !grants.iter().all(Grant::names_credential) {
+            let reason = "--grant: with --tls-client-ca and --jwt-keys, each caller must begin with \
+                          `certificate:` or `jwt:`";
+            mistakes.push(reason.to_owned());
         }
     }
 }

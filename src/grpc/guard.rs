@@ -125,7 +125,7 @@ impl Guard {
         } else {
             let peer = request.extensions().get::<Peer>();
             let identity = peer.and_then(|peer| peer.identity.clone());
-            identity.ok_or(Refusal::Invalid)?
+            identity.ok_or(Refusal::Invalid)?.in_time()?
         };
         Ok(Some(identity))
     }

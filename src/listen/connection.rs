@@ -27,9 +27,13 @@ pub struct Connection {
     counted: Counted,
     /// Told when it has to end.
     closing: oneshot::Receiver<()>,
+    /// Ready when the caller's certificate has expired.
+    expired: Option<Expired>,
     /// What has been read of the stream, to be read again.
     unread: io::Cursor<Vec<u8>>,
 }
+
+struct Expired(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 #[derive(Debug)]
 enum Stream {
@@ -65,6 +69,7 @@ impl Connection {
     ) -> Self {
         Self {
             stream,
+            expired: identity.clone().map(Expired::of),
             identity,
             counted,
             closing,
@@ -77,6 +82,12 @@ impl Connection {
         if self.closing.is_terminated() || Pin::new(&mut self.closing).poll(cx).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        if let Some(Expired(expired)) = &mut self.expired
+            && expired.as_mut().poll(cx).is_ready()
+        {
+            self.expired = Some(Expired(Box::pin(std::future::ready(()))));
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         Ok(())
     }
 
@@ -87,6 +98,20 @@ impl Connection {
         };
         self.unread = io::Cursor::new(beginning);
         Ok(Some(self))
+    }
+}
+
+impl Expired {
+    fn of(identity: Identity) -> Self {
+        Self(Box::pin(async move {
+            identity.ended().await;
+        }))
+    }
+}
+
+impl std::fmt::Debug for Expired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Expired")
     }
 }
 

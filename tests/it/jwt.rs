@@ -54,7 +54,7 @@ impl World {
             .args(["--log", "info,group_service=debug"])
             .args(["--jwt-keys", keys, "--jwt-issuer", ISSUER])
             .args(["--jwt-audience", AUDIENCE])
-            .args(["--grant", "till=read,write,audit"])
+            .args(["--grant", "jwt:till=read,write,audit"])
             .args(["--grant", "desk/*=check"]);
         adjust(&mut command);
         let process = Process::spawn(command).await;
@@ -294,7 +294,27 @@ async fn tokens_that_are_no_good_are_all_refused_alike() {
             "another issuer",
             changed("iss", json!("https://id.shop.example")),
         ),
-        ("several issuers", changed("iss", json!([]))),
+        ("no issuer in a list", changed("iss", json!([]))),
+        ("an issuer in a list", changed("iss", json!([ISSUER]))),
+        (
+            "several issuers",
+            changed("iss", json!([ISSUER, "https://id.other.example"])),
+        ),
+        ("a logout token", headed("typ", json!("logout+jwt"))),
+        ("an ID token", headed("typ", json!("id_token+jwt"))),
+        ("a proof", headed("typ", json!("application/DPoP+jwt"))),
+        ("Keycloak's ID token", changed("typ", json!("ID"))),
+        ("Keycloak's logout token", changed("typ", json!("Logout"))),
+        ("Keycloak's refresh token", changed("typ", json!("Refresh"))),
+        ("a nonce", changed("nonce", json!("n-0S6_WzA2Mj"))),
+        ("a digest of another token", changed("at_hash", json!("x"))),
+        (
+            "logout events",
+            changed(
+                "events",
+                json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+            ),
+        ),
         ("no issuer", without("iss")),
         ("another audience", changed("aud", json!("account"))),
         (
@@ -653,4 +673,114 @@ async fn no_more_signatures_are_verified_for_an_address_of_wrong_ones() {
         }
     }
     w.process.stop().await;
+}
+
+#[tokio::test]
+async fn access_tokens_may_say_that_they_are_some_and_must_if_that_is_set() {
+    let key = Key::new("ec", "ES256");
+    let typed = |typ: Option<&str>| {
+        let mut header = key.header();
+        header.as_object_mut().expect("an object").remove("typ");
+        if let Some(typ) = typ {
+            header["typ"] = typ.into();
+        }
+        key.sign(&header, &claims("till"))
+    };
+    let w = World::start(&[&key]).await;
+    for typ in [
+        None,
+        Some("JWT"),
+        Some("jwt"),
+        Some("at+jwt"),
+        Some("application/at+JWT"),
+    ] {
+        let listed = w.list(&typed(typ)).await;
+        listed.unwrap_or_else(|status| panic!("{typ:?}: {status}"));
+    }
+    // Keycloak's access tokens.
+    let mut bearer = claims("till");
+    bearer["typ"] = "Bearer".into();
+    let listed = w.list(&key.sign(&key.header(), &bearer)).await;
+    listed.expect("known");
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("keys.json");
+    fs::write(&path, set(&[&key])).expect("written");
+    let keys = path.display().to_string();
+    let strict = World::with(dir, &keys, |command| {
+        command.args(["--jwt-type", "at+jwt"]);
+    });
+    let w = strict.await;
+    for typ in ["at+jwt", "AT+JWT", "application/at+jwt"] {
+        w.list(&typed(Some(typ))).await.expect(typ);
+    }
+    for typ in [None, Some("JWT"), Some("application/"), Some("at+jwt2")] {
+        let refused = told(w.list(&typed(typ)).await);
+        assert_eq!(refused.code, Code::Unauthenticated, "{typ:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_is_for_one_kind_of_credentials_where_there_are_two() {
+    let key = Key::new("ec", "ES256");
+    let w = World::start(&[&key]).await;
+    // The wildcard stands for something, and for no folder above.
+    for caller in ["desk/", "desk/../till", "desk/.", "desk/7/.."] {
+        let denied = told(check(&w, &key.token(caller)).await);
+        assert_eq!(denied.code, Code::PermissionDenied, "{caller}");
+    }
+    let allowed = check(&w, &key.token("desk/7")).await;
+    assert_eq!(told(allowed).code, Code::InvalidArgument);
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("keys.json");
+    fs::write(&path, set(&[&key])).expect("written");
+    let keys = path.display().to_string();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (certificate, private, url) = (file("server.pem"), file("key.pem"), database(dir.path()));
+    let complaint = refused(
+        &output(
+            &[
+                "--database-url",
+                &url,
+                "--authentication",
+                "required",
+                "--tls-certificate",
+                &certificate,
+                "--tls-key",
+                &private,
+                "--tls-client-ca",
+                &certificate,
+                "--jwt-keys",
+                &keys,
+                "--jwt-issuer",
+                ISSUER,
+                "--jwt-audience",
+                AUDIENCE,
+                "--grant",
+                "jwt:till=read",
+                "--grant",
+                "till=read",
+            ],
+            &[],
+        )
+        .await,
+    );
+    assert!(
+        complaint.contains("`certificate:` or `jwt:`"),
+        "{complaint}"
+    );
+    let of_certificates = World::with(dir, &keys, |command| {
+        command.args(["--grant", "certificate:counter=read"]);
+    });
+    let w = of_certificates.await;
+    let denied = told(w.list(&key.token("counter")).await);
+    assert_eq!(denied.code, Code::PermissionDenied);
+    w.list(&key.token("till")).await.expect("known");
+}
+
+/// Asks for access with an empty message.
+async fn check(w: &World, token: &str) -> Answer {
+    let rpc = "/groups.v1.AccessService/CheckAccess";
+    send(&w.channel, rpc, with(Vec::new(), token)).await
 }

@@ -11,6 +11,7 @@ mod auth;
 mod backup;
 mod cached;
 mod callers;
+mod certificates;
 mod changes;
 mod clocks;
 mod clusters;

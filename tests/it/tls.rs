@@ -38,7 +38,7 @@ pub(crate) struct Signed {
     pub(crate) key: String,
 }
 
-fn sign(authority: &Authority, adjust: impl FnOnce(&mut CertificateParams)) -> Signed {
+pub(crate) fn sign(authority: &Authority, adjust: impl FnOnce(&mut CertificateParams)) -> Signed {
     let mut params = CertificateParams::new([]).expect("valid");
     adjust(&mut params);
     let key = KeyPair::generate().expect("a key");
@@ -50,7 +50,11 @@ fn sign(authority: &Authority, adjust: impl FnOnce(&mut CertificateParams)) -> S
 }
 
 /// A caller's certificate with this URI in it.
-fn caller(authority: &Authority, uri: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Signed {
+pub(crate) fn caller(
+    authority: &Authority,
+    uri: &str,
+    adjust: impl FnOnce(&mut CertificateParams),
+) -> Signed {
     sign(authority, |params| {
         let uri = uri.try_into().expect("ASCII");
         params.subject_alt_names.push(SanType::URI(uri));
@@ -90,7 +94,8 @@ pub(crate) async fn start(dir: &Path) -> Process {
         .args(["--tls-key", &file("key.pem")])
         .args(["--tls-client-ca", &file("callers.pem")])
         .args(["--grant", "spiffe://shop/till=read,write,audit"])
-        .args(["--grant", "spiffe://shop/desk/*=read"]);
+        .args(["--grant", "spiffe://shop/desk/*=read"])
+        .args(["--grant", "till.shop=write"]);
     Process::spawn(command).await
 }
 

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -6,13 +6,14 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse},
 };
 use quick_cache::sync::Cache;
-use serde::Deserialize;
 
-use super::{super::Who, Wrong};
+use super::{
+    super::Who,
+    Wrong,
+    claims::{Claims, Expected, LEEWAY},
+};
 use crate::domain::Timestamp;
 
-/// How far the issuer's clock and ours may be apart, in seconds.
-const LEEWAY: u64 = 10;
 /// How many tokens are remembered: some 10 MB, if their callers' names are as long as they may be.
 const REMEMBERED: usize = 10_000;
 
@@ -29,21 +30,6 @@ pub(crate) struct Key {
     jwk: Jwk,
     algorithms: Vec<Algorithm>,
     decoding: DecodingKey,
-}
-
-/// What a token must say.
-#[derive(Debug)]
-pub(crate) struct Expected {
-    pub(crate) issuer: String,
-    pub(crate) audience: String,
-}
-
-/// What a token says, beside what is looked at while it is verified.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Claims {
-    /// Who calls.
-    pub(crate) sub: String,
-    exp: f64,
 }
 
 /// A token that was good when it was looked at.
@@ -126,6 +112,9 @@ impl Keys {
         if header.crit.is_some() {
             return Err(Wrong::Critical);
         }
+        if !expected.is_type(header.typ.as_deref()) {
+            return Err(Wrong::Type);
+        }
         let key = self.find(header.kid.as_deref(), header.alg)?;
         let mut validation = Validation::new(header.alg);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -136,6 +125,9 @@ impl Keys {
         let decoded = decode::<Claims>(token, &key.decoding, &validation)?;
         if !is_text(token) {
             return Err(Wrong::Form);
+        }
+        if decoded.claims.are_of_another_type() {
+            return Err(Wrong::Type);
         }
         Ok((decoded.claims, key.clone()))
     }
@@ -222,15 +214,6 @@ fn algorithms(key: &AlgorithmParameters) -> &'static [Algorithm] {
             &[Algorithm::EdDSA]
         }
         _ => &[],
-    }
-}
-
-impl Claims {
-    /// When it is good no more.
-    pub(crate) fn until(&self) -> Timestamp {
-        let since = Duration::try_from_secs_f64(self.exp).unwrap_or(Duration::MAX);
-        let since = since.saturating_add(Duration::from_secs(LEEWAY));
-        Timestamp::from_micros(0).after(since)
     }
 }
 
