@@ -11,6 +11,7 @@ pub mod change;
 mod classify;
 mod clock;
 mod engine;
+mod fair;
 pub mod group;
 mod health;
 mod line;
@@ -44,7 +45,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseConnection, DbBackend};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -237,11 +238,17 @@ impl Db {
         drop(lock.take());
     }
 
-    /// Begins a read-only transaction, as soon as it is admitted: every statement in it sees the same state. It ends
-    /// when dropped.
-    async fn snapshot(&self) -> Result<engine::Snapshot<'_>> {
+    /// Waits to be admitted to a read-only transaction.
+    async fn admitted(&self) -> Result<engine::Admitted<'_>> {
         self.health.check()?;
-        let admitted = self.reader.enter().await?;
+        self.reader.enter(fair::Kind::Other).await
+    }
+
+    /// Begins the transaction: every statement in it sees the same state.
+    async fn snapshot<'a>(
+        &self,
+        admitted: &'a mut engine::Admitted<'_>,
+    ) -> Result<&'a DatabaseTransaction> {
         let snapshot = admitted.snapshot().await;
         self.health.note(&snapshot);
         snapshot

@@ -42,8 +42,9 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
         min_revision,
     } = list;
     db.reached(*min_revision).await?;
-    let snapshot = db.snapshot().await?;
-    let directory = directory(&*snapshot).await?;
+    let mut admitted = db.admitted().await?;
+    let snapshot = db.snapshot(&mut admitted).await?;
+    let directory = directory(snapshot).await?;
     db.reach(directory.revision);
     check_history(*history, &directory)?;
     let wanted = match &page.after {
@@ -60,7 +61,7 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
     if let Some(CursorKey::Change(revision, index)) = cursor {
         select = select.filter(behind(*revision, *index, page.order.descending));
     }
-    let between = time::revisions(&*snapshot, &directory, filter).await?;
+    let between = time::revisions(snapshot, &directory, filter).await?;
     // Never two bounds on one side: SQLite would begin at the first of them, and pass over all up to the second.
     if cursor.is_none() || page.order.descending {
         let oldest = std::cmp::max(from.unwrap_or_default(), directory.oldest_revision);
@@ -81,8 +82,9 @@ pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, Histor
         .order_by(change::Column::Revision, order.clone())
         .order_by(change::Column::Ordinal, order)
         .limit(u64::from(page.size) + 1)
-        .all(&*snapshot)
+        .all(snapshot)
         .await?;
+    admitted.done();
     db.revisions.answer(directory.revision);
     let rows = rows.into_iter().map(row::decode).collect();
     let page = super::page::cut(rows, page, |recorded, _| Cursor {
@@ -131,8 +133,9 @@ async fn read_after(
     filter: &ChangeFilter,
     limit: usize,
 ) -> Result<Slice> {
-    let snapshot = db.snapshot().await?;
-    let directory = directory(&*snapshot).await?;
+    let mut admitted = db.admitted().await?;
+    let snapshot = db.snapshot(&mut admitted).await?;
+    let directory = directory(snapshot).await?;
     db.reach(directory.revision);
     // Behind the last change of a revision, the next one is what is wanted.
     let next = if index == i32::MAX {
@@ -146,8 +149,9 @@ async fn read_after(
         .order_by_asc(change::Column::Revision)
         .order_by_asc(change::Column::Ordinal)
         .limit(limit as u64 + 1)
-        .all(&*snapshot)
+        .all(snapshot)
         .await?;
+    admitted.done();
     let mut changes = rows
         .into_iter()
         .map(|row| Arc::new(row::decode(row)))
@@ -177,8 +181,11 @@ pub(crate) async fn start(
     history: Option<HistoryId>,
 ) -> Result<((Revision, i32), HistoryId)> {
     let read = async {
-        let snapshot = db.snapshot().await?;
-        directory(&*snapshot).await
+        let mut admitted = db.admitted().await?;
+        let snapshot = db.snapshot(&mut admitted).await?;
+        let directory = directory(snapshot).await?;
+        admitted.done();
+        Ok(directory)
     };
     // A watcher has no deadline: it must not wait for a server that went away.
     let directory = db.health.while_there(read).await?;

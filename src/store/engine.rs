@@ -1,10 +1,12 @@
 //! What differs between the database engines, a module each: how they are connected to and looked at, how
 //! the write lock is taken, and what their errors mean.
 
+mod contains;
 mod count;
 pub(super) mod mysql;
 pub(super) mod postgres;
 mod reader;
+mod slots;
 pub(super) mod sqlite;
 
 use std::{sync::Arc, time::Duration};
@@ -23,8 +25,9 @@ use crate::{
     error::{Error, Result},
 };
 
+pub(super) use contains::contains;
 pub(super) use count::{add_new_group, count_groups, count_in_roles};
-pub(super) use reader::{Admitted, Reader, Snapshot};
+pub(super) use reader::{Admitted, Reader};
 
 /// How long a call waits for a connection until it is told that there are too many.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);

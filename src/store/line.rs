@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
@@ -202,7 +202,8 @@ impl Drop for Place {
 /// A way in for so many at once, with a line before it.
 #[derive(Debug)]
 pub(super) struct Gate {
-    room: Semaphore,
+    room: Arc<Semaphore>,
+    size: usize,
     line: Arc<Line>,
 }
 
@@ -210,7 +211,8 @@ impl Gate {
     /// Lets `room` in at once.
     pub(super) fn new(room: u32, limits: Limits) -> Self {
         Self {
-            room: Semaphore::new(room as usize),
+            room: Arc::new(Semaphore::new(room as usize)),
+            size: room as usize,
             line: Line::new(limits, 1),
         }
     }
@@ -219,16 +221,21 @@ impl Gate {
     ///
     /// # Errors
     /// Too many wait.
-    pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>> {
-        if let Ok(room) = self.room.try_acquire() {
+    pub(super) async fn enter(&self) -> Result<OwnedSemaphorePermit> {
+        if let Ok(room) = self.room.clone().try_acquire_owned() {
             return Ok(room);
         }
         let _place = self.line.join()?;
-        let room = timeout(PATIENCE, self.room.acquire()).await;
+        let room = timeout(PATIENCE, self.room.clone().acquire_owned()).await;
         match room {
             Ok(Ok(room)) => Ok(room),
             _ => Err(Error::Overloaded("there was no room in time".into())),
         }
+    }
+
+    /// Whether one was let in who hasn't left.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.room.available_permits() < self.size
     }
 
     /// How many wait, and how many have been refused so far.

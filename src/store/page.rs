@@ -2,16 +2,13 @@
 
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value,
-    sea_query::{Expr, ExprTrait, LikeExpr, Query},
+    sea_query::{Expr, Query},
 };
 
 use crate::{
-    domain::{Cursor, CursorKey, Order, PageRequest, Revision, SearchQuery, SortBy},
+    domain::{Cursor, CursorKey, Order, PageRequest, Revision, SortBy},
     entity::directory,
 };
-
-/// Takes the meaning from a wildcard.
-const ESCAPE: char = '!';
 
 /// A page of a list.
 #[derive(Debug)]
@@ -134,23 +131,6 @@ pub(super) fn cut<M>(
         revision: Revision::NONE,
         total_size: None,
     }
-}
-
-/// Whether a column contains all words of the query.
-pub(super) fn contains<C: ColumnTrait>(column: C, query: &SearchQuery) -> Condition {
-    let words = query.words().iter();
-    words.fold(Condition::all(), |all, word| {
-        // SQLite's LIKE takes no notice of case in ASCII letters, of which the folded texts have but one.
-        let mut pattern = String::from("%");
-        for c in word.chars() {
-            if matches!(c, '%' | '_' | ESCAPE) {
-                pattern.push(ESCAPE);
-            }
-            pattern.push(c);
-        }
-        pattern.push('%');
-        all.add(Expr::col(column.as_column_ref()).like(LikeExpr::new(pattern).escape(ESCAPE)))
-    })
 }
 
 /// The present revision, as a column beside others: read in the same statement.

@@ -10,7 +10,9 @@ use sea_orm::DatabaseExecutor;
 
 use tokio::time::timeout;
 
-use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Admitted, replica::Replica};
+use super::{
+    At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Admitted, fair::Kind, replica::Replica,
+};
 use crate::{
     domain::Revision,
     error::{Error, Result},
@@ -37,6 +39,11 @@ pub trait Read: Sync {
 
     /// What is read must be at least as fresh.
     fn min_revision(&self) -> Revision;
+
+    /// Whether it may look at every row of a table, because of what the caller asks for.
+    fn searches(&self) -> bool {
+        false
+    }
 
     /// Carries the command out on what is in memory; nothing if that can't be, and it must be read.
     ///
@@ -160,7 +167,7 @@ async fn read_anew<R: Read>(
     let begun = Instant::now();
     loop {
         let read = async {
-            Ok(match db.reader.enter().await {
+            Ok(match db.reader.enter(kind(command)).await {
                 Ok(admitted) => attempt(admitted, command, wanted).await,
                 Err(error) => (Err(error), Revision::NONE),
             })
@@ -194,7 +201,7 @@ async fn read_replica<R: Read>(
     wanted: Revision,
 ) -> Option<(Result<R::Output>, Revision)> {
     // Waiting for a turn here says nothing about the replica.
-    let admitted = replica.db.enter().await.ok()?;
+    let admitted = replica.db.enter(kind(command)).await.ok()?;
     if !replica.is_usable(db, wanted) {
         return None;
     }
@@ -253,25 +260,33 @@ fn is_answer(error: &Error) -> bool {
     )
 }
 
+fn kind<R: Read>(command: &R) -> Kind {
+    if command.searches() {
+        Kind::Search
+    } else {
+        Kind::Other
+    }
+}
+
 /// Reads once, and tells the revision that was seen.
 async fn attempt<R: Read>(
-    admitted: Admitted<'_>,
+    mut admitted: Admitted<'_>,
     command: &R,
     wanted: Revision,
 ) -> (Result<R::Output>, Revision) {
     if R::TELLS {
-        let lent = match admitted.lend().await {
-            Ok(lent) => lent,
+        let db = match admitted.lend().await {
+            Ok(db) => db,
             Err(error) => return (Err(error.into()), Revision::NONE),
         };
-        let view = View::of(lent.db(), Revision::NONE);
+        let view = View::of(db, Revision::NONE);
         let result = command.read(&view).await;
         let seen = view.revision();
         let stale = result.is_err() && seen < wanted;
         let torn = view.torn.load(Ordering::Relaxed) || stale;
         drop(view);
         if result.as_ref().err().is_none_or(is_answer) {
-            lent.done();
+            admitted.done();
         }
         match &result {
             Err(Error::Unavailable(_) | Error::Overloaded(_)) => return (result, seen),
@@ -282,9 +297,12 @@ async fn attempt<R: Read>(
     let mut seen = Revision::NONE;
     let within = async {
         let snapshot = admitted.snapshot().await?;
-        seen = change::directory(&*snapshot).await?.revision;
-        command.read(&View::of(&*snapshot, seen)).await
+        seen = change::directory(snapshot).await?.revision;
+        command.read(&View::of(snapshot, seen)).await
     };
     let result = within.await;
+    if result.as_ref().err().is_none_or(is_answer) {
+        admitted.done();
+    }
     (result, seen)
 }

@@ -6,7 +6,10 @@
 
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend};
 
-use super::{View, engine::sqlite, page::contains};
+use super::{
+    View,
+    engine::{self, sqlite},
+};
 use crate::{domain::SearchQuery, error::Result};
 
 /// A table that is searched.
@@ -51,7 +54,7 @@ pub(super) async fn found(
     id: impl ColumnTrait,
     query: &SearchQuery,
 ) -> Result<Found> {
-    let matching = contains(text, query);
+    let matching = contains(view, text, query);
     if view.db().get_database_backend() != DbBackend::Sqlite {
         return Ok(Found {
             condition: matching,
@@ -63,5 +66,18 @@ pub(super) async fn found(
     Ok(Found {
         few: candidates.is_some(),
         condition: matching.add_option(candidates.map(|ids| id.in_subquery(ids))),
+    })
+}
+
+/// Whether a column contains all words of the query.
+pub(super) fn contains(
+    view: &View<'_>,
+    column: impl ColumnTrait,
+    query: &SearchQuery,
+) -> Condition {
+    let backend = view.db().get_database_backend();
+    let words = query.words().iter();
+    words.fold(Condition::all(), |all, word| {
+        all.add(engine::contains(backend, column, word))
     })
 }

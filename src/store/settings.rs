@@ -53,14 +53,15 @@ impl Settings {
     }
 
     /// Those who read from the primary. What SQLite reads it reads in this process: more at once than there are cores
-    /// would only take time from each other, and from all that is answered without it.
+    /// would only take time from each other, and from all that is answered without it. With two, a caller's slow reads
+    /// leave one to the others.
     pub(super) fn readers(&self) -> u32 {
         let readers = self.connections.saturating_sub(self.writers()).max(1);
         if !matches!(self.location, Location::Sqlite(_)) {
             return readers;
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        readers.min(u32::try_from(cores).unwrap_or(u32::MAX))
+        readers.min(u32::try_from(cores.max(2)).unwrap_or(u32::MAX))
     }
 
     /// How many files and sockets are open for the database, at most.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,9 +12,12 @@ tokio::task_local! {
     static CALLER: CallerKey;
 }
 
-/// What a known caller's places are counted by: a digest of its name.
+/// What a caller's places are counted by: a digest of its name, or of the address of one who isn't known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CallerKey(u64);
+pub struct CallerKey {
+    digest: u64,
+    known: bool,
+}
 
 /// How many places each known caller has.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +31,25 @@ impl CallerKey {
     /// That of the caller of this name.
     #[must_use]
     pub fn of(name: &str) -> Self {
+        Self::digest(name, true)
+    }
+
+    /// That of callers from this address who aren't known.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        Self::digest(address, false)
+    }
+
+    fn digest(of: impl Hash, known: bool) -> Self {
         let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        Self(hasher.finish())
+        of.hash(&mut hasher);
+        let digest = hasher.finish();
+        Self { digest, known }
+    }
+
+    /// That of the call that is being carried out.
+    pub(super) fn present() -> Option<Self> {
+        CALLER.try_with(|caller| *caller).ok()
     }
 
     /// Carries out a part of a call of this caller.
@@ -43,7 +63,7 @@ impl Shares {
     /// leaves free. One caller gets half of all places at most, and there is always one left for another who has none.
     /// Where callers aren't known, they share all places.
     pub(crate) fn take(&self, free: usize) -> Option<Share> {
-        let Ok(caller) = CALLER.try_with(|caller| *caller) else {
+        let Some(caller) = CallerKey::present().filter(|caller| caller.known) else {
             return Some(Share(None));
         };
         let mut taken = self.taken();

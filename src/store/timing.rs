@@ -116,8 +116,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Those of a pool, of which so many that it counts as used are not.
-    pub(super) fn of(db: &DatabaseConnection, held: usize) -> Self {
+    /// Those of a pool.
+    pub(super) fn of(db: &DatabaseConnection) -> Self {
         let (size, idle) = match db.get_database_backend() {
             DbBackend::Postgres => {
                 let pool = db.get_postgres_connection_pool();
@@ -132,7 +132,6 @@ impl Pool {
                 (pool.size(), pool.num_idle())
             }
         };
-        let idle = idle + held;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         // The numbers are of two moments.
         Self {
@@ -163,7 +162,7 @@ impl Db {
         let replica = replica.map(|replica| ("replica", replica.db.connections()));
         [
             ("read", self.reader.connections()),
-            ("write", Pool::of(&self.writer, 0)),
+            ("write", Pool::of(&self.writer)),
         ]
         .into_iter()
         .chain(replica)

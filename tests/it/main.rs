@@ -52,6 +52,7 @@ mod schema;
 mod security;
 mod settings;
 mod sizes;
+mod slow_reads;
 mod spans;
 mod staleness;
 mod statements;

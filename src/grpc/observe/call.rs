@@ -26,7 +26,7 @@ use crate::{
     auth::Identity,
     error::Error,
     grpc::guard::Need,
-    listen::{Carrier, Load, Peer},
+    listen::{Carrier, Load, Peer, network},
     metrics::Rpc,
     store::CallerKey,
 };
@@ -46,6 +46,8 @@ pub(super) struct Call {
     span: Span,
     rpc: Rpc,
     identity: Option<Identity>,
+    /// Whose places in queues it takes.
+    caller: Option<CallerKey>,
     peer: Option<SocketAddr>,
     load: Option<Arc<Load>>,
     trace_id: TraceId,
@@ -88,6 +90,7 @@ impl Call {
             span,
             rpc,
             identity: None,
+            caller: peer.map(|peer| CallerKey::of_address(network(peer.ip()))),
             peer,
             load: None,
             trace_id,
@@ -100,6 +103,7 @@ impl Call {
     /// Notes who calls.
     pub(super) fn is_of(&mut self, identity: Identity) {
         self.span.record("enduser.id", identity.caller().as_str());
+        self.caller = Some(identity.key());
         self.identity = Some(identity);
     }
 
@@ -139,7 +143,7 @@ impl Call {
 
     /// Whose places in queues it takes.
     pub(super) fn caller(&self) -> Option<CallerKey> {
-        self.identity.as_ref().map(Identity::key)
+        self.caller
     }
 
     /// What it has in hand.

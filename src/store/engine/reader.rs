@@ -1,22 +1,21 @@
 //! Pool to read on: for a transaction, and for single statements.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
-    DbErr, Selector, SelectorTrait, TransactionTrait,
+    DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbErr, Selector, SelectorTrait,
+    TransactionTrait,
 };
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
-use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
-use super::{ACQUIRE_TIMEOUT, Use};
+use super::{
+    Use,
+    slots::{Slot, Slots},
+};
 use crate::{
     error::Result,
     store::{
-        line::{Gate, Limits},
+        fair::{Admission, FairGate, Kind},
+        line::Limits,
         location::Location,
         outage::Outage,
         timing::{Pool, Statements},
@@ -26,47 +25,33 @@ use crate::{
 /// Pool to read on.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Reader {
-    /// For transactions.
-    pool: DatabaseConnection,
-    /// Before both: as many calls at once as there are connections.
-    gate: Arc<Gate>,
-    held: Option<Arc<Held>>,
+    connections: Connections,
+    /// As many calls at once as there are connections.
+    gate: Arc<FairGate>,
     statements: Statements,
 }
 
+#[derive(Clone, Debug)]
+enum Connections {
+    /// To a server.
+    Pool(DatabaseConnection),
+    /// To a SQLite file.
+    Slots(Arc<Slots>),
+}
+
 /// The right to read now: there are as many as connections. A connection can be had in no other way.
+///
+/// What is still under way when it is dropped is ended, and the right is given up only then.
 #[derive(Debug)]
 pub(in crate::store) struct Admitted<'a> {
     reader: &'a Reader,
-    permit: SemaphorePermit<'a>,
-}
-
-/// A read-only transaction: every statement in it sees the same state. It ends when dropped, and with it the right to
-/// read.
-#[derive(Debug)]
-pub(in crate::store) struct Snapshot<'a> {
-    tx: DatabaseTransaction,
-    _permit: SemaphorePermit<'a>,
-}
-
-/// Pool for single statements, kept out of their pool. Whatever goes back to a pool is pinged twice, and
-/// with SQLite a ping takes as long as most statements: a hop to the connection's thread and back.
-#[derive(Debug)]
-struct Held {
-    pool: DatabaseConnection,
-    room: Semaphore,
-    free: Mutex<Vec<DatabaseTransaction>>,
-}
-
-/// A connection for single statements. One that isn't given back ([`Lent::done`]) is closed: something may still be
-/// under way in it, or it may be broken.
-#[derive(Debug)]
-pub(in crate::store) struct Lent<'a>(On<'a>);
-
-#[derive(Debug)]
-enum On<'a> {
-    Pool(&'a DatabaseConnection),
-    Held(DatabaseTransaction, &'a Held, SemaphorePermit<'a>),
+    slot: Option<Slot>,
+    /// A read-only transaction: every statement in it sees the same state.
+    tx: Option<DatabaseTransaction>,
+    admission: Option<Admission>,
+    /// Whether single statements, or the transaction, haven't ended as they should.
+    lent: bool,
+    reading: bool,
 }
 
 impl Reader {
@@ -79,22 +64,17 @@ impl Reader {
         outage: &Arc<Outage>,
         statements: &Statements,
     ) -> Self {
-        let pool = || {
+        let gate = Arc::new(FairGate::new(connections, limits));
+        let connections = if let Location::Sqlite(path) = location {
+            Connections::Slots(Arc::new(Slots::new(path, connections, statements)))
+        } else {
             let mut pool = super::connect(location, server, Use::Read, connections, outage);
             statements.watch(&mut pool);
-            pool
+            Connections::Pool(pool)
         };
-        let held = matches!(location, Location::Sqlite(_)).then(|| {
-            Arc::new(Held {
-                pool: pool(),
-                room: Semaphore::new(connections as usize),
-                free: Mutex::default(),
-            })
-        });
         Self {
-            pool: pool(),
-            gate: Arc::new(Gate::new(connections, limits)),
-            held,
+            connections,
+            gate,
             statements: statements.clone(),
         }
     }
@@ -108,11 +88,19 @@ impl Reader {
     ///
     /// # Errors
     /// Too many wait.
-    pub(in crate::store) async fn enter(&self) -> Result<Admitted<'_>> {
-        let permit = self.gate.enter().await?;
+    pub(in crate::store) async fn enter(&self, read: Kind) -> Result<Admitted<'_>> {
+        let admission = self.gate.enter(read).await?;
+        let slot = match &self.connections {
+            Connections::Pool(_) => None,
+            Connections::Slots(slots) => Some(slots.take()?),
+        };
         Ok(Admitted {
             reader: self,
-            permit,
+            slot,
+            tx: None,
+            admission: Some(admission),
+            lent: false,
+            reading: false,
         })
     }
 
@@ -123,112 +111,107 @@ impl Reader {
 
     /// From now on it is read from another of the servers.
     pub(in crate::store) fn redirect(&self, location: &Location, server: usize) {
-        super::redirect(&self.pool, location, server);
+        if let Connections::Pool(pool) = &self.connections {
+            super::redirect(pool, location, server);
+        }
     }
 
-    /// How many connections there are. One that is held is in use for its pool, whatever it does.
+    /// How many connections there are.
     pub(in crate::store) fn connections(&self) -> Pool {
-        let pool = Pool::of(&self.pool, 0);
-        let held = self.held.as_ref();
-        let held = held.map(|held| Pool::of(&held.pool, held.free().len()));
-        pool.and(held.unwrap_or_default())
+        match &self.connections {
+            Connections::Pool(pool) => Pool::of(pool),
+            Connections::Slots(slots) => slots.connections(),
+        }
     }
 
-    /// Carries out one statement, once it is admitted.
+    /// Carries out one statement that several callers may wait for, once it is admitted.
     pub(in crate::store) async fn all<S>(&self, select: Selector<S>) -> Result<Vec<S::Item>>
     where
         S: SelectorTrait,
     {
-        let admitted = self.enter().await?;
-        let lent = admitted.lend().await?;
-        let rows = select.all(&lent.db()).await?;
-        lent.done();
+        let mut admitted = self.enter(Kind::Shared).await?;
+        let rows = select.all(&admitted.lend().await?).await?;
+        admitted.done();
         Ok(rows)
     }
 
     /// Closes every connection, after what is under way in them.
     pub(in crate::store) async fn close(&self) -> Result<(), DbErr> {
-        let mut closed = Ok(());
-        if let Some(held) = &self.held {
-            held.room.close();
-            held.free().clear();
-            closed = held.pool.close_by_ref().await;
+        match &self.connections {
+            Connections::Pool(pool) => pool.close_by_ref().await,
+            Connections::Slots(slots) => slots.close().await,
         }
-        closed.and(self.pool.close_by_ref().await)
     }
 }
 
-impl<'a> Admitted<'a> {
-    /// Begins a transaction to read in, which keeps the admission.
-    pub(in crate::store) async fn snapshot(self) -> Result<Snapshot<'a>> {
-        let begin = self.reader.pool.begin();
-        let tx = self.reader.statements.begin(begin).await?;
-        Ok(Snapshot {
-            tx,
-            _permit: self.permit,
-        })
+impl Admitted<'_> {
+    /// What single statements are carried out on. Each sees what is committed when it begins.
+    pub(in crate::store) async fn lend(&mut self) -> Result<DatabaseExecutor<'_>, DbErr> {
+        self.lent = true;
+        match (&mut self.slot, &self.reader.connections) {
+            (Some(slot), _) => Ok(slot.held().await?.into()),
+            (None, Connections::Pool(pool)) => Ok(pool.into()),
+            (None, Connections::Slots(_)) => Err(closed()),
+        }
     }
 
-    /// Takes a connection for single statements, as soon as there is one. Each statement sees what is committed when
-    /// it begins.
-    pub(in crate::store) async fn lend(&self) -> Result<Lent<'_>, DbErr> {
-        let Some(held) = &self.reader.held else {
-            return Ok(Lent(On::Pool(&self.reader.pool)));
+    /// Begins a transaction to read in, which ends with the admission.
+    pub(in crate::store) async fn snapshot(&mut self) -> Result<&DatabaseTransaction> {
+        self.reading = true;
+        let pool = match (&self.slot, &self.reader.connections) {
+            (Some(slot), _) => slot.transactions(),
+            (None, Connections::Pool(pool)) => pool,
+            (None, Connections::Slots(_)) => return Err(closed().into()),
         };
-        let refused = DbErr::ConnectionAcquire;
-        let room = timeout(ACQUIRE_TIMEOUT, held.room.acquire()).await;
-        let room = room.map_err(|_| refused(ConnAcquireErr::Timeout))?;
-        let room = room.map_err(|_| refused(ConnAcquireErr::ConnectionClosed))?;
-        let free = held.free().pop();
-        let connection = match free {
-            Some(connection) => connection,
-            None => {
-                let opened = hold(&held.pool).with_subscriber(NoSubscriber::default());
-                opened.await?
+        let tx = self.reader.statements.begin(pool.begin()).await?;
+        Ok(self.tx.insert(tx))
+    }
+
+    /// All statements since the last call of [`Self::lend`] or [`Self::snapshot`] have ended, and none of them because of
+    /// the connection.
+    pub(in crate::store) fn done(&mut self) {
+        if self.tx.is_some() {
+            self.reading = false;
+        } else {
+            self.lent = false;
+        }
+    }
+}
+
+fn closed() -> DbErr {
+    DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::ConnectionClosed)
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let (mut slot, tx, admission) = (self.slot.take(), self.tx.take(), self.admission.take());
+        let lent = self.lent && slot.is_some();
+        let slots = match &self.reader.connections {
+            Connections::Pool(_) => None,
+            Connections::Slots(slots) => Some(slots.clone()),
+        };
+        let give_back = move |slot: Option<Slot>| {
+            if let Some((slots, slot)) = slots.zip(slot) {
+                slots.give_back(slot);
             }
+            drop(admission);
         };
-        Ok(Lent(On::Held(connection, held, room)))
-    }
-}
-
-impl std::ops::Deref for Snapshot<'_> {
-    type Target = DatabaseTransaction;
-
-    fn deref(&self) -> &DatabaseTransaction {
-        &self.tx
-    }
-}
-
-impl Held {
-    fn free(&self) -> MutexGuard<'_, Vec<DatabaseTransaction>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What holds a connection is a transaction of SeaORM's, which is none of SQLite's: that is ended at once. Only
-/// statements may be carried out in it: a transaction within would be a savepoint, and rolling back to one doesn't
-/// end it. Nobody's trace tells of it.
-async fn hold(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    let held = pool.begin().await?;
-    held.execute_unprepared("COMMIT").await?;
-    Ok(held)
-}
-
-impl Lent<'_> {
-    /// What statements are carried out on.
-    pub(in crate::store) fn db(&self) -> DatabaseExecutor<'_> {
-        match &self.0 {
-            On::Pool(pool) => (*pool).into(),
-            On::Held(connection, ..) => connection.into(),
-        }
-    }
-
-    /// Gives it back: all statements have ended, and none of them because of the connection.
-    pub(in crate::store) fn done(self) {
-        if let On::Held(connection, held, _room) = self.0
-            && !held.room.is_closed()
-        {
-            held.free().push(connection);
+        let runtime = tokio::runtime::Handle::try_current();
+        match runtime {
+            Ok(runtime) if lent || self.reading => drop(runtime.spawn(async move {
+                if let Some(slot) = &mut slot {
+                    slot.interrupt(lent).await;
+                }
+                if let Some(tx) = tx {
+                    // A server's statement goes on until its end, or its time limit.
+                    let _ = tx.rollback().await;
+                }
+                give_back(slot);
+            })),
+            _ => {
+                drop(tx);
+                give_back(slot);
+            }
         }
     }
 }

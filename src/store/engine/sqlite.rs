@@ -1,6 +1,7 @@
 //! SQLite: how a file is opened, and how its health is found out.
 
 mod file;
+mod limit;
 mod trigrams;
 
 use std::{
@@ -21,11 +22,14 @@ use super::{ACQUIRE_TIMEOUT, Use};
 use crate::store::classify::Meaning;
 
 pub(in crate::store) use file::{FileLock, OpenFile, no_room};
+pub(super) use limit::TimeLimit;
 pub(in crate::store) use trigrams::candidates;
 
 /// How long a write waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 256;
+/// So many steps of SQLite's virtual machine take some 50 µs: then it is looked whether a statement has to end.
+const STEPS: i32 = 1000;
 
 /// The tables that are there.
 pub(in crate::store) const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
@@ -124,19 +128,42 @@ pub(in crate::store) async fn probe_write(writer: &DatabaseConnection) -> Result
     Ok(())
 }
 
+/// A connection to read on, whose statements end when `limit` says so.
+pub(super) fn connect_limited(path: &Path, limit: &TimeLimit) -> DatabaseConnection {
+    let limit = limit.clone();
+    let pool = pool(1).after_connect(move |connection, _| {
+        let limit = limit.clone();
+        Box::pin(async move {
+            let mut handle = connection.lock_handle().await?;
+            handle.set_progress_handler(STEPS, move || !limit.is_over());
+            Ok(())
+        })
+    });
+    let options = options(path).read_only(true);
+    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(options))
+}
+
 fn open(
     path: &Path,
     connections: u32,
     with: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions,
 ) -> DatabaseConnection {
-    let options = SqliteConnectOptions::new()
+    let pool = pool(connections).connect_lazy_with(with(options(path)));
+    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENT_CACHE)
         // Sorting must not need room on a disk that may be full.
         .pragma("temp_store", "MEMORY")
-        .disable_statement_logging();
-    let pool = SqlitePoolOptions::new()
+        .disable_statement_logging()
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // A connection to a file doesn't go stale: it is neither tested nor renewed.
@@ -152,8 +179,6 @@ fn open(
                 Ok(!connection.is_in_transaction())
             })
         })
-        .connect_lazy_with(with(options));
-    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
 }
 
 /// What SQLite puts beside a file: a name that goes on like this. The write-ahead log (`-wal`) is there while the

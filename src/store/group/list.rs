@@ -15,8 +15,8 @@ use crate::{
     error::Result,
     store::{
         Page, Read, View,
-        page::{Keyset, contains, cut},
-        search::{Found, GROUPS, found},
+        page::{Keyset, cut},
+        search::{Found, GROUPS, contains, found},
     },
 };
 
@@ -45,6 +45,10 @@ impl Read for ListGroups {
 
     fn min_revision(&self) -> Revision {
         self.min_revision
+    }
+
+    fn searches(&self) -> bool {
+        self.query.is_some()
     }
 
     async fn read(&self, view: &View<'_>) -> Result<Page<Group>> {
@@ -134,7 +138,7 @@ async fn matching(
         let found = match among {
             // A user is in few groups, as a rule: they are looked through.
             Among::OfUser => Found {
-                condition: contains(SearchText, query),
+                condition: contains(view, SearchText, query),
                 few: false,
             },
             Among::OfRole => found(view, &GROUPS, SearchText, R::GroupId, query).await?,

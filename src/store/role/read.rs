@@ -48,6 +48,10 @@ impl Read for ListRoles {
         self.min_revision
     }
 
+    fn searches(&self) -> bool {
+        self.query.is_some()
+    }
+
     async fn read(&self, view: &View<'_>) -> Result<Page<Role>> {
         let mut select = role::Entity::find();
         if let Some(query) = &self.query {

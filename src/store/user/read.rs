@@ -11,8 +11,8 @@ use crate::{
     error::Result,
     store::{
         At, Page, Read, View, group,
-        page::{Keyset, contains, cut},
-        search::{USERS, found},
+        page::{Keyset, cut},
+        search::{USERS, contains, found},
     },
 };
 
@@ -49,6 +49,10 @@ impl Read for ListUsers {
         self.min_revision
     }
 
+    fn searches(&self) -> bool {
+        self.query.is_some()
+    }
+
     async fn read(&self, view: &View<'_>) -> Result<Page<user::Model>> {
         list(view, self).await
     }
@@ -83,6 +87,10 @@ impl Read for ListUsersInGroup {
         self.min_revision
     }
 
+    fn searches(&self) -> bool {
+        self.query.is_some()
+    }
+
     async fn read(&self, view: &View<'_>) -> Result<Page<user::Model>> {
         list_in_group(view, self).await
     }
@@ -107,7 +115,7 @@ async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<
             by_user = found.few;
             select = select.filter(found.condition);
         } else {
-            select = select.filter(contains(text, query));
+            select = select.filter(contains(view, text, query));
         }
     }
     let total_size = match (with_total_size, query) {

@@ -1,0 +1,344 @@
+//! Reads that take long, and what goes on beside them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use group_service::pb::{
+    self, group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
+    user_service_client::UserServiceClient,
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, TransactionTrait,
+};
+use tokio::task::JoinSet;
+use tonic::{Code, Request, transport::Channel};
+
+use crate::{
+    harness::{Database, Process, World, binary, engine},
+    limits::{from, until},
+    settings::output,
+};
+
+/// A username, a first and a last name of one letter, which is four of another one once it is folded.
+fn run(number: usize) -> pb::CreateUserRequest {
+    let letters = "⨌".repeat(255);
+    pb::CreateUserRequest {
+        username: format!("{}{number}", "⨌".repeat(250)),
+        first_name: letters.clone(),
+        last_name: letters,
+        ..Default::default()
+    }
+}
+
+/// A request that must be answered sooner than quadratic time allows.
+fn within<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_secs(4));
+    request
+}
+
+#[tokio::test]
+async fn long_runs_of_one_letter_are_searched_in_linear_time() {
+    let w = World::start().await;
+    let group = w.group("A", &[&w.role("B").await.id]).await;
+    let mut creating = JoinSet::new();
+    for worker in 0..16 {
+        let (mut users, mut groups) = (w.users.clone(), w.groups.clone());
+        let group_id = group.id.clone();
+        creating.spawn(async move {
+            for number in 0..25 {
+                let created = users.create_user(run(worker * 25 + number)).await;
+                let created = created.expect("created").into_inner();
+                let assign = pb::AssignUserRequest {
+                    group_id: group_id.clone(),
+                    user_id: created.user.expect("a user").id,
+                    ..Default::default()
+                };
+                groups.assign_user(assign).await.expect("assigned");
+            }
+        });
+    }
+    creating.join_all().await;
+    let run = "∫".repeat(250);
+    // Where comparing most of the query at each place of a text, these take longer than a call may.
+    for query in [
+        format!("{}b", "⨌".repeat(254)),
+        format!("b{}", "⨌".repeat(254)),
+        format!("{}b{}", "⨌".repeat(127), "⨌".repeat(127)),
+        format!("{run}%_!b"),
+    ] {
+        let request = pb::ListUsersRequest {
+            query: query.clone(),
+            ..Default::default()
+        };
+        let listed = w.users.clone().list_users(within(request)).await;
+        assert!(listed.expect("in time").into_inner().users.is_empty());
+        let request = pb::ListUsersInGroupRequest {
+            group_id: group.id.clone(),
+            query,
+            with_total_size: true,
+            ..Default::default()
+        };
+        let listed = w.groups.clone().list_users_in_group(within(request)).await;
+        let listed = listed.expect("in time").into_inner();
+        assert_eq!(listed.total_size, Some(0));
+    }
+    // What is there is found.
+    let request = pb::ListUsersRequest {
+        query: format!("{}7", "⨌".repeat(250)),
+        ..Default::default()
+    };
+    let listed = w.users.clone().list_users(request).await;
+    let found = listed.expect("in time").into_inner().users;
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|user| user.username.contains("⨌7")));
+}
+
+/// Reads of roles that don't end until they are let go on, or ended.
+struct Stuck {
+    db: DatabaseConnection,
+    lock: Option<DatabaseTransaction>,
+}
+
+impl Stuck {
+    async fn begin(database: &Database) -> Self {
+        let db = database.connect().await;
+        let mut lock = None;
+        if engine() == DbBackend::Sqlite {
+            for sql in [
+                "ALTER TABLE roles RENAME TO some_roles",
+                "CREATE VIEW roles AS SELECT * FROM some_roles WHERE (WITH RECURSIVE n (x) AS \
+                 (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n) > 0",
+            ] {
+                db.execute_unprepared(sql).await.expect("altered");
+            }
+        } else {
+            let sql = if engine() == DbBackend::Postgres {
+                "LOCK TABLE roles IN ACCESS EXCLUSIVE MODE"
+            } else {
+                "LOCK TABLES roles WRITE"
+            };
+            let tx = db.begin().await.expect("begun");
+            tx.execute_unprepared(sql).await.expect("locked");
+            lock = Some(tx);
+        }
+        Self { db, lock }
+    }
+
+    async fn end(self) {
+        if let Some(lock) = self.lock {
+            if engine() == DbBackend::MySql {
+                let unlocked = lock.execute_unprepared("UNLOCK TABLES").await;
+                unlocked.expect("unlocked");
+            }
+            lock.rollback().await.expect("unlocked");
+        }
+        self.db.close().await.expect("closed");
+    }
+}
+
+async fn start(database: &Database, args: &[&str]) -> Process {
+    let mut command = binary();
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--default-deadline", "2m", "--max-deadline", "2m"])
+        .args(["--database-url", database.url()])
+        .args(args);
+    Process::spawn(command).await
+}
+
+async fn create_role(channel: &Channel, token: Option<&str>) {
+    let request = pb::CreateRoleRequest {
+        name: "x".to_owned(),
+        ..Default::default()
+    };
+    let created = RoleServiceClient::new(channel.clone())
+        .create_role(with(request, token))
+        .await;
+    created.expect("created");
+}
+
+fn with<T>(message: T, token: Option<&str>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", value);
+    }
+    request
+}
+
+/// Lists roles, more often at once than there are connections.
+fn list_roles(channel: &Channel, query: &str, token: Option<&str>) -> JoinSet<()> {
+    let mut calls = JoinSet::new();
+    for _ in 0..30 {
+        let mut roles = RoleServiceClient::new(channel.clone());
+        let request = pb::ListRolesRequest {
+            query: query.to_owned(),
+            ..Default::default()
+        };
+        let request = with(request, token);
+        calls.spawn(async move {
+            // Fails, or is given up.
+            let _ = roles.list_roles(request).await;
+        });
+    }
+    calls
+}
+
+const BUSY: &str = "group_service_pool_connections{pool=\"read\",state=\"busy\"}";
+const QUEUED: &str = "group_service_calls_queued{class=\"read\"}";
+
+#[tokio::test]
+async fn slow_searches_of_one_caller_leave_connections_to_others() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let slow = from("127.0.0.2", &server).await;
+    create_role(&slow, None).await;
+    let stuck = Stuck::begin(&database).await;
+    let mut calls = list_roles(&slow, "x", None);
+    until(&server, BUSY, |busy| busy >= 1.0).await;
+    until(&server, QUEUED, |queued| queued >= 1.0).await;
+    let mut users = UserServiceClient::new(server.connect().await);
+    for _ in 0..20 {
+        let mut list = Request::new(pb::ListUsersRequest::default());
+        list.set_timeout(Duration::from_secs(30));
+        users.list_users(list).await.expect("there is room");
+    }
+    // Those who have gone need no connection.
+    calls.shutdown().await;
+    if engine() == DbBackend::Sqlite {
+        until(&server, BUSY, |busy| busy == 0.0).await;
+    }
+    stuck.end().await;
+    until(&server, BUSY, |busy| busy == 0.0).await;
+    server.stop().await;
+}
+
+/// Makes a token.
+async fn token(database: &Database, caller: &str) -> String {
+    let args = ["token", "create", caller, "--permissions", "all"];
+    let made = output(
+        &[&args[..], &["--database-url", database.url()]].concat(),
+        &[],
+    )
+    .await;
+    assert!(made.status.success(), "{made:?}");
+    let token = String::from_utf8(made.stdout).expect("text");
+    token.trim_end().to_owned()
+}
+
+async fn revoke(database: &Database, token: &str) {
+    let list = ["token", "list", "--database-url", database.url()];
+    let listed = output(&list, &[]).await;
+    let listed = String::from_utf8(listed.stdout).expect("text");
+    let id = listed
+        .lines()
+        .find(|line| line.contains("victim"))
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or_else(|| panic!("{token} isn't in {listed}"));
+    let args = ["token", "revoke", id, "--database-url", database.url()];
+    let revoked = output(&args, &[]).await;
+    assert!(revoked.status.success(), "{revoked:?}");
+}
+
+/// Waits until a token is known, or isn't. Whether it is doesn't need the database.
+async fn known(channel: &Channel, token: &str, wanted: bool) {
+    let mut groups = GroupServiceClient::new(channel.clone());
+    let changed = async {
+        loop {
+            let request = with(pb::GetGroupRequest::default(), Some(token));
+            let status = groups.get_group(request).await.expect_err("it names none");
+            if (status.code() != Code::Unauthenticated) == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let changed = tokio::time::timeout(Duration::from_secs(30), changed).await;
+    changed.unwrap_or_else(|_| panic!("{token}: {wanted}"));
+}
+
+#[tokio::test]
+async fn a_token_is_revoked_while_all_connections_of_calls_are_taken() {
+    let database = Database::create().await;
+    let server = start(&database, &["--authentication", "required"]).await;
+    let channel = server.connect().await;
+    let (slow, victim) = (
+        token(&database, "slow").await,
+        token(&database, "victim").await,
+    );
+    create_role(&channel, Some(&slow)).await;
+    known(&channel, &victim, true).await;
+    let stuck = Stuck::begin(&database).await;
+    let calls = list_roles(&channel, "", Some(&slow));
+    until(&server, QUEUED, |queued| queued >= 1.0).await;
+    revoke(&database, &victim).await;
+    known(&channel, &victim, false).await;
+    drop(calls);
+    stuck.end().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_revoked_on_each_instance_while_others_search() {
+    let database = Arc::new(Database::create().await);
+    let mut servers = vec![start(&database, &["--authentication", "required"]).await];
+    // Only one may have a SQLite file open.
+    if engine() != DbBackend::Sqlite {
+        servers.push(start(&database, &["--authentication", "required"]).await);
+    }
+    let (slow, victim) = (
+        token(&database, "slow").await,
+        token(&database, "victim").await,
+    );
+    let mut channels = Vec::new();
+    for server in &servers {
+        channels.push(server.connect().await);
+    }
+    let mut users = UserServiceClient::new(channels[0].clone());
+    for number in 0..100 {
+        let created = users.create_user(with(run(number), Some(&slow))).await;
+        created.expect("created");
+    }
+    let (stop, done) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let mut searches = JoinSet::new();
+    for channel in channels
+        .iter()
+        .flat_map(|channel| std::iter::repeat_n(channel.clone(), 8))
+    {
+        let (stop, done, slow) = (stop.clone(), done.clone(), slow.clone());
+        searches.spawn(async move {
+            let mut users = UserServiceClient::new(channel);
+            while !stop.load(Ordering::Relaxed) {
+                let request = pb::ListUsersRequest {
+                    query: format!("{}b", "⨌".repeat(254)),
+                    ..Default::default()
+                };
+                if users.list_users(with(request, Some(&slow))).await.is_ok() {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    for channel in &channels {
+        known(channel, &victim, true).await;
+    }
+    revoke(&database, &victim).await;
+    for channel in &channels {
+        known(channel, &victim, false).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    searches.join_all().await;
+    assert!(done.load(Ordering::Relaxed) > 0, "nobody has searched");
+    for server in servers {
+        server.stop().await;
+    }
+}
