@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::{Builder, Uuid};
 
-pub(crate) use fill::{keys, members, sql_id};
+pub(crate) use fill::{add_users, keys, members, sql_id};
 
 /// How many rules a role has: ten that allow, and one that denies.
 pub(crate) const RULES: u64 = 11;

@@ -13,6 +13,7 @@ use std::{
 
 use group_service::pb::{
     self, access_service_client::AccessServiceClient, role_service_client::RoleServiceClient,
+    user_service_client::UserServiceClient,
 };
 use tokio::time::sleep;
 use tonic::Request;
@@ -139,6 +140,18 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
         // As in deploy: what is given back is seen only then.
         .env("MALLOC_MMAP_THRESHOLD_", "131072");
     let server = Process::spawn(command).await;
+    let mut users = UserServiceClient::new(server.connect().await);
+    for number in 0..200 {
+        let [username, first_name, last_name] = attacks::run(number);
+        let user = pb::CreateUserRequest {
+            username,
+            first_name,
+            last_name,
+            ..Default::default()
+        };
+        users.create_user(user).await.expect("created");
+    }
+    drop(users);
     let done = Arc::new(AtomicU64::new(0));
     // Once all of it has been done, what it takes has been taken.
     for attack in attacks::ALL {

@@ -164,6 +164,39 @@ fn users(db: &Connection, directory: &Directory) {
     }
 }
 
+/// Adds users with these usernames, first and last names.
+pub(crate) fn add_users(path: &std::path::Path, users: impl Iterator<Item = [String; 3]>) {
+    let db = Connection::open(path).expect("opened");
+    db.execute_batch("BEGIN").expect("begun");
+    let mut insert = prepare(
+        &db,
+        "INSERT INTO users (id, username, username_key, username_sort, search_text, first_name, \
+         last_name, status, version, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 1, ?8, ?8)",
+    );
+    for [username, first, last] in users {
+        let (name, key, sort, _) = keys(&username);
+        let words = |text: &str| Words::parse(text).expect("a name");
+        let folded = Folded::user(&name, &words(&first), &words(&last));
+        let id = Uuid::now_v7();
+        let (id, folded) = (sql_id(&id), folded.as_str());
+        insert
+            .execute(params![
+                id,
+                name.as_str(),
+                key,
+                sort,
+                folded,
+                first,
+                last,
+                created(0)
+            ])
+            .expect("inserted");
+    }
+    drop(insert);
+    db.execute_batch("COMMIT").expect("committed");
+}
+
 fn groups(db: &Connection, directory: &Directory, members: &[(u32, u32)]) {
     let mut insert = prepare(
         db,

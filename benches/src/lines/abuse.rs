@@ -9,7 +9,7 @@ use super::{CHANNELS, channels, rates, reads, small, within};
 use crate::{
     Run,
     channel::Channel,
-    directory::Directory,
+    directory::{Directory, add_users},
     load::open,
     report::{Row, Wanted},
     rounds::{Spread, median},
@@ -21,6 +21,7 @@ const RATE: f64 = 200.0;
 
 pub(super) async fn abuse(run: &mut Run) {
     let directory = small(run, "abuse");
+    add_users(&directory.path, (0..30_000).map(attacks::run));
     let server = Server::on_file(&directory.path, &["--log", "warn", "--compression", "gzip"]);
     let channels = channels(server.address()).await;
     for attack in attacks::ALL {

@@ -81,7 +81,10 @@ impl Reader {
 
     /// Opens as many connections as there may be, where that takes long.
     pub(in crate::store) async fn open_all(&self, connections: u32) -> Result<(), sqlx::Error> {
-        super::open_all(&self.pool, connections).await
+        match &self.connections {
+            Connections::Pool(pool) => super::open_all(pool, connections).await,
+            Connections::Slots(_) => Ok(()),
+        }
     }
 
     /// Waits to be admitted: nothing is read without.

@@ -64,9 +64,11 @@ pub(crate) enum Attack {
     HealthWatches,
     /// All connections that there may be, from four addresses: begun, and then idle.
     IdleConnections,
+    /// Searches for a long run of one letter in texts of that letter ([`run`]).
+    Searches,
 }
 
-pub(crate) const ALL: [Attack; 19] = [
+pub(crate) const ALL: [Attack; 20] = [
     Attack::RapidReset,
     Attack::ContinuationFlood,
     Attack::PingFlood,
@@ -86,10 +88,17 @@ pub(crate) const ALL: [Attack; 19] = [
     Attack::CompressedRequests,
     Attack::HealthWatches,
     Attack::IdleConnections,
+    Attack::Searches,
 ];
 
 /// Those that callers with credentials must not notice, as they have none themselves.
 pub(crate) const UNAUTHENTICATED: [Attack; 2] = [Attack::HealthWatches, Attack::IdleConnections];
+
+/// The username, first and last name of a user who is expensive to search.
+pub(crate) fn run(number: usize) -> [String; 3] {
+    let name = "a".repeat(255);
+    [format!("{}{number}", "a".repeat(245)), name.clone(), name]
+}
 
 impl Attack {
     /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls
@@ -273,6 +282,14 @@ impl Attack {
                 let request = [0, 0, 0, 0, 2, 0x08, 1];
                 let wait = Duration::from_millis(500);
                 call_and_read(stream, "WatchChanges", &request, wait).await?;
+            }
+            Self::Searches => {
+                // `query` = 254 times `a`, and `b`.
+                let mut request = vec![0, 0, 0, 1, 2, 0x1a, 0xff, 1];
+                request.extend([b'a'; 254]);
+                request.push(b'b');
+                let wait = Duration::from_secs(5);
+                call_and_read(stream, "ListUsers", &request, wait).await?;
             }
             Self::HealthWatches => {
                 call_and_read(stream, "Watch", &[0; 5], Duration::from_secs(5)).await?;
@@ -487,6 +504,7 @@ fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
         "CheckAccess" | "BatchCheckAccess" => "groups.v1.AccessService",
         "WatchChanges" => "groups.v1.ChangeService",
         "Watch" => "grpc.health.v1.Health",
+        "ListUsers" => "groups.v1.UserService",
         "ServerReflectionInfo" => "grpc.reflection.v1.ServerReflection",
         _ => "groups.v1.GroupService",
     };
