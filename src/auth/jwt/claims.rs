@@ -33,7 +33,7 @@ pub(crate) struct Claims {
     _issuer: String,
     /// What Keycloak says that a token is: `Bearer`, `ID`, `Refresh` and others.
     typ: Option<String>,
-    /// What only ID tokens have (OpenID Connect Core, section 2), and logout tokens (Back-Channel Logout, section 2.4).
+    /// What only ID tokens have (`OpenID` Connect Core, section 2), and logout tokens (Back-Channel Logout, section 2.4).
     nonce: Option<IgnoredAny>,
     at_hash: Option<IgnoredAny>,
     c_hash: Option<IgnoredAny>,
