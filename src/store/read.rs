@@ -1,5 +1,7 @@
 //! The read path: which state a read sees, and from which server.
 
+mod replica;
+
 use std::{
     future::Future,
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
@@ -8,18 +10,13 @@ use std::{
 
 use sea_orm::DatabaseExecutor;
 
-use tokio::time::timeout;
-
-use super::{
-    At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Admitted, fair::Kind, replica::Replica,
-};
+use self::replica::read_replica;
+use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Admitted, fair::Kind};
 use crate::{
     domain::Revision,
     error::{Error, Result},
 };
 
-/// How long a replica may take until the primary is asked.
-const REPLICA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked into memory while that changes.
 const GLANCES: usize = 3;
 /// How often a read is tried again that found less than it must.
@@ -191,41 +188,6 @@ async fn read_anew<R: Read>(
             }
         }
     }
-}
-
-/// Carries out a read on the replica, if that can be used and is fresh enough.
-async fn read_replica<R: Read>(
-    db: &Db,
-    replica: &Replica,
-    command: &R,
-    wanted: Revision,
-) -> Option<(Result<R::Output>, Revision)> {
-    // Waiting for a turn here says nothing about the replica.
-    let admitted = replica.db.enter(kind(command)).await.ok()?;
-    if !replica.is_usable(db, wanted) {
-        return None;
-    }
-    let read = timeout(REPLICA_TIMEOUT, attempt(admitted, command, wanted)).await;
-    let silent = |_| {
-        (
-            Err(Error::Unavailable("it is silent".into())),
-            Revision::NONE,
-        )
-    };
-    let (result, seen) = read.unwrap_or_else(silent);
-    match result {
-        Err(Error::Unavailable(_) | Error::Internal(_)) => replica.doubt(),
-        // Our own limits say nothing of the replica; and what a standby applies gets in the way of what is read there.
-        Err(Error::Overloaded(_) | Error::Conflict(_)) => {}
-        // Behind an address there may be several replicas, and this one may not have come as far.
-        result if seen >= wanted && db.is_recent(seen) => {
-            // What a replica has is committed, and no later answer may be older.
-            db.reach(seen);
-            return Some((result, seen));
-        }
-        _ => {}
-    }
-    None
 }
 
 /// Carries a read out on what is in memory, if that is fresh enough. Errors are left to those who read.
