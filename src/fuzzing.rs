@@ -47,6 +47,7 @@ pub fn decode<T: Received + Send + 'static>(
         connections: 1,
         per_address: 1,
         bytes: memory,
+        authentication: false,
     });
     let Some((counted, _closing)) = connections.take(Ipv4Addr::LOCALHOST.into()) else {
         return (Err(Status::internal("no connection")), 0);
