@@ -118,7 +118,7 @@ pub(crate) fn incoming(
                 accepted = accept(&listener) => accepted,
                 () = ready.closed() => return,
             };
-            let Some((counted, closing)) = connections.take(peer.ip()) else {
+            let Some((counted, closing)) = connections.take(peer.ip()).await else {
                 continue;
             };
             // Fails for one that is closed already.

@@ -6,20 +6,28 @@ mod held;
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::sleep,
+};
 
+use evict::Full;
 pub(super) use held::Held;
 
 use super::load::Carrier;
 
 /// Calls without credentials have this part of `--message-memory` for themselves, beside what all other calls have.
 const PUBLIC_PART: u64 = 8;
+/// A connection that is told to close does so within this time.
+const MAX_CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// How many connections there may be, and how much they may have in hand.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +66,8 @@ struct Shared {
     unauthenticated_closed: AtomicU64,
     public_refused: AtomicU64,
     there: Mutex<There>,
+    /// Told when a connection is gone.
+    gone: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -114,35 +124,28 @@ impl Connections {
             unauthenticated_closed: AtomicU64::new(0),
             public_refused: AtomicU64::new(0),
             there: Mutex::default(),
+            gone: Notify::new(),
         }))
     }
 
-    /// Counts another one, and says how it is told to close; nothing if there are too many.
-    pub(crate) fn take(&self, address: IpAddr) -> Option<(Counted, oneshot::Receiver<()>)> {
+    /// Counts another one, and says how it is told to close; nothing if there are too many. Waits for those that are
+    /// about to close: in a flood of connections, no good one is hung up on.
+    pub(crate) async fn take(&self, address: IpAddr) -> Option<(Counted, oneshot::Receiver<()>)> {
         let network = network(address);
-        let mut there = self.0.there();
-        if !self.0.make_room(&mut there, network) {
-            self.0.refused.fetch_add(1, Ordering::Relaxed);
-            return None;
+        let mut patience = pin!(sleep(MAX_CLOSING_TIME));
+        loop {
+            let gone = self.0.gone.notified();
+            match self.0.take(network) {
+                Ok(taken) => return Some(taken),
+                Err(Full::Open) => break,
+                Err(Full::Closing) => tokio::select! {
+                    () = gone => {}
+                    () = &mut patience => break,
+                },
+            }
         }
-        there.taken += 1;
-        let number = there.taken;
-        let from_there = there.networks.entry(network).or_default();
-        from_there.connections += 1;
-        if self.0.limits.authentication {
-            from_there.unauthenticated.insert(number);
-        }
-        let public_calls = from_there.public_calls.clone();
-        let (close, closing) = oneshot::channel();
-        let held = Arc::new(Held::new(
-            self.0.clone(),
-            number,
-            network,
-            public_calls,
-            close,
-        ));
-        there.all.insert(number, held.clone());
-        Some((Counted { held }, closing))
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     /// How many there are.
@@ -178,6 +181,29 @@ impl Connections {
 }
 
 impl Shared {
+    fn take(self: &Arc<Self>, network: IpAddr) -> Result<(Counted, oneshot::Receiver<()>), Full> {
+        let mut there = self.there();
+        self.make_room(&mut there, network)?;
+        there.taken += 1;
+        let number = there.taken;
+        let from_there = there.networks.entry(network).or_default();
+        from_there.connections += 1;
+        if self.limits.authentication {
+            from_there.unauthenticated.insert(number);
+        }
+        let public_calls = from_there.public_calls.clone();
+        let (close, closing) = oneshot::channel();
+        let held = Arc::new(Held::new(
+            self.clone(),
+            number,
+            network,
+            public_calls,
+            close,
+        ));
+        there.all.insert(number, held.clone());
+        Ok((Counted { held }, closing))
+    }
+
     fn there(&self) -> MutexGuard<'_, There> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,5 +245,6 @@ impl Drop for Counted {
                 there.callers.remove(caller);
             }
         }
+        held.shared.gone.notify_waiters();
     }
 }

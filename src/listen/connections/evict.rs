@@ -21,6 +21,14 @@ enum Owner<'a> {
     Network(IpAddr),
 }
 
+/// Why there is no room for another connection.
+pub(super) enum Full {
+    /// Many are about to close: there is room when one has done so.
+    Closing,
+    /// All that there are stay.
+    Open,
+}
+
 impl Connections {
     /// Closes the one that has been there for the longest time.
     pub(crate) fn close_oldest(&self) {
@@ -53,10 +61,10 @@ impl Connections {
 }
 
 impl Shared {
-    /// Makes room for another connection from a network; false if there is none. Where callers must be known, the oldest
-    /// connection without an authenticated call is closed for it: of the same network if that has too many, else of the
-    /// one that has the most of these.
-    pub(super) fn make_room(&self, there: &mut There, network: IpAddr) -> bool {
+    /// Makes room for another connection from a network. Where callers must be known, the oldest connection without an
+    /// authenticated call is closed for it: of the same network if that has too many, else of the one that has the most
+    /// of these.
+    pub(super) fn make_room(&self, there: &mut There, network: IpAddr) -> Result<(), Full> {
         let limits = &self.limits;
         let from_there = there.networks.get(&network);
         let from_there = from_there.map_or(0, |network| network.connections as usize);
@@ -68,18 +76,22 @@ impl Shared {
             let most = most.map(|(network, _)| *network);
             (there.all.len(), limits.connections, most)
         } else {
-            return true;
+            return Ok(());
         };
+        if !limits.authentication {
+            return Err(Full::Open);
+        }
         if count >= limit as usize + CLOSING {
-            return false;
+            return Err(Full::Closing);
         }
         let network = network.and_then(|network| there.networks.get_mut(&network));
         let oldest = network.and_then(|network| network.unauthenticated.pop_first());
         let oldest = oldest.and_then(|number| there.all.get(&number));
-        if let Some(oldest) = oldest {
-            self.close_unauthenticated(oldest);
-        }
-        oldest.is_some()
+        let Some(oldest) = oldest else {
+            return Err(Full::Open);
+        };
+        self.close_unauthenticated(oldest);
+        Ok(())
     }
 
     fn close_unauthenticated(&self, held: &Held) {
