@@ -49,7 +49,7 @@ pub fn decode<T: Received + Send + 'static>(
         bytes: memory,
         authentication: false,
     });
-    let Some((counted, _closing)) = connections.take(Ipv4Addr::LOCALHOST.into()) else {
+    let Ok((counted, _closing)) = connections.take(Ipv4Addr::LOCALHOST.into()) else {
         return (Err(Status::internal("no connection")), 0);
     };
     let load = Arc::new(counted.carrier().begin());

@@ -118,7 +118,7 @@ pub(crate) fn incoming(
                 accepted = accept(&listener) => accepted,
                 () = ready.closed() => return,
             };
-            let Some((counted, closing)) = connections.take(peer.ip()).await else {
+            let Some((counted, closing)) = connections.take_in_turn(peer.ip()).await else {
                 continue;
             };
             // Fails for one that is closed already.

@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use evict::Full;
+pub(crate) use evict::Full;
 pub(super) use held::Held;
 
 use super::load::Carrier;
@@ -128,14 +128,44 @@ impl Connections {
         }))
     }
 
-    /// Counts another one, and says how it is told to close; nothing if there are too many. Waits for those that are
-    /// about to close: in a flood of connections, no good one is hung up on.
-    pub(crate) async fn take(&self, address: IpAddr) -> Option<(Counted, oneshot::Receiver<()>)> {
+    /// Counts another one, and says how it is told to close.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(crate) fn take(&self, address: IpAddr) -> Result<(Counted, oneshot::Receiver<()>), Full> {
         let network = network(address);
+        let mut there = self.0.there();
+        self.0.make_room(&mut there, network)?;
+        there.taken += 1;
+        let number = there.taken;
+        let from_there = there.networks.entry(network).or_default();
+        from_there.connections += 1;
+        if self.0.limits.authentication {
+            from_there.unauthenticated.insert(number);
+        }
+        let public_calls = from_there.public_calls.clone();
+        let (close, closing) = oneshot::channel();
+        let held = Arc::new(Held::new(
+            self.0.clone(),
+            number,
+            network,
+            public_calls,
+            close,
+        ));
+        there.all.insert(number, held.clone());
+        Ok((Counted { held }, closing))
+    }
+
+    /// The same, once those that are about to close have left room; nothing if there are too many. In a flood of
+    /// connections, no good one is hung up on.
+    pub(crate) async fn take_in_turn(
+        &self,
+        address: IpAddr,
+    ) -> Option<(Counted, oneshot::Receiver<()>)> {
         let mut patience = pin!(sleep(MAX_CLOSING_TIME));
         loop {
             let gone = self.0.gone.notified();
-            match self.0.take(network) {
+            match self.take(address) {
                 Ok(taken) => return Some(taken),
                 Err(Full::Open) => break,
                 Err(Full::Closing) => tokio::select! {
@@ -181,29 +211,6 @@ impl Connections {
 }
 
 impl Shared {
-    fn take(self: &Arc<Self>, network: IpAddr) -> Result<(Counted, oneshot::Receiver<()>), Full> {
-        let mut there = self.there();
-        self.make_room(&mut there, network)?;
-        there.taken += 1;
-        let number = there.taken;
-        let from_there = there.networks.entry(network).or_default();
-        from_there.connections += 1;
-        if self.limits.authentication {
-            from_there.unauthenticated.insert(number);
-        }
-        let public_calls = from_there.public_calls.clone();
-        let (close, closing) = oneshot::channel();
-        let held = Arc::new(Held::new(
-            self.clone(),
-            number,
-            network,
-            public_calls,
-            close,
-        ));
-        there.all.insert(number, held.clone());
-        Ok((Counted { held }, closing))
-    }
-
     fn there(&self) -> MutexGuard<'_, There> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -28,7 +28,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
         if connections.count() >= MAX_METRICS_CONNECTIONS {
             connections.close_oldest();
         }
-        let Some((counted, closing)) = connections.take(peer.ip()).await else {
+        let Ok((counted, closing)) = connections.take(peer.ip()) else {
             continue;
         };
         let connection = TokioIo::new(Connection::plain(stream, counted, closing));

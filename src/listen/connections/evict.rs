@@ -22,7 +22,8 @@ enum Owner<'a> {
 }
 
 /// Why there is no room for another connection.
-pub(super) enum Full {
+#[derive(Debug)]
+pub(crate) enum Full {
     /// Many are about to close: there is room when one has done so.
     Closing,
     /// All that there are stay.
