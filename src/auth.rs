@@ -87,14 +87,14 @@ impl Bearers {
         tokio::join!(self.tokens.follow(), jwts);
     }
 
-    /// Finds out who sends this. Signatures are verified if `verify`; else only a JWT that was verified before is valid.
+    /// Finds out who sends this. A signature is verified only if `verify` says so; else only a JWT that was verified before is valid.
     ///
     /// # Errors
     /// It isn't valid, or that can't be found out.
-    pub fn identify(&self, text: &str, verify: bool) -> Result<Identity, Refusal> {
+    pub fn identify(&self, text: &str, verify: impl Fn() -> bool) -> Result<Identity, Refusal> {
         match (Token::parse(text), &self.jwts) {
             (Some(token), _) => self.tokens.identify(&token),
-            (None, Some(jwts)) if verify => jwts.identify(text),
+            (None, Some(jwts)) if verify() => jwts.identify(text),
             (None, Some(jwts)) => jwts.recall(text),
             (None, None) => Err(Refusal::Invalid),
         }
@@ -138,7 +138,10 @@ impl Identity {
     /// Waits until the caller is no longer known.
     pub async fn ended(&self) -> Refusal {
         match &self.proof {
-            Proof::Certificate(expires) => passed(*expires).await,
+            Proof::Certificate(expires) => {
+                passed(*expires).await;
+                Refusal::Invalid
+            }
             Proof::Token(id, known) => token::ended(*id, known).await,
             Proof::Jwt(verified, keys) => jwt::ended(verified, keys).await,
         }
@@ -148,12 +151,12 @@ impl Identity {
 /// Clocks can be set: those who wait for a time look at the clock as often.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Waits until a certificate has expired.
-async fn passed(expires: Timestamp) -> Refusal {
+/// Waits until this time.
+async fn passed(time: Timestamp) {
     loop {
-        let left = expires.micros() - Timestamp::now().micros();
+        let left = time.micros() - Timestamp::now().micros();
         let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else {
-            return Refusal::Invalid;
+            return;
         };
         sleep(CLOCK_INTERVAL.min(Duration::from_micros(left))).await;
     }

@@ -20,8 +20,8 @@ use tokio::{
 pub(super) use self::keys::{Keys, Verified};
 pub use self::source::Source;
 use self::{claims::Expected, wrong::Wrong};
-use super::{CLOCK_INTERVAL, Grants, Identity, Proof, Refusal, grant::Credential};
-use crate::domain::{Caller, Timestamp};
+use super::{Grants, Identity, Proof, Refusal, grant::Credential, passed};
+use crate::domain::Caller;
 
 /// How often it is looked whether a file has changed.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
@@ -217,18 +217,10 @@ impl Jwts {
 /// Waits until a token has expired, or its key is trusted no longer.
 pub(super) async fn ended(verified: &Verified, keys: &watch::Sender<Arc<Keys>>) -> Refusal {
     let mut changes = keys.subscribe();
-    loop {
-        let trusted = changes.borrow_and_update().have(&verified.key);
-        let left = verified.until.micros() - Timestamp::now().micros();
-        let left = u64::try_from(left).ok().filter(|left| trusted && *left > 0);
-        let Some(left) = left else {
-            return Refusal::Invalid;
-        };
-        let end = sleep(CLOCK_INTERVAL.min(Duration::from_micros(left)));
-        tokio::select! {
-            // The sender is here, so the channel can't be closed.
-            _ = changes.changed() => {}
-            () = end => {}
-        }
+    tokio::select! {
+        // The sender is here, so the channel can't be closed.
+        _ = changes.wait_for(|keys| !keys.have(&verified.key)) => {}
+        () = passed(verified.until) => {}
     }
+    Refusal::Invalid
 }

@@ -90,8 +90,10 @@ impl Callers {
             grants,
         } = self;
         let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let any = jwt_keys.is_some() || jwt_issuer.is_some() || jwt_audience.is_some();
-        let any = any || jwt_type.is_some();
+        let any = jwt_keys.is_some()
+            || [jwt_issuer, jwt_audience, jwt_type]
+                .iter()
+                .any(|set| set.is_some());
         if any && !(jwt_keys.is_some() && said(jwt_issuer) && said(jwt_audience)) {
             mistakes.push("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
         }

@@ -104,12 +104,12 @@ impl Guard {
     }
 
     /// Who calls, if that is asked for. Only a caller who is known without a signature being verified counts as known
-    /// unless `verify`.
+    /// unless `verify` says so.
     pub(super) fn identify<B>(
         &self,
         request: &http::Request<B>,
         need: Need,
-        verify: bool,
+        verify: impl Fn() -> bool,
     ) -> Result<Option<Identity>> {
         let Self::Required(bearers) = self else {
             return Ok(None);

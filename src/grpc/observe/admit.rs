@@ -21,7 +21,7 @@ impl ObserveLayer {
         need: Need,
     ) -> Result<Option<Identity>> {
         let peer = request.extensions().get::<Peer>();
-        let verify = self.rate.as_ref().is_none_or(|rate| !rate.is_used_up(peer));
+        let verify = || self.rate.as_ref().is_none_or(|rate| !rate.is_used_up(peer));
         self.guard.identify(request, need, verify)
     }
 
@@ -37,7 +37,7 @@ impl ObserveLayer {
         self.guard.look_up(request.headers())
     }
 
-    /// Whether a call is let in: whoever makes it is noted first, so that the log names the caller of each refusal.
+    /// Whether a call is let in. Its caller is noted first, so that the log names the caller of each refusal.
     pub(super) fn admit(
         &self,
         call: &mut Call,

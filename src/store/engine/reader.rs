@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{
     Use,
-    slots::{Slot, Slots},
+    slots::{Slot, Slots, closed},
 };
 use crate::{
     error::Result,
@@ -179,10 +179,6 @@ impl Admitted<'_> {
             self.lent = false;
         }
     }
-}
-
-fn closed() -> DbErr {
-    DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::ConnectionClosed)
 }
 
 impl Drop for Admitted<'_> {

@@ -63,12 +63,12 @@ impl Slots {
         }
     }
 
-    /// Takes a slot: whoever is admitted finds one.
+    /// Takes a slot: there is one for each read that is admitted.
     pub(super) fn take(&self) -> Result<Slot, DbErr> {
         // The last one that was given back: the fewest connections are opened.
         let slot = self.free().pop();
         let slot = slot.filter(|_| !self.closed.load(Ordering::Relaxed));
-        let slot = slot.ok_or(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+        let slot = slot.ok_or_else(closed)?;
         slot.limit.begin();
         Ok(slot)
     }
@@ -143,6 +143,11 @@ impl Slot {
             let _ = held.rollback().await;
         }
     }
+}
+
+/// That there are no connections any more.
+pub(super) fn closed() -> DbErr {
+    DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
 }
 
 /// What holds a connection is a transaction of SeaORM's, which is none of SQLite's: that is ended at once. Only
