@@ -46,15 +46,24 @@ pub(crate) async fn guarded(database: &Database, args: &[&str]) -> Process {
 
 /// A new token.
 pub(crate) async fn token(database: &Database, caller: &str, permissions: &str) -> String {
-    let create = ["token", "create", caller, "--permissions", permissions];
-    let output = output(
-        &[&create[..], &["--database-url", database.url()]].concat(),
-        &[],
-    )
-    .await;
+    let create = ["create", caller, "--permissions", permissions];
+    tokens(database, &create).await.trim_end().to_owned()
+}
+
+/// Revokes the token of a caller.
+pub(crate) async fn revoke(database: &Database, caller: &str) {
+    let listed = tokens(database, &["list"]).await;
+    let line = listed.lines().find(|line| line.contains(caller));
+    let id = line.and_then(|line| line.split_whitespace().next());
+    tokens(database, &["revoke", id.expect("a token")]).await;
+}
+
+/// What a command for tokens says.
+async fn tokens(database: &Database, args: &[&str]) -> String {
+    let url = ["--database-url", database.url()];
+    let output = output(&[&["token"], args, &url].concat(), &[]).await;
     assert!(output.status.success(), "{output:?}");
-    let token = String::from_utf8(output.stdout).expect("text");
-    token.trim_end().to_owned()
+    String::from_utf8(output.stdout).expect("text")
 }
 
 async fn list(channel: &Channel, token: &str) -> Result<(), Status> {
@@ -361,15 +370,7 @@ async fn no_stream_outlives_its_token() {
     let mut reflection = ServerReflectionClient::new(server.connect().await);
     let opened = reflection.server_reflection_info(with(asked, &token)).await;
     let mut answers = opened.expect("opened").into_inner();
-    let run = async |args: &[&str]| {
-        let output = output(&[args, &["--database-url", database.url()]].concat(), &[]).await;
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let tokens = run(&["token", "list"]).await;
-    let line = tokens.lines().find(|line| line.contains("tool"));
-    let id = line.and_then(|line| line.split(' ').next());
-    run(&["token", "revoke", id.expect("an id")]).await;
+    revoke(&database, "tool").await;
     let ended = timeout(PATIENCE, answers.message()).await.expect("it ends");
     let ended = ended.expect_err("it is refused");
     assert_eq!(ended.code(), Code::Unauthenticated, "{ended:?}");

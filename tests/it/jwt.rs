@@ -8,10 +8,11 @@ use aws_lc_rs::hmac;
 use group_service::pb::{self, change_service_client::ChangeServiceClient};
 use serde_json::json;
 use tokio::{process::Command, sync::watch, time::Instant};
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, transport::Channel};
 
 use self::issuer::{AUDIENCE, ISSUER, Key, Server, claims, encode, message, now, set};
 use crate::{
+    auth::with,
     harness::{
         Process, binary,
         raw::{Answer, send},
@@ -100,13 +101,6 @@ fn database(dir: &Path) -> String {
 fn put_set(dir: &Path, set: &str) {
     fs::write(dir.join("new.json"), set).expect("written");
     fs::rename(dir.join("new.json"), dir.join("keys.json")).expect("renamed");
-}
-
-fn with<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    let value = format!("Bearer {token}").parse().expect("ASCII");
-    request.metadata_mut().insert("authorization", value);
-    request
 }
 
 async fn list(channel: &Channel, token: &str) -> Answer {

@@ -19,9 +19,10 @@ use tokio::task::JoinSet;
 use tonic::{Code, Request, transport::Channel};
 
 use crate::{
-    harness::{Database, Process, World, binary, engine},
-    limits::{from, until},
-    settings::output,
+    auth,
+    callers::{revoke, token},
+    harness::{Database, Process, World, engine},
+    limits::{self, from, until},
 };
 
 /// A username, a first and a last name of one letter, which is four of another one once it is folded.
@@ -143,13 +144,8 @@ impl Stuck {
 }
 
 async fn start(database: &Database, args: &[&str]) -> Process {
-    let mut command = binary();
-    command
-        .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-        .args(["--default-deadline", "2m", "--max-deadline", "2m"])
-        .args(["--database-url", database.url()])
-        .args(args);
-    Process::spawn(command).await
+    let deadlines = ["--default-deadline", "2m", "--max-deadline", "2m"];
+    limits::start(database, &[&deadlines, args].concat()).await
 }
 
 async fn create_role(channel: &Channel, token: Option<&str>) {
@@ -164,12 +160,10 @@ async fn create_role(channel: &Channel, token: Option<&str>) {
 }
 
 fn with<T>(message: T, token: Option<&str>) -> Request<T> {
-    let mut request = Request::new(message);
-    if let Some(token) = token {
-        let value = format!("Bearer {token}").parse().expect("ASCII");
-        request.metadata_mut().insert("authorization", value);
+    match token {
+        Some(token) => auth::with(message, token),
+        None => Request::new(message),
     }
-    request
 }
 
 /// Lists roles, more often at once than there are connections.
@@ -219,33 +213,6 @@ async fn slow_searches_of_one_caller_leave_connections_to_others() {
     server.stop().await;
 }
 
-/// Makes a token.
-async fn token(database: &Database, caller: &str) -> String {
-    let args = ["token", "create", caller, "--permissions", "all"];
-    let made = output(
-        &[&args[..], &["--database-url", database.url()]].concat(),
-        &[],
-    )
-    .await;
-    assert!(made.status.success(), "{made:?}");
-    let token = String::from_utf8(made.stdout).expect("text");
-    token.trim_end().to_owned()
-}
-
-async fn revoke(database: &Database, token: &str) {
-    let list = ["token", "list", "--database-url", database.url()];
-    let listed = output(&list, &[]).await;
-    let listed = String::from_utf8(listed.stdout).expect("text");
-    let id = listed
-        .lines()
-        .find(|line| line.contains("victim"))
-        .and_then(|line| line.split_whitespace().next())
-        .unwrap_or_else(|| panic!("{token} isn't in {listed}"));
-    let args = ["token", "revoke", id, "--database-url", database.url()];
-    let revoked = output(&args, &[]).await;
-    assert!(revoked.status.success(), "{revoked:?}");
-}
-
 /// Waits until a token is known, or isn't. Whether it is doesn't need the database.
 async fn known(channel: &Channel, token: &str, wanted: bool) {
     let mut groups = GroupServiceClient::new(channel.clone());
@@ -269,15 +236,15 @@ async fn a_token_is_revoked_while_all_connections_of_calls_are_taken() {
     let server = start(&database, &["--authentication", "required"]).await;
     let channel = server.connect().await;
     let (slow, victim) = (
-        token(&database, "slow").await,
-        token(&database, "victim").await,
+        token(&database, "slow", "all").await,
+        token(&database, "victim", "all").await,
     );
     create_role(&channel, Some(&slow)).await;
     known(&channel, &victim, true).await;
     let stuck = Stuck::begin(&database).await;
     let calls = list_roles(&channel, "", Some(&slow));
     until(&server, QUEUED, |queued| queued >= 1.0).await;
-    revoke(&database, &victim).await;
+    revoke(&database, "victim").await;
     known(&channel, &victim, false).await;
     drop(calls);
     stuck.end().await;
@@ -293,8 +260,8 @@ async fn a_token_is_revoked_on_each_instance_while_others_search() {
         servers.push(start(&database, &["--authentication", "required"]).await);
     }
     let (slow, victim) = (
-        token(&database, "slow").await,
-        token(&database, "victim").await,
+        token(&database, "slow", "all").await,
+        token(&database, "victim", "all").await,
     );
     let mut channels = Vec::new();
     for server in &servers {
@@ -331,7 +298,7 @@ async fn a_token_is_revoked_on_each_instance_while_others_search() {
     for channel in &channels {
         known(channel, &victim, true).await;
     }
-    revoke(&database, &victim).await;
+    revoke(&database, "victim").await;
     for channel in &channels {
         known(channel, &victim, false).await;
     }

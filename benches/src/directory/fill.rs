@@ -136,18 +136,26 @@ fn roles(db: &Connection, directory: &Directory) {
 }
 
 fn users(db: &Connection, directory: &Directory) {
+    let users = (0..directory.size.users).map(|user| {
+        let [first, last, username] = person(user);
+        let names = [username, first, last];
+        (id(Kind::User, user), names, created(user))
+    });
+    insert_users(db, users);
+}
+
+/// Inserts users: the id of each, its username, first and last name, and when it was created.
+fn insert_users(db: &Connection, users: impl Iterator<Item = (Uuid, [String; 3], i64)>) {
     let mut insert = prepare(
         db,
         "INSERT INTO users (id, username, username_key, username_sort, search_text, first_name, \
          last_name, status, version, created_at, updated_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 1, ?8, ?8)",
     );
-    for user in 0..directory.size.users {
-        let [first, last, username] = person(user);
+    for (id, [username, first, last], created) in users {
         let (name, key, sort, _) = keys(&username);
         let words = |text: &str| Words::parse(text).expect("a name");
         let folded = Folded::user(&name, &words(&first), &words(&last));
-        let id = id(Kind::User, user);
         let (id, folded) = (sql_id(&id), folded.as_str());
         insert
             .execute(params![
@@ -158,7 +166,7 @@ fn users(db: &Connection, directory: &Directory) {
                 folded,
                 first,
                 last,
-                created(user)
+                created
             ])
             .expect("inserted");
     }
@@ -168,32 +176,7 @@ fn users(db: &Connection, directory: &Directory) {
 pub(crate) fn add_users(path: &std::path::Path, users: impl Iterator<Item = [String; 3]>) {
     let db = Connection::open(path).expect("opened");
     db.execute_batch("BEGIN").expect("begun");
-    let mut insert = prepare(
-        &db,
-        "INSERT INTO users (id, username, username_key, username_sort, search_text, first_name, \
-         last_name, status, version, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 1, ?8, ?8)",
-    );
-    for [username, first, last] in users {
-        let (name, key, sort, _) = keys(&username);
-        let words = |text: &str| Words::parse(text).expect("a name");
-        let folded = Folded::user(&name, &words(&first), &words(&last));
-        let id = Uuid::now_v7();
-        let (id, folded) = (sql_id(&id), folded.as_str());
-        insert
-            .execute(params![
-                id,
-                name.as_str(),
-                key,
-                sort,
-                folded,
-                first,
-                last,
-                created(0)
-            ])
-            .expect("inserted");
-    }
-    drop(insert);
+    insert_users(&db, users.map(|names| (Uuid::now_v7(), names, created(0))));
     db.execute_batch("COMMIT").expect("committed");
 }
 
