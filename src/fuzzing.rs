@@ -20,11 +20,14 @@ use crate::{
     codec::{self, LimitedCodec, Received},
     domain::{PageToken, Scope},
     grpc,
-    listen::{Connections, Limits},
+    listen::{Connections, Limits, load},
 };
 
 /// How many entries the lists of a request may have.
 pub const MAX_ENTRIES: usize = codec::MAX_ENTRIES;
+
+/// What a call is counted as at least, however little memory messages may take.
+pub const CALL: u64 = load::CALL;
 
 /// A page token with a right tag and anything behind it.
 #[must_use]

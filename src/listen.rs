@@ -3,7 +3,7 @@
 mod connection;
 mod connections;
 mod descriptors;
-mod load;
+pub(crate) mod load;
 mod preface;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};

@@ -22,7 +22,7 @@ const MAX_SIZE: usize = 256 << 10;
 /// What a decoder takes for any message: its own state, its buffer at the start, errors with their details.
 const OVERHEAD: usize = 64 << 10;
 /// As much memory as there ever is, and so little that only the smallest requests are decoded.
-const MEMORY: [u64; 2] = [1 << 30, 4096];
+const MEMORY: [u64; 2] = [1 << 30, fuzzing::CALL];
 
 /// Memory that is allocated now, and the most of it so far.
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);

@@ -10,7 +10,7 @@ use tonic::codegen::Bytes;
 use super::connections::{Budget, Held};
 
 /// What a call takes at least: its state, its headers, and the messages of most. A health watch takes 5 KiB.
-const CALL: u64 = 6 << 10;
+pub(crate) const CALL: u64 = 6 << 10;
 
 /// What a call has in hand, until this is dropped.
 #[derive(Debug)]
