@@ -239,7 +239,7 @@ impl Db {
     }
 
     /// Waits to be admitted to a read-only transaction.
-    async fn admitted(&self) -> Result<engine::Admitted<'_>> {
+    async fn admitted(&self) -> Result<engine::Admitted> {
         self.health.check()?;
         self.reader.enter(fair::Kind::Other).await
     }
@@ -247,7 +247,7 @@ impl Db {
     /// Begins the transaction: every statement in it sees the same state.
     async fn snapshot<'a>(
         &self,
-        admitted: &'a mut engine::Admitted<'_>,
+        admitted: &'a mut engine::Admitted,
     ) -> Result<&'a DatabaseTransaction> {
         let snapshot = admitted.snapshot().await;
         self.health.note(&snapshot);

@@ -13,7 +13,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::{Db, Origin, Page};
+use super::{Db, Origin, Page, engine::Admitted};
 use crate::{
     domain::{ChangeFilter, Cursor, CursorKey, HistoryId, ListChanges, Recorded, Revision},
     entity::{change, directory},
@@ -34,15 +34,25 @@ pub(super) async fn directory(db: &impl ConnectionTrait) -> Result<directory::Mo
 /// # Errors
 /// What is asked for is no longer kept, or was never given; or the database is unavailable.
 pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, HistoryId)> {
+    db.reached(list.min_revision).await?;
+    let admitted = db.admitted().await?;
+    let (reading, list) = (db.clone(), list.clone());
+    let read = async move { list_admitted(&reading, admitted, &list).await };
+    db.reader.finish(read).await?
+}
+
+async fn list_admitted(
+    db: &Db,
+    mut admitted: Admitted,
+    list: &ListChanges,
+) -> Result<(Page<Recorded>, HistoryId)> {
     let ListChanges {
         page,
         filter,
         from,
         history,
-        min_revision,
+        min_revision: _,
     } = list;
-    db.reached(*min_revision).await?;
-    let mut admitted = db.admitted().await?;
     let snapshot = db.snapshot(&mut admitted).await?;
     let directory = directory(snapshot).await?;
     db.reach(directory.revision);
@@ -122,18 +132,22 @@ pub(crate) async fn after(
     filter: &ChangeFilter,
     limit: usize,
 ) -> Result<Slice> {
-    db.health
-        .while_there(read_after(db, place, filter, limit))
-        .await
+    let read = async {
+        let admitted = db.admitted().await?;
+        let (reading, filter) = (db.clone(), filter.clone());
+        let read = async move { read_after(&reading, admitted, place, &filter, limit).await };
+        db.reader.finish(read).await?
+    };
+    db.health.while_there(read).await
 }
 
 async fn read_after(
     db: &Db,
+    mut admitted: Admitted,
     (revision, index): (Revision, i32),
     filter: &ChangeFilter,
     limit: usize,
 ) -> Result<Slice> {
-    let mut admitted = db.admitted().await?;
     let snapshot = db.snapshot(&mut admitted).await?;
     let directory = directory(snapshot).await?;
     db.reach(directory.revision);
@@ -182,10 +196,14 @@ pub(crate) async fn start(
 ) -> Result<((Revision, i32), HistoryId)> {
     let read = async {
         let mut admitted = db.admitted().await?;
-        let snapshot = db.snapshot(&mut admitted).await?;
-        let directory = directory(snapshot).await?;
-        admitted.done();
-        Ok(directory)
+        let reading = db.clone();
+        let read = async move {
+            let snapshot = reading.snapshot(&mut admitted).await?;
+            let directory = directory(snapshot).await?;
+            admitted.done();
+            Ok(directory)
+        };
+        db.reader.finish(read).await?
     };
     // A watcher has no deadline: it must not wait for a server that went away.
     let directory = db.health.while_there(read).await?;

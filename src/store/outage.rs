@@ -1,9 +1,6 @@
 //! When the database was away, which its connections don't outlive.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -14,7 +11,7 @@ const OPENING: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     pub(super) ended: watch::Sender<Option<Instant>>,
-    away: AtomicBool,
+    away: watch::Sender<bool>,
 }
 
 impl Outage {
@@ -22,17 +19,35 @@ impl Outage {
     pub(super) fn spoils(&self, age: Duration) -> bool {
         let since = age + OPENING;
         let ended = self.ended.borrow();
-        self.away.load(Ordering::Relaxed) || ended.is_some_and(|ended| ended.elapsed() <= since)
+        *self.away.borrow() || ended.is_some_and(|ended| ended.elapsed() <= since)
+    }
+
+    /// Waits until the database goes away, or another server is used.
+    pub(super) async fn strikes(&self) {
+        let (mut away, mut ended) = (self.away.subscribe(), self.ended.subscribe());
+        tokio::select! {
+            _ = away.wait_for(|away| *away) => {}
+            _ = ended.changed() => {}
+        }
     }
 
     /// Notes that the database is away.
     pub(super) fn begin(&self) {
-        self.away.store(true, Ordering::Relaxed);
+        self.away.send_replace(true);
+    }
+
+    /// Notes whether a look at it succeeded.
+    pub(super) fn note(&self, there: bool) {
+        if !there {
+            self.begin();
+        } else if *self.away.borrow() {
+            self.end();
+        }
     }
 
     /// Notes that it is there again, or that another server is used.
     pub(super) fn end(&self) {
-        self.away.store(false, Ordering::Relaxed);
+        self.away.send_replace(false);
         self.ended.send_replace(Some(Instant::now()));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use sea_orm::DatabaseExecutor;
 
 use self::replica::read_replica;
-use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::Admitted, fair::Kind};
+use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::{Admitted, Reader}, fair::Kind};
 use crate::{
     domain::Revision,
     error::{Error, Result},
@@ -23,9 +23,9 @@ const GLANCES: usize = 3;
 const BEHIND_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A command that reads the directory.
-pub trait Read: Sync {
+pub trait Read: Clone + Send + Sync + 'static {
     /// What the command answers with.
-    type Output: Seen + Send;
+    type Output: Seen + Send + 'static;
 
     /// Whether each of its statements tells the revision that it saw (`View::saw`). Then they need no
     /// transaction as long as they saw the same one, which saves its beginning and its end.
@@ -165,7 +165,7 @@ async fn read_anew<R: Read>(
     loop {
         let read = async {
             Ok(match db.reader.enter(kind(command)).await {
-                Ok(admitted) => attempt(admitted, command, wanted).await,
+                Ok(admitted) => attempt(&db.reader, admitted, command, wanted).await,
                 Err(error) => (Err(error), Revision::NONE),
             })
         };
@@ -232,7 +232,21 @@ fn kind<R: Read>(command: &R) -> Kind {
 
 /// Reads once, and tells the revision that was seen.
 async fn attempt<R: Read>(
-    mut admitted: Admitted<'_>,
+    reader: &Reader,
+    admitted: Admitted,
+    command: &R,
+    wanted: Revision,
+) -> (Result<R::Output>, Revision) {
+    let command = command.clone();
+    let read = async move { read_admitted(admitted, &command, wanted).await };
+    match reader.finish(read).await {
+        Ok(read) => read,
+        Err(error) => (Err(error), Revision::NONE),
+    }
+}
+
+async fn read_admitted<R: Read>(
+    mut admitted: Admitted,
     command: &R,
     wanted: Revision,
 ) -> (Result<R::Output>, Revision) {

@@ -14,6 +14,7 @@ use super::{
     engine::{self, Use},
     line::Limits,
     location::Location,
+    outage::Outage,
     timing::Statements,
 };
 use crate::domain::{HistoryId, Revision};
@@ -28,6 +29,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Replica {
     pub(super) db: engine::Reader,
     prober: DatabaseConnection,
+    outage: Arc<Outage>,
     /// Of which history it must be a copy.
     history: HistoryId,
     /// How far it has come; nothing while it isn't to be read from.
@@ -42,10 +44,11 @@ impl Replica {
         limits: Limits,
         statements: &Statements,
     ) -> Self {
-        let outage = Arc::default();
+        let outage = Arc::<Outage>::default();
         Self {
             db: engine::Reader::connect(location, 0, connections, limits, &outage, statements),
             prober: engine::connect(location, 0, Use::Look, 1, &outage),
+            outage,
             history,
             reached: watch::Sender::new(None),
         }
@@ -78,12 +81,11 @@ impl Db {
         let mut told = true;
         loop {
             let look = change::directory(&replica.prober).with_subscriber(NoSubscriber::default());
-            let found = match timeout(LOOK_TIMEOUT, look).await {
-                Ok(Ok(directory)) if directory.history_id == replica.history => {
-                    Some(directory.revision)
-                }
-                _ => None,
-            };
+            let directory = timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok);
+            replica.outage.note(directory.is_some());
+            let found = directory
+                .filter(|directory| directory.history_id == replica.history)
+                .map(|directory| directory.revision);
             replica.reached.send_replace(found);
             // That the primary can't be asked says nothing of the replica.
             let primary = self.revisions.last_look();

@@ -26,7 +26,8 @@ pub(super) async fn read_replica<R: Read>(
     if !replica.is_usable(db, wanted) {
         return None;
     }
-    let read = timeout(REPLICA_TIMEOUT, attempt(admitted, command, wanted)).await;
+    let read = attempt(&replica.db, admitted, command, wanted);
+    let read = timeout(REPLICA_TIMEOUT, read).await;
     let silent = |_| {
         (
             Err(Error::Unavailable("it is silent".into())),
