@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 
+use self::certificate::Certified;
 pub use self::{
     grant::{Grant, Grants},
     jwt::{Jwts, Source},
@@ -28,16 +29,36 @@ use crate::{
 struct Who {
     caller: Caller,
     permissions: Permissions,
+    credential: Credential,
     key: CallerKey,
 }
 
 impl Who {
-    fn new(caller: Caller, permissions: Permissions) -> Self {
-        let key = CallerKey::of(caller.as_str());
+    fn new(caller: Caller, permissions: Permissions, credential: Credential) -> Self {
+        let key = CallerKey::of(caller.as_str(), credential.name());
         Self {
             caller,
             permissions,
+            credential,
             key,
+        }
+    }
+}
+
+/// What a caller is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credential {
+    Token,
+    Jwt,
+    Certificate,
+}
+
+impl Credential {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Jwt => "jwt",
+            Self::Certificate => "certificate",
         }
     }
 }
@@ -70,8 +91,8 @@ pub struct Identity {
 /// What says so.
 #[derive(Clone, Debug)]
 enum Proof {
-    /// A certificate, until it expires or its connection ends.
-    Certificate(Timestamp),
+    /// A certificate, until it expires, its authority is gone, or its connection ends.
+    Certificate(Arc<Certified>),
     Token(TokenId, Arc<watch::Sender<Known>>),
     Jwt(Arc<Verified>, Arc<watch::Sender<Arc<Keys>>>),
 }
@@ -124,22 +145,34 @@ impl Identity {
         self.who.permissions.allow(permission)
     }
 
-    /// The same, unless the certificate that says so has expired since the connection began.
+    /// By what the caller is known, for the log.
+    pub(crate) fn credential(&self) -> &'static str {
+        self.who.credential.name()
+    }
+
+    /// Whether the caller has any permission at all.
+    pub(crate) fn may_anything(&self) -> bool {
+        self.who.permissions != Permissions::NONE
+    }
+
+    /// Whether the caller is still known.
     ///
     /// # Errors
-    /// It has.
-    pub(crate) fn in_time(self) -> Result<Self, Refusal> {
-        match self.proof {
-            Proof::Certificate(expires) if expires <= Timestamp::now() => Err(Refusal::Invalid),
-            _ => Ok(self),
-        }
+    /// It isn't, or that can't be found out.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let known = match &self.proof {
+            Proof::Certificate(certified) => certified.is_valid(),
+            Proof::Token(id, known) => return token::check(*id, known),
+            Proof::Jwt(verified, keys) => jwt::is_known(verified, keys),
+        };
+        known.then_some(()).ok_or(Refusal::Invalid)
     }
 
     /// Waits until the caller is no longer known.
     pub async fn ended(&self) -> Refusal {
         match &self.proof {
-            Proof::Certificate(expires) => {
-                passed(*expires).await;
+            Proof::Certificate(certified) => {
+                certified.ended().await;
                 Refusal::Invalid
             }
             Proof::Token(id, known) => token::ended(*id, known).await,

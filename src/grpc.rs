@@ -19,7 +19,7 @@ pub use group::Groups;
 pub use guard::Guard;
 #[cfg(fuzzing)]
 pub(crate) use guard::bearer;
-pub use observe::{Deadlines, Methods, ObserveLayer};
+pub use observe::{Deadlines, Decoding, Methods, ObserveLayer};
 pub use rate::Rate;
 pub use role::Roles;
 pub use user::Users;

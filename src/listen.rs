@@ -30,6 +30,9 @@ pub(crate) use connections::Counted;
 pub(crate) use descriptors::MAX_METRICS_CONNECTIONS;
 pub(crate) use load::{Carrier, Load};
 
+/// HTTP/2's windows, of a connection and of each stream in it: so much of requests is buffered until somebody reads it.
+/// What it takes beyond is that of calls, which count it.
+pub(crate) const WINDOW: u32 = 64 << 10;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long HTTP/2's first bytes may take. From then on pings find out whether the other end is there.
@@ -167,8 +170,10 @@ async fn begin(
             shaken = shake_hands(stream, security) => shaken?,
             _ = &mut closing => return None,
         };
+        // Whoever may do nothing is as good as unknown.
         if let Some(identity) = &identity
-            && !counted.is_of(identity.caller().as_str())
+            && identity.may_anything()
+            && !counted.is_of(identity.key())
         {
             return None;
         }
@@ -182,12 +187,12 @@ async fn shake_hands(
     stream: TcpStream,
     security: &Security,
 ) -> Option<(TlsStream<TcpStream>, Option<Identity>)> {
-    let acceptor = security.tls.as_ref()?.acceptor();
+    let (acceptor, authorities) = security.tls.as_ref()?.acceptor();
     let peer = stream.peer_addr().ok();
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates();
-            let identity = chain.and_then(|chain| security.grants.identify(chain));
+            let identity = chain.and_then(|chain| security.grants.identify(chain, authorities));
             Some((stream, identity))
         }
         Ok(Err(error)) => {

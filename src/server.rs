@@ -18,7 +18,10 @@ use crate::{
     auth::{Bearers, Tokens},
     config::{Authentication, Compression, Config},
     feed::Feed,
-    grpc::{Access, Changes, Deadlines, Groups, Guard, Methods, ObserveLayer, Rate, Roles, Users},
+    grpc::{
+        Access, Changes, Deadlines, Decoding, Groups, Guard, Methods, ObserveLayer, Rate, Roles,
+        Users,
+    },
     listen::{self, Connections, Security, incoming},
     metrics::{self, Calls, Metrics},
     pb::{
@@ -131,6 +134,8 @@ pub async fn run(
     let serving = Server::builder()
         .max_concurrent_streams(limits.max_streams)
         .http2_max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
+        .initial_connection_window_size(listen::WINDOW)
+        .initial_stream_window_size(listen::WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(ObserveLayer {
@@ -141,6 +146,7 @@ pub async fn run(
                 max: limits.max_deadline,
             },
             rate,
+            decoding: Decoding::default(),
         })
         .add_service(service!(
             compression,

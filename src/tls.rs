@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         RootCertStore, ServerConfig,
         crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::{NoServerSessionStorage, WebPkiClientVerifier},
+        pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+        server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
 };
 use x509_cert::{Certificate, der::Decode};
@@ -46,11 +49,41 @@ pub struct Tls {
     files: Files,
     /// With the contents of the files that it was made of.
     present: RwLock<Present>,
+    /// Sent after `present` has changed.
+    verifier: watch::Sender<Option<Verifier>>,
+}
+
+type Verifier = Arc<dyn ClientCertVerifier>;
+
+/// The authorities of callers' certificates since a connection began.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorities(watch::Receiver<Option<Verifier>>);
+
+impl Authorities {
+    /// Waits until none of them has signed a chain of certificates that was verified by those that there were.
+    pub(crate) async fn gone(mut self, chain: &[CertificateDer<'_>]) {
+        let Some((own, others)) = chain.split_first() else {
+            return;
+        };
+        while self.0.changed().await.is_ok() {
+            let verifier = self.0.borrow_and_update().clone();
+            let verified = verifier.is_some_and(|verifier| {
+                let verified = verifier.verify_client_cert(own, others, UnixTime::now());
+                verified.is_ok()
+            });
+            if !verified {
+                return;
+            }
+        }
+        // The server is ending, and its connections with it.
+        std::future::pending().await
+    }
 }
 
 struct Present {
     contents: Contents,
     config: Arc<ServerConfig>,
+    verifier: Option<Verifier>,
     expires: Option<u64>,
 }
 
@@ -66,14 +99,20 @@ impl Tls {
     /// # Errors
     /// What is wrong with them, for the operator.
     pub fn load(files: Files) -> Result<Self, String> {
-        let present = RwLock::new(Present::of(read(&files)?)?);
-        Ok(Self { files, present })
+        let present = Present::of(read(&files)?)?;
+        Ok(Self {
+            files,
+            verifier: watch::Sender::new(present.verifier.clone()),
+            present: RwLock::new(present),
+        })
     }
 
-    /// What the next connection is taken with.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// What the next connection is taken with, and what tells when its caller's authority is gone.
+    pub(crate) fn acceptor(&self) -> (TlsAcceptor, Authorities) {
+        // First: a change in between is told.
+        let authorities = Authorities(self.verifier.subscribe());
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        present.config.clone().into()
+        (present.config.clone().into(), authorities)
     }
 
     /// When the certificate expires, in Unix time; nothing if it doesn't say that as certificates do.
@@ -83,7 +122,8 @@ impl Tls {
         present.expires
     }
 
-    /// Goes on looking whether the files have changed, and at once at SIGHUP. Connections that are there stay.
+    /// Goes on looking whether the files have changed, and at once at SIGHUP. Connections that are there stay, but for
+    /// those of callers whose authority is gone.
     pub(crate) async fn follow(&self) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return;
@@ -123,10 +163,15 @@ impl Tls {
         let contents = read(&self.files)?;
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         let changed = present.contents != contents;
+        let other_authorities = present.contents.client_ca != contents.client_ca;
         drop(present);
         if changed {
             let new = Present::of(contents)?;
+            let verifier = new.verifier.clone();
             *self.present.write().unwrap_or_else(PoisonError::into_inner) = new;
+            if other_authorities {
+                self.verifier.send_replace(verifier);
+            }
         }
         Ok(changed)
     }
@@ -134,11 +179,12 @@ impl Tls {
 
 impl Present {
     fn of(contents: Contents) -> Result<Self, String> {
-        let config = Arc::new(config(&contents)?);
+        let (config, verifier) = config(&contents)?;
         let expires = expires(&contents.certificate);
         Ok(Self {
             contents,
-            config,
+            config: Arc::new(config),
+            verifier,
             expires,
         })
     }
@@ -158,7 +204,7 @@ fn read(files: &Files) -> Result<Contents, String> {
     })
 }
 
-fn config(contents: &Contents) -> Result<ServerConfig, String> {
+fn config(contents: &Contents) -> Result<(ServerConfig, Option<Verifier>), String> {
     let chain = certificates("--tls-certificate", &contents.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&contents.key);
     let key = key.map_err(|_| "--tls-key: there is no private key in it".to_owned())?;
@@ -166,8 +212,8 @@ fn config(contents: &Contents) -> Result<ServerConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;
-    let builder = match &contents.client_ca {
-        None => builder.with_no_client_auth(),
+    let verifier = match &contents.client_ca {
+        None => None,
         Some(authorities) => {
             let wrong = |error: &dyn std::fmt::Display| format!("--tls-client-ca: {error}");
             let mut roots = RootCertStore::empty();
@@ -178,8 +224,12 @@ fn config(contents: &Contents) -> Result<ServerConfig, String> {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| wrong(&error))?)
+            Some(verifier.map_err(|error| wrong(&error))? as Verifier)
         }
+    };
+    let builder = match &verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
     };
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| format!("--tls-certificate and --tls-key: {error}"))?;
@@ -191,7 +241,7 @@ fn config(contents: &Contents) -> Result<ServerConfig, String> {
     }
     // A client that speaks HTTP/1.1 only is told so in HTTP, rather than by a handshake that fails.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, verifier))
 }
 
 /// When the first of the certificates expires, which is the server's own, in Unix time.

@@ -7,7 +7,46 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-use crate::domain::{Caller, Timestamp};
+use super::passed;
+use crate::{
+    domain::{Caller, Timestamp},
+    tls::Authorities,
+};
+
+/// What says who is at the other end of a connection: a chain of certificates that was verified when it began.
+#[derive(Debug)]
+pub(super) struct Certified {
+    chain: Vec<CertificateDer<'static>>,
+    expires: Timestamp,
+    authorities: Authorities,
+}
+
+impl Certified {
+    pub(super) fn new(
+        chain: &[CertificateDer<'static>],
+        expires: Timestamp,
+        authorities: Authorities,
+    ) -> Self {
+        Self {
+            chain: chain.to_vec(),
+            expires,
+            authorities,
+        }
+    }
+
+    /// Whether it is in time. Those whose authority is gone have their connection closed.
+    pub(super) fn is_valid(&self) -> bool {
+        self.expires > Timestamp::now()
+    }
+
+    /// Waits until it has expired, or its authority is gone.
+    pub(super) async fn ended(&self) {
+        tokio::select! {
+            () = passed(self.expires) => {}
+            () = self.authorities.clone().gone(&self.chain) => {}
+        }
+    }
+}
 
 /// Whom a certificate names, and when the first one of its chain expires; nothing if it doesn't name exactly one caller,
 /// in the form in which the name is recorded.

@@ -3,10 +3,13 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::{
-    Identity, Proof, Who,
-    certificate::{has_dot_segments, subject},
+    Credential, Identity, Proof, Who,
+    certificate::{Certified, has_dot_segments, subject},
 };
-use crate::domain::{Caller, Permissions};
+use crate::{
+    domain::{Caller, Permissions},
+    tls::Authorities,
+};
 
 /// What callers may do who are known by certificates or JWTs.
 #[derive(Clone, Debug, Default)]
@@ -18,13 +21,6 @@ pub struct Grant {
     credential: Option<Credential>,
     callers: String,
     permissions: Permissions,
-}
-
-/// What a caller is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credential {
-    Certificate,
-    Jwt,
 }
 
 impl Grant {
@@ -78,13 +74,18 @@ impl FromIterator<Grant> for Grants {
 
 impl Grants {
     /// Whom a certificate that was verified names, with the chain that it came with.
-    pub(crate) fn identify(&self, chain: &[CertificateDer<'_>]) -> Option<Identity> {
+    pub(crate) fn identify(
+        &self,
+        chain: &[CertificateDer<'static>],
+        authorities: Authorities,
+    ) -> Option<Identity> {
         let Some((caller, expires)) = subject(chain) else {
             tracing::debug!("a certificate doesn't name exactly one caller, in canonical form");
             return None;
         };
         let who = Arc::new(self.who(caller, Credential::Certificate));
-        let proof = Proof::Certificate(expires);
+        let certified = Certified::new(chain, expires, authorities);
+        let proof = Proof::Certificate(Arc::new(certified));
         Some(Identity { who, proof })
     }
 
@@ -94,6 +95,6 @@ impl Grants {
         let granted = self.0.iter().filter(is_for);
         let permissions =
             granted.fold(Permissions::NONE, |some, grant| some.and(grant.permissions));
-        Who::new(caller, permissions)
+        Who::new(caller, permissions, credential)
     }
 }

@@ -20,8 +20,8 @@ use tokio::{
 pub(super) use self::keys::{Keys, Verified};
 pub use self::source::Source;
 use self::{claims::Expected, wrong::Wrong};
-use super::{Grants, Identity, Proof, Refusal, grant::Credential, passed};
-use crate::domain::Caller;
+use super::{Credential, Grants, Identity, Proof, Refusal, passed};
+use crate::domain::{Caller, Timestamp};
 
 /// How often it is looked whether a file has changed.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
@@ -212,6 +212,11 @@ impl Jwts {
         let complaint = self.complaint.lock();
         complaint.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a token is in time, and its key still trusted.
+pub(super) fn is_known(verified: &Verified, keys: &watch::Sender<Arc<Keys>>) -> bool {
+    keys.borrow().have(&verified.key) && verified.until > Timestamp::now()
 }
 
 /// Waits until a token has expired, or its key is trusted no longer.

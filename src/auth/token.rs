@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
-use super::{Identity, Proof, Refusal, Who};
+use super::{Credential, Identity, Proof, Refusal, Who};
 use crate::{
     domain::{Timestamp, Token, TokenDigest, TokenId},
     entity::token::Model,
@@ -152,6 +152,11 @@ impl Known {
     }
 }
 
+/// Whether a token is still known.
+pub(super) fn check(id: TokenId, known: &watch::Sender<Known>) -> Result<(), Refusal> {
+    known.borrow().find(id).map(drop)
+}
+
 /// Waits until a token is no longer known.
 pub(super) async fn ended(id: TokenId, known: &watch::Sender<Known>) -> Refusal {
     let mut changes = known.subscribe();
@@ -181,7 +186,7 @@ async fn known(db: &Db) -> Result<Known> {
             id,
             Entry {
                 digest,
-                who: Arc::new(Who::new(caller, permissions)),
+                who: Arc::new(Who::new(caller, permissions, Credential::Token)),
                 expires_at,
             },
         )

@@ -125,7 +125,9 @@ impl Guard {
         } else {
             let peer = request.extensions().get::<Peer>();
             let identity = peer.and_then(|peer| peer.identity.clone());
-            identity.ok_or(Refusal::Invalid)?.in_time()?
+            let identity = identity.ok_or(Refusal::Invalid)?;
+            identity.check()?;
+            identity
         };
         Ok(Some(identity))
     }

@@ -4,6 +4,7 @@ mod admit;
 mod answering;
 mod call;
 mod deadline;
+mod headers;
 mod protocol;
 mod request;
 
@@ -19,12 +20,12 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tower::{Layer, Service};
 
-pub use self::deadline::Deadlines;
 use self::{
     answering::Answering,
     call::{Call, OTHER},
     request::CountedBody,
 };
+pub use self::{deadline::Deadlines, request::Decoding};
 use crate::{
     auth::{Identity, Refusal},
     error::{Error, Result},
@@ -79,6 +80,8 @@ pub struct ObserveLayer {
     pub deadlines: Deadlines,
     /// How often callers may call; as often as they like if nothing is said.
     pub rate: Option<Arc<Rate>>,
+    /// Who decodes large messages.
+    pub decoding: Decoding,
 }
 
 impl<S> Layer<S> for ObserveLayer {
@@ -167,7 +170,9 @@ impl<S: Service<http::Request<Body>>> Observe<S> {
             }
         }
         if let Some(load) = call.load() {
-            request = request.map(|body| CountedBody::wrap(body, load));
+            let identity = call.identity().cloned();
+            let decoding = self.layer.decoding.clone();
+            request = request.map(|body| CountedBody::wrap(body, load, identity, decoding));
         }
         let response = call.enter(|| self.inner.call(request));
         Answering::under_way(call, response, deadline)

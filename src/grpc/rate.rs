@@ -1,7 +1,6 @@
 //! How often each caller may call, and how often each address may fail to be known.
 
 use std::{
-    borrow::Borrow,
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, Ipv4Addr},
@@ -15,6 +14,7 @@ use std::{
 use crate::{
     error::Error,
     listen::{Peer, network},
+    store::CallerKey,
 };
 
 /// So many callers are remembered until those who needn't be are forgotten.
@@ -27,7 +27,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// So many calls a second for each caller, and a second's worth at once (GCRA: ITU-T I.371, annex A).
 #[derive(Debug)]
 pub struct Rate {
-    callers: Buckets<String>,
+    callers: Buckets<CallerKey>,
     /// Calls of callers who aren't known, and calls that are refused because they aren't.
     addresses: Buckets<IpAddr>,
     refused: Arc<AtomicU64>,
@@ -74,8 +74,8 @@ impl Rate {
     }
 
     /// Counts a call of a known caller.
-    pub(super) fn count_caller(&self, caller: &str) -> Result<(), TooOften> {
-        self.counted(self.callers.count(caller))
+    pub(super) fn count_caller(&self, caller: CallerKey) -> Result<(), TooOften> {
+        self.counted(self.callers.count(&caller))
     }
 
     /// Counts a call of a caller who isn't known.
@@ -102,7 +102,7 @@ fn address(peer: Option<&Peer>) -> IpAddr {
     remote.map_or(Ipv4Addr::UNSPECIFIED.into(), |remote| network(remote.ip()))
 }
 
-impl<K: Hash + Eq> Buckets<K> {
+impl<K: Copy + Hash + Eq> Buckets<K> {
     fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -110,10 +110,7 @@ impl<K: Hash + Eq> Buckets<K> {
         }
     }
 
-    fn count<Q: Hash + Eq + ToOwned<Owned = K> + ?Sized>(&self, key: &Q) -> Result<(), TooOften>
-    where
-        K: Borrow<Q>,
-    {
+    fn count(&self, key: &K) -> Result<(), TooOften> {
         let now = Instant::now();
         let mut used = self.used();
         if let Some(used) = used.get_mut(key) {
@@ -138,7 +135,7 @@ impl<K: Hash + Eq> Buckets<K> {
             until: now + self.interval,
             logged: None,
         };
-        used.insert(key.to_owned(), first);
+        used.insert(*key, first);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ pub(crate) use evict::Full;
 pub(super) use held::Held;
 
 use super::load::Carrier;
+use crate::store::CallerKey;
 
 /// Calls without credentials have this part of `--message-memory` for themselves, beside what all other calls have.
 const PUBLIC_PART: u64 = 8;
@@ -61,6 +62,8 @@ struct Shared {
     limits: Limits,
     /// In hand, in all, for each budget.
     bytes: [AtomicU64; 2],
+    /// What connections had in hand when they were told to close, until they are gone.
+    closing: [AtomicU64; 2],
     refused: AtomicU64,
     closed: AtomicU64,
     unauthenticated_closed: AtomicU64,
@@ -76,7 +79,7 @@ struct There {
     all: HashMap<u64, Arc<Held>>,
     networks: HashMap<IpAddr, Network>,
     /// How many connections each known caller has.
-    callers: HashMap<String, u32>,
+    callers: HashMap<CallerKey, u32>,
 }
 
 /// What comes from one network.
@@ -119,6 +122,7 @@ impl Connections {
         Self(Arc::new(Shared {
             limits,
             bytes: Default::default(),
+            closing: Default::default(),
             refused: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             unauthenticated_closed: AtomicU64::new(0),
@@ -211,6 +215,13 @@ impl Connections {
 }
 
 impl Shared {
+    /// Whether the connections that stay have more in hand than they may.
+    fn is_over(&self, budget: Budget) -> bool {
+        let [all, closing] = [&self.bytes, &self.closing].map(|bytes| &bytes[budget as usize]);
+        let all = all.load(Ordering::Relaxed);
+        all.saturating_sub(closing.load(Ordering::Relaxed)) > self.limits.bytes(budget)
+    }
+
     fn there(&self) -> MutexGuard<'_, There> {
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +229,7 @@ impl Shared {
 
 impl Counted {
     /// Notes whom its certificate names; false if that caller has too many connections.
-    pub(crate) fn is_of(&self, caller: &str) -> bool {
+    pub(crate) fn is_of(&self, caller: CallerKey) -> bool {
         let shared = &self.held.shared;
         let few = !shared.limits.authentication || self.held.admit(Some(caller));
         if !few {
@@ -237,6 +248,7 @@ impl Drop for Counted {
         let held = &self.held;
         let mut there = held.shared.there();
         there.all.remove(&held.number);
+        held.closed();
         if let Some(network) = there.networks.get_mut(&held.network) {
             network.connections -= 1;
             network.unauthenticated.remove(&held.number);

@@ -8,6 +8,7 @@ use std::sync::{
 use tonic::codegen::Bytes;
 
 use super::connections::{Budget, Held};
+use crate::store::CallerKey;
 
 /// What a call takes at least: its state, its headers, and the messages of most. A health watch takes 5 KiB.
 pub(crate) const CALL: u64 = 6 << 10;
@@ -42,7 +43,7 @@ impl Carrier {
 
     /// Notes that a call is let in, and whose it is if callers are known; false if that caller has too many
     /// connections.
-    pub(crate) fn admit(&self, caller: Option<&str>) -> bool {
+    pub(crate) fn admit(&self, caller: Option<CallerKey>) -> bool {
         self.held.admit(caller)
     }
 

@@ -1,5 +1,6 @@
 //! What access is decided from.
 
+mod holdings;
 mod recall;
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,6 +10,7 @@ use sea_orm::{
     QueryTrait, RelationTrait, sea_query::SelectStatement,
 };
 
+use self::holdings::Holdings;
 use super::{
     At, Glance, Page, Read, Seen, View,
     page::{cut, revision},
@@ -17,10 +19,10 @@ use super::{
 };
 use crate::{
     domain::{
-        CheckAccess, Effect, Grant, GroupId, GroupRef, ListUsersWithAccess, Name, Question,
-        Revision, RoleId, RoleRef, Rule, UserId, UserStatus, Verdict, decide,
+        CheckAccess, Effect, Grant, ListUsersWithAccess, Question, Revision, RoleId, Rule, UserId,
+        UserStatus, Verdict, decide,
     },
-    entity::{group, group_role, group_user, role, role_rule, user},
+    entity::{group_role, group_user, role_rule, user},
     error::Result,
 };
 
@@ -29,8 +31,7 @@ use crate::{
 pub struct Grants {
     /// The revision that it reflects.
     pub revision: Revision,
-    statuses: HashMap<UserId, UserStatus>,
-    roles: HashMap<UserId, Vec<(RoleRef, GroupRef)>>,
+    holdings: Holdings,
     rules: HashMap<RoleId, Vec<Rule>>,
 }
 
@@ -38,25 +39,23 @@ impl Grants {
     /// Decides a question about one of these users, by one of these rules.
     #[must_use]
     pub fn decide(&self, user: UserId, question: &Question) -> Verdict {
-        let roles = self.roles.get(&user).into_iter().flatten();
-        let grants = roles.flat_map(|(role, group)| {
-            let rules = self.rules.get(&role.id).into_iter().flatten();
-            rules.map(move |rule| Grant { rule, role, group })
+        let Holdings {
+            users,
+            groups,
+            roles,
+        } = &self.holdings;
+        let user = users.get(&user);
+        let held = user.into_iter().flat_map(|(_, held)| held);
+        let held = held.filter_map(|group| groups.get(group));
+        let grants = held.flat_map(|(group, held)| {
+            let held = held.iter().filter_map(|role| roles.get(role));
+            held.flat_map(move |role| {
+                let rules = self.rules.get(&role.id).into_iter().flatten();
+                rules.map(move |rule| Grant { rule, role, group })
+            })
         });
-        decide(self.statuses.get(&user).copied(), grants, question)
+        decide(user.map(|(status, _)| *status), grants, question)
     }
-}
-
-/// A user with one of the user's roles and groups, if there are any, beside the revision.
-#[derive(FromQueryResult)]
-struct Row {
-    revision: Revision,
-    user_id: UserId,
-    status: UserStatus,
-    group_id: Option<GroupId>,
-    title: Option<Name>,
-    role_id: Option<RoleId>,
-    role_name: Option<Name>,
 }
 
 impl Read for CheckAccess {
@@ -74,7 +73,7 @@ impl Read for CheckAccess {
         recall::check(glance, &self.questions).await
     }
 
-    /// Reads what the questions are decided from, in two statements.
+    /// Reads what the questions are decided from, in three statements for a few users.
     async fn read(&self, view: &View<'_>) -> Result<Self::Output> {
         let questions = self.questions.iter();
         let users = questions.clone().map(|(user, _)| *user).collect();
@@ -148,56 +147,18 @@ async fn grants(
     users: &BTreeSet<UserId>,
     questions: &BTreeSet<&Question>,
 ) -> Result<Grants> {
-    let rows = rows(view, users).await?;
-    match rows.first() {
-        Some(row) => view.saw(row.revision),
-        // Where none of the users is there, no row tells the revision.
-        None => view.tear(),
-    }
-    let mut grants = Grants {
-        revision: Revision::NONE,
-        statuses: HashMap::new(),
-        roles: HashMap::new(),
-        rules: HashMap::new(),
+    let holdings = Holdings::read(view, users).await?;
+    let roles: BTreeSet<_> = holdings.roles.keys().copied().collect();
+    let rules = if roles.is_empty() {
+        HashMap::new()
+    } else {
+        rules_told(view, matching(&roles, questions)).await?
     };
-    let mut roles = BTreeSet::new();
-    for row in rows {
-        grants.statuses.insert(row.user_id, row.status);
-        let role = row.role_id.zip(row.role_name);
-        let group = row.group_id.zip(row.title);
-        if let Some(((id, name), (group, title))) = role.zip(group) {
-            roles.insert(id);
-            let pair = (RoleRef { id, name }, GroupRef { id: group, title });
-            grants.roles.entry(row.user_id).or_default().push(pair);
-        }
-    }
-    if !roles.is_empty() {
-        grants.rules = rules_told(view, matching(&roles, questions)).await?;
-    }
-    grants.revision = view.revision();
-    Ok(grants)
-}
-
-/// Every role of every group of these users.
-async fn rows(view: &View<'_>, users: &BTreeSet<UserId>) -> Result<Vec<Row>> {
-    let rows = user::Entity::find()
-        .select_only()
-        .expr_as(revision(), "revision")
-        .column_as(user::Column::Id, "user_id")
-        .column_as(user::Column::Status, "status")
-        .column_as(group::Column::Id, "group_id")
-        .column_as(group::Column::Title, "title")
-        .column_as(role::Column::Id, "role_id")
-        .column_as(role::Column::Name, "role_name")
-        .join_rev(JoinType::LeftJoin, group_user::Relation::User.def())
-        .join(JoinType::LeftJoin, group_user::Relation::Group.def())
-        .join_rev(JoinType::LeftJoin, group_role::Relation::Group.def())
-        .join(JoinType::LeftJoin, group_role::Relation::Role.def())
-        .filter(user::Column::Id.is_in(users.iter().copied()))
-        .into_model()
-        .all(view.db())
-        .await?;
-    Ok(rows)
+    Ok(Grants {
+        revision: view.revision(),
+        holdings,
+        rules,
+    })
 }
 
 /// Of these roles, and such that it may match any of the questions.

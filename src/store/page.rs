@@ -110,6 +110,18 @@ pub(super) fn behind<C: ColumnTrait>(
     Condition::all().add(from).add(tie)
 }
 
+/// Cuts a page off where its rows have more of something than that, which is read in one go. It has one row at least.
+pub(super) fn cut_at<M>(page: &mut Page<M>, most: i64, count: impl Fn(&M) -> i64) {
+    let mut counted = 0;
+    let fit = page.rows.iter().take_while(|(row, _)| {
+        counted += count(row);
+        counted <= most
+    });
+    let fit = fit.count().max(1);
+    page.more |= page.rows.len() > fit;
+    page.rows.truncate(fit);
+}
+
 /// Cuts the row too many off.
 pub(super) fn cut<M>(
     mut models: Vec<M>,

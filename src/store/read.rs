@@ -11,7 +11,11 @@ use std::{
 use sea_orm::DatabaseExecutor;
 
 use self::replica::read_replica;
-use super::{At, Db, FRESHNESS_TIMEOUT, Glance, Page, change, engine::{Admitted, Reader}, fair::Kind};
+use super::{
+    At, Db, FRESHNESS_TIMEOUT, Glance, Page, change,
+    engine::{Admitted, Reader},
+    fair::Kind,
+};
 use crate::{
     domain::Revision,
     error::{Error, Result},

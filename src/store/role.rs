@@ -14,7 +14,7 @@ use sea_orm::{
 
 use super::{
     View,
-    page::{Keyset, Page, cut},
+    page::{Keyset, Page, cut, cut_at},
 };
 use crate::{
     domain::{Cursor, CursorKey, PageRequest, Revision, RoleId, Rule, SortBy},
@@ -74,14 +74,7 @@ async fn with_rules(
 /// Makes a page of roles from rows, one of them too many.
 fn cut_by_rules(models: Vec<role::Model>, request: &PageRequest) -> Page<role::Model> {
     let mut page = cut(models, request, cursor);
-    let mut rules = 0;
-    let fit = page.rows.iter().take_while(|(row, _)| {
-        rules += row.rule_count;
-        rules <= MAX_RULES
-    });
-    let fit = fit.count().max(1);
-    page.more |= page.rows.len() > fit;
-    page.rows.truncate(fit);
+    cut_at(&mut page, MAX_RULES, |row| row.rule_count);
     page
 }
 

@@ -12,7 +12,8 @@ tokio::task_local! {
     static CALLER: CallerKey;
 }
 
-/// What a caller's places are counted by: a digest of its name, or of the address of one who isn't known.
+/// What a caller's places are counted by: a digest of its name and of what it is known by, or of the address of one who
+/// isn't known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallerKey {
     digest: u64,
@@ -28,10 +29,10 @@ pub(crate) struct Shares(Arc<Mutex<HashMap<CallerKey, usize>>>);
 pub(crate) struct Share(Option<(Shares, CallerKey)>);
 
 impl CallerKey {
-    /// That of the caller of this name.
+    /// That of the caller of this name, who is known by a credential of this kind.
     #[must_use]
-    pub fn of(name: &str) -> Self {
-        Self::digest(name, true)
+    pub fn of(name: &str, credential: &str) -> Self {
+        Self::digest((credential, name), true)
     }
 
     /// That of callers from this address who aren't known.

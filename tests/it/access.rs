@@ -115,7 +115,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     assert_eq!(list.users[0].user.as_ref().expect("a user").id, user);
                     let grant = list.users[0].grant.as_ref().expect("what allows it");
                     assert_eq!(grant.role.as_ref().expect("a role").id, role);
-                    assert_eq!(trace.statements().await, 3);
+                    assert_eq!(trace.statements().await, 4);
                     w.trace(None);
                     let none = w
                         .access
@@ -857,7 +857,7 @@ fn wrong_fields(answer: &pb::Answer) -> Vec<String> {
         .collect()
 }
 
-fn question(user_id: &str, words: &str) -> pb::Question {
+pub(crate) fn question(user_id: &str, words: &str) -> pb::Question {
     let pb::CheckAccessRequest {
         user_id,
         bundle,

@@ -72,9 +72,12 @@ async fn suite(engine: &str, url: &str) {
         String::from_utf8_lossy(&text).into_owned()
     });
     let succeeded = ended.is_ok_and(|status| status.expect("it runs").success());
+    // Names and causes of failures stand at the end. Where it didn't end, the last line is what went on.
+    let failures = told.find("\nfailures:\n").unwrap_or_default();
     assert!(
         succeeded,
-        "on {engine}, within {PATIENCE:?}: {told}\n{complained}"
+        "on {engine}, within {PATIENCE:?}: {complained}\n{}",
+        &told[failures..]
     );
     // What it had to say: figures, and what could not be run.
     for line in complained.lines().filter(|line| !line.is_empty()) {

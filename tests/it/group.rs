@@ -514,6 +514,47 @@ async fn the_etag_is_not_about_who_is_in_the_group() {
 }
 
 #[tokio::test]
+async fn a_page_is_cut_where_its_groups_have_many_roles() {
+    let w = World::start().await;
+    let mut roles = Vec::new();
+    for number in 0..1000 {
+        roles.push(w.role(&number.to_string()).await.id);
+    }
+    let roles: Vec<_> = roles.iter().map(String::as_str).collect();
+    for number in 0..21 {
+        let group = w.group(&format!("group {number:02}"), &roles[..100]).await;
+        for more in roles[100..].chunks(100) {
+            let request = pb::UpdateGroupRequest {
+                group_id: group.id.clone(),
+                add_role_ids: more.iter().map(ToString::to_string).collect(),
+                ..Default::default()
+            };
+            let updated = w.groups.clone().update_group(request).await;
+            updated.expect("updated");
+        }
+    }
+    let mut listed = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListGroupsRequest {
+            page_size: 1000,
+            page_token,
+            ..Default::default()
+        };
+        let page = w.groups.clone().list_groups(request).await;
+        let page = page.expect("listed").into_inner();
+        assert!(page.groups.iter().all(|group| group.roles.len() == 1000));
+        listed.push(page.groups.len());
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    // 20,000 roles are read in one go.
+    assert_eq!(listed, [20, 1]);
+}
+
+#[tokio::test]
 async fn a_page_stays_below_what_clients_take() {
     let mut w = World::start().await;
     // 100 roles with names of 1,020 bytes: a group takes 100 kB, and 60 of them 6 MB.

@@ -778,3 +778,25 @@ async fn check(w: &World, token: &str) -> Answer {
     let rpc = "/groups.v1.AccessService/CheckAccess";
     send(&w.channel, rpc, with(Vec::new(), token)).await
 }
+
+#[tokio::test]
+async fn callers_of_one_name_with_other_credentials_share_no_limit() {
+    let key = Key::new("ec", "ES256");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("keys.json");
+    fs::write(&path, set(&[&key])).expect("written");
+    let keys = path.display().to_string();
+    let limited = World::with(dir, &keys, |command| {
+        command.args(["--max-rate", "10"]);
+    });
+    let w = limited.await;
+    let create = ["token", "create", "counter", "--permissions", "read"];
+    let url = database(w.dir.path());
+    let created = output(&[&create[..], &["--database-url", &url]].concat(), &[]).await;
+    assert!(created.status.success(), "{created:?}");
+    let token = String::from_utf8(created.stdout).expect("text");
+    // A JWT of the same name has no grant, and uses up all that it may.
+    let jwt = key.token("counter");
+    while told(w.list(&jwt).await).reason != "RATE_LIMITED" {}
+    w.list(token.trim_end()).await.expect("a limit of its own");
+}

@@ -3,8 +3,9 @@
 use std::{future::poll_fn, time::Duration};
 
 use group_service::pb::{
-    self, change_service_client::ChangeServiceClient, group_service_client::GroupServiceClient,
-    role_service_client::RoleServiceClient,
+    self, access_service_client::AccessServiceClient, change_service_client::ChangeServiceClient,
+    group_service_client::GroupServiceClient, role_service_client::RoleServiceClient,
+    user_service_client::UserServiceClient,
 };
 use h2::{RecvStream, SendStream, client::ResponseFuture};
 use prost::Message;
@@ -21,7 +22,7 @@ use crate::{
         attacks::{empty_questions, gzip, long_title, message},
         peak_memory,
     },
-    access::allow,
+    access::{allow, question},
     auth::with,
     harness::{Database, Process, hold, id, raw, told},
     limits::{metric, start, until},
@@ -164,6 +165,27 @@ impl SlowReader {
         }
     }
 
+    /// Begins a call, with so many more headers, of which nothing is said. Its message is yet to come.
+    pub(crate) async fn begin(
+        &mut self,
+        rpc: &str,
+        encoding: &str,
+        headers: usize,
+    ) -> Result<(ResponseFuture, SendStream<prost::bytes::Bytes>), h2::Error> {
+        let mut request = http::Request::post(format!("{}/{rpc}", self.target))
+            .header("content-type", "application/grpc")
+            .header("grpc-encoding", encoding);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for _ in 0..headers {
+            request = request.header("x", "");
+        }
+        let request = request.body(()).expect("a request");
+        let mut client = self.client.clone().ready().await?;
+        client.send_request(request, false)
+    }
+
     /// Makes a call whose message is one frame of gRPC's.
     async fn call(
         &mut self,
@@ -172,15 +194,8 @@ impl SlowReader {
         frame: Vec<u8>,
         end: bool,
     ) -> Result<(ResponseFuture, SendStream<prost::bytes::Bytes>), h2::Error> {
-        let mut request = http::Request::post(format!("{}/groups.v1.{rpc}", self.target))
-            .header("content-type", "application/grpc")
-            .header("grpc-encoding", encoding);
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request.body(()).expect("a request");
-        let mut client = self.client.clone().ready().await?;
-        let (response, mut body) = client.send_request(request, false)?;
+        let rpc = format!("groups.v1.{rpc}");
+        let (response, mut body) = self.begin(&rpc, encoding, 0).await?;
         body.send_data(frame.into(), end)?;
         Ok((response, body))
     }
@@ -226,6 +241,103 @@ async fn an_answer_counts_until_it_is_written_to_the_connection() {
     assert!(read(&mut body).await > 150_000);
     until(&server, BUFFERED, |bytes| bytes == 0.0).await;
     assert_eq!(metric(&server, EVICTED).await, Some(0.0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_count_while_their_call_is_open() {
+    const HEADERS: usize = 400;
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let mut client = SlowReader::connect(&server, None).await;
+    for rpc in [
+        "groups.v1.RoleService/CreateRole",
+        "grpc.health.v1.Health/Check",
+    ] {
+        let call = client.begin(rpc, "identity", HEADERS).await.expect("begun");
+        // An entry of a table of headers takes about a hundred bytes, however short it is.
+        until(&server, BUFFERED, |bytes| bytes >= 100.0 * HEADERS as f64).await;
+        drop(call);
+        until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_not_read_are_counted_in_advance() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let mut client = SlowReader::connect(&server, None).await;
+    let rpc = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let (_response, mut body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    until(&server, BUFFERED, |bytes| bytes >= 65_536.0).await;
+    // No more than that may be sent until some of it is read.
+    body.reserve_capacity(1 << 20);
+    let mut window = 0;
+    while window < 65_535 {
+        let more = poll_fn(|cx| body.poll_capacity(cx)).await;
+        window = more.expect("open").expect("granted");
+    }
+    assert!(window <= 65_536, "{window} bytes may be sent at once");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_access_is_decided_from_is_not_multiplied() {
+    const USERS: usize = 400;
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let channel = server.connect().await;
+    let mut roles = RoleServiceClient::new(channel.clone());
+    let mut users = UserServiceClient::new(channel.clone());
+    let mut groups = GroupServiceClient::new(channel.clone());
+    let (mut role_ids, mut user_ids) = (Vec::new(), Vec::new());
+    for number in 0..20 {
+        let request = pb::CreateRoleRequest {
+            name: format!("role {number}"),
+            ..Default::default()
+        };
+        let created = roles.create_role(request).await.expect("created");
+        role_ids.push(created.into_inner().role.expect("a role").id);
+    }
+    for number in 0..USERS {
+        let request = pb::CreateUserRequest {
+            username: format!("user {number}"),
+            ..Default::default()
+        };
+        let created = users.create_user(request).await.expect("created");
+        user_ids.push(created.into_inner().user.expect("a user").id);
+    }
+    for number in 0..10 {
+        let request = pb::CreateGroupRequest {
+            title: format!("group {number}"),
+            role_ids: role_ids.clone(),
+            ..Default::default()
+        };
+        let created = groups.create_group(request).await.expect("created");
+        let request = pb::BatchAssignUsersRequest {
+            group_id: created.into_inner().group.expect("a group").id,
+            user_ids: user_ids.clone(),
+            ..Default::default()
+        };
+        let assigned = groups.batch_assign_users(request).await;
+        assigned.expect("assigned");
+    }
+    // One who isn't there isn't in memory, so that all are read from the database.
+    user_ids.push(id());
+    let questions = user_ids.iter().map(|user| question(user, "shop a view"));
+    let request = pb::BatchCheckAccessRequest {
+        questions: questions.collect(),
+        ..Default::default()
+    };
+    let before = peak_memory(&server);
+    let mut access = AccessServiceClient::new(channel);
+    let answered = access.batch_check_access(request).await;
+    let answers = answered.expect("answered").into_inner().answers;
+    assert_eq!(answers.len(), USERS + 1);
+    // A row for each user, group and role takes a hundred megabytes together.
+    let more = peak_memory(&server) - before;
+    assert!(more < 32 << 20, "{more} bytes more");
     server.stop().await;
 }
 

