@@ -171,7 +171,7 @@ impl<S: Service<http::Request<Body>>> Observe<S> {
         }
         if let Some(load) = call.load() {
             let identity = call.identity().cloned();
-            let decoding = self.layer.decoding.clone();
+            let decoding = (!call.streams_requests()).then(|| self.layer.decoding.clone());
             request = request.map(|body| CountedBody::wrap(body, load, identity, decoding));
         }
         let response = call.enter(|| self.inner.call(request));

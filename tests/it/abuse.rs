@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use group_service::pb::{
@@ -21,9 +21,10 @@ use tonic::Request;
 use self::attacks::Attack;
 use crate::{
     auth::with,
-    callers::token,
-    harness::{Database, Process, binary_under},
+    callers::{guarded, revoke, token},
+    harness::{Database, Process, binary_under, not_run, say, servers::Postgres},
     limits::{metric, until},
+    slow_reads::known,
 };
 
 /// How long each attack goes on.
@@ -117,7 +118,7 @@ async fn endure(
         }
     };
     let attacked = async {
-        attack.go_on(server.address, TIME, PACE).await;
+        attack.go_on(server.address, TIME, PACE, None).await;
         stop.store(true, Ordering::Relaxed);
     };
     let good = good(server, token, stop.clone(), done.clone());
@@ -208,4 +209,55 @@ async fn callers_do_not_notice_attacks_without_credentials() {
         assert!(most < MEMORY, "{attack:?} takes {most} bytes");
     }
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_revoked_on_two_instances_during_every_attack() {
+    let postgres = match Postgres::start(&[]).await {
+        Ok(postgres) => postgres,
+        Err(why) => return not_run("revocation during attacks", &why),
+    };
+    postgres.query("CREATE DATABASE directory").await;
+    let database = Database::elsewhere(&postgres.url("directory"));
+    let servers = [
+        guarded(&database, &["--compression", "gzip"]).await,
+        guarded(&database, &["--compression", "gzip"]).await,
+    ];
+    let attacker = token(&database, "attacker", "all").await;
+    let mut longest = Duration::ZERO;
+    for attack in attacks::ALL {
+        let name = format!("victim of {attack:?}");
+        let victim = token(&database, &name, "all").await;
+        let attacked = servers.each_ref().map(|server| {
+            let (address, attacker) = (server.address, attacker.clone());
+            tokio::spawn(async move {
+                attack
+                    .go_on(address, 60 * TIME, PACE, Some(&attacker))
+                    .await;
+            })
+        });
+        // It connects before, as a flood of connections may keep another one out.
+        let mut channels = Vec::new();
+        for server in &servers {
+            let channel = server.connect().await;
+            known(&channel, &victim, true).await;
+            channels.push(channel);
+        }
+        revoke(&database, &name).await;
+        let revoked = Instant::now();
+        for channel in &channels {
+            known(channel, &victim, false).await;
+        }
+        longest = longest.max(revoked.elapsed());
+        for attacked in attacked {
+            assert!(!attacked.is_finished(), "{attack:?} has ended before");
+            attacked.abort();
+        }
+    }
+    say(&format!(
+        "a token was refused by two instances {longest:?} at most after it was revoked, whatever the attack"
+    ));
+    for server in servers {
+        server.stop().await;
+    }
 }

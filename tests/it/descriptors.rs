@@ -153,13 +153,38 @@ pub(crate) fn metrics(server: &Process) -> String {
 }
 
 async fn http_get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    http_get_on(stream, path).await
+}
+
+async fn http_get_on(mut stream: TcpStream, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("asked");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("answered");
     let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
     body.to_owned()
+}
+
+#[tokio::test]
+async fn a_flood_of_the_metrics_port_closes_connections_of_its_own_address() {
+    let database = Database::create().await;
+    let server = start(&database, "-n 512").await;
+    let address = metrics(&server);
+    let probe = TcpStream::connect(&address).await.expect("connected");
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let target = address.parse().expect("an address");
+        flood.push(connect_from("127.0.0.2", target).await.expect("connected"));
+    }
+    // The first of them is closed, and the last one is served: all between have come in.
+    let mut byte = [0];
+    let closed = timeout(PATIENCE, flood[0].read(&mut byte)).await;
+    assert!(matches!(closed.expect("in time"), Ok(0) | Err(_)));
+    let last = flood.pop().expect("a connection");
+    assert_eq!(http_get_on(last, "/livez").await, "alive\n");
+    assert_eq!(http_get_on(probe, "/livez").await, "alive\n");
+    server.stop().await;
 }
 
 #[tokio::test]

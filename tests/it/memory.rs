@@ -283,6 +283,40 @@ async fn requests_that_are_not_read_are_counted_in_advance() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_not_read_holds_up_no_large_request() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let mut client = SlowReader::connect(&server, None).await;
+    let rpc = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let (response, mut body) = client.begin(rpc, "identity", 0).await.expect("begun");
+        let question = ServerReflectionRequest {
+            host: "x".repeat(70_000),
+            message_request: Some(MessageRequest::FileContainingSymbol(
+                "groups.v1.GroupService".to_owned(),
+            )),
+        };
+        // The answers to the first ones are larger than what may be sent unread.
+        for _ in 0..4 {
+            let question = message(false, &question.encode_to_vec());
+            body.send_data(question.into(), false).expect("queued");
+        }
+        streams.push((response.await.expect("answered"), body));
+    }
+    let request = pb::CreateRoleRequest {
+        name: "x".repeat(100_000),
+        ..Default::default()
+    };
+    let mut roles = RoleServiceClient::new(server.connect().await);
+    let answered = timeout(PATIENCE, roles.create_role(request)).await;
+    let refused = told(answered.expect("in time"));
+    assert_eq!(refused.code, Code::InvalidArgument, "{refused:?}");
+    drop(streams);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_access_is_decided_from_is_not_multiplied() {
     const USERS: usize = 400;
     let database = Database::create().await;

@@ -399,6 +399,11 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
             "mysql://db.example/shop?ssl-cas=secret",
             "was `ssl-ca` meant?",
         ),
+        // The driver would take the last one.
+        (
+            "postgres://db.example/shop?sslmode=verify-full&ssl-mode=disable",
+            "parameter 2 of the database URL is given twice: `ssl-mode`",
+        ),
         // The driver would read nothing behind it.
         (
             "postgres://db.example/shop?host=/secret#&sslmode=verify-full",

@@ -214,7 +214,7 @@ async fn slow_searches_of_one_caller_leave_connections_to_others() {
 }
 
 /// Waits until a token is known, or isn't. Whether it is doesn't need the database.
-async fn known(channel: &Channel, token: &str, wanted: bool) {
+pub(crate) async fn known(channel: &Channel, token: &str, wanted: bool) {
     let mut groups = GroupServiceClient::new(channel.clone());
     let changed = async {
         loop {

@@ -67,7 +67,7 @@ async fn endure(
     for _ in 0..run.rounds.min(3) {
         quiet.push(open(channels, RATE, run.time, &check).await);
         let time = run.time + Duration::from_secs(1);
-        let attackers = tokio::spawn(attack.go_on(target, time, Duration::ZERO));
+        let attackers = tokio::spawn(attack.go_on(target, time, Duration::ZERO, None));
         attacked.push(open(channels, RATE, run.time, &check).await);
         attackers.await.expect("it ends");
     }

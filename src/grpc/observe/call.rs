@@ -27,7 +27,8 @@ use crate::{
 /// backend with names of their own (OpenTelemetry RPC conventions, `rpc.method`).
 pub(super) const OTHER: &str = "_OTHER";
 /// Probes ask every few seconds and tools before every call: logged for those who ask for more.
-const QUIET: [&str; 2] = ["grpc.health.", "grpc.reflection."];
+const QUIET: [&str; 2] = ["grpc.health.", REFLECTION];
+const REFLECTION: &str = "grpc.reflection.";
 
 /// A call under way. However it ends, it is told of once: when dropped without an end, as cancelled.
 #[derive(Debug)]
@@ -128,11 +129,16 @@ impl Call {
             carrier.begin()
         };
         load.add(headers::size(headers));
-        if deadline::streams_requests(self.rpc.name()) {
+        if self.streams_requests() {
             load.add(WINDOW as usize);
         }
         self.load = Some(Arc::new(load));
         Ok(())
+    }
+
+    /// Whether it has many requests: those that it hasn't come to yet wait in HTTP/2's window.
+    pub(super) fn streams_requests(&self) -> bool {
+        self.rpc.name().starts_with(REFLECTION)
     }
 
     /// Whose call it is, if that is known.

@@ -26,11 +26,6 @@ pub(super) fn is_endless(rpc: &str) -> bool {
     ENDLESS.contains(&rpc)
 }
 
-/// Whether an RPC has many requests: those that it hasn't come to yet wait in HTTP/2's window.
-pub(super) fn streams_requests(rpc: &str) -> bool {
-    rpc.starts_with("grpc.reflection.")
-}
-
 /// How long an RPC may take until its answer begins. A feed ends when its follower wants.
 pub(super) fn of(rpc: &str, said: Option<Duration>, deadlines: Deadlines) -> Option<Duration> {
     let Deadlines { default, max } = deadlines;

@@ -48,7 +48,8 @@ pub(super) struct CountedBody {
     prefix: [u8; PREFIX],
     /// Whether a message is complete that takes its time to be decoded.
     heavy: bool,
-    decoding: Decoding,
+    /// None where requests are a stream: between two of them, its caller may take any time.
+    decoding: Option<Decoding>,
     /// The end of such a message, until it is its turn.
     queued: Option<(Frame<Bytes>, Turn)>,
     /// Until it is decoded: then the next message is asked for.
@@ -62,7 +63,7 @@ impl CountedBody {
         inner: Body,
         load: Arc<Load>,
         identity: Option<Identity>,
-        decoding: Decoding,
+        decoding: Option<Decoding>,
     ) -> Body {
         Body::new(Self {
             inner,
@@ -150,8 +151,10 @@ impl http_body::Body for CountedBody {
         if let Some(data) = frame.data_ref() {
             self.count(data);
         }
-        if std::mem::take(&mut self.heavy) {
-            let turn = Box::pin(self.decoding.0.clone().acquire_owned());
+        if std::mem::take(&mut self.heavy)
+            && let Some(Decoding(turns)) = &self.decoding
+        {
+            let turn = Box::pin(turns.clone().acquire_owned());
             self.queued = Some((frame, turn));
             return self.poll_frame(cx);
         }

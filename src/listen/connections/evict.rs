@@ -1,6 +1,7 @@
 //! Which connections are closed when there are too many, or when they have too much in hand.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
@@ -32,12 +33,18 @@ pub(crate) enum Full {
 }
 
 impl Connections {
-    /// Closes the one that has been there for the longest time.
+    /// Closes the one that has been there for the longest time, of those from the network that has the most.
     pub(crate) fn close_oldest(&self) {
         let there = self.0.there();
-        let open = there.all.iter();
-        let open = open.filter(|(_, held)| !held.closing.load(Ordering::Relaxed));
-        if let Some((_, oldest)) = open.min_by_key(|(number, _)| **number) {
+        let open = there.all.values();
+        let open: Vec<_> = open
+            .filter(|held| !held.closing.load(Ordering::Relaxed))
+            .collect();
+        let from = |network| open.iter().filter(|held| held.network == network).count();
+        let oldest = open
+            .iter()
+            .max_by_key(|held| (from(held.network), Reverse(held.number)));
+        if let Some(oldest) = oldest {
             oldest.close();
         }
     }

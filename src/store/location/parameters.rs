@@ -1,5 +1,7 @@
 //! The parameters of a database URL: a misspelt one must not be passed over, or TLS would be off without a word.
 
+use std::collections::HashSet;
+
 /// How many letters of a name may be wrong, of so many, for it to be taken for another.
 const NEAR: usize = 3;
 
@@ -42,10 +44,11 @@ pub(super) const MYSQL: &[&str] = &[
     "statement-cache-capacity",
 ];
 
-/// Complains about a parameter that the driver doesn't read. What the URL has isn't repeated: it might be a part of a
+/// Complains about a parameter that the driver doesn't read, or that is given twice: the last would count. What the URL has isn't repeated: it might be a part of a
 /// password.
 pub(super) fn check(parameters: &str, known: &[&str]) -> Result<(), String> {
     let parameters = parameters.strip_prefix('?').unwrap_or(parameters);
+    let mut given = HashSet::new();
     for (index, parameter) in parameters.split('&').enumerate() {
         let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
         // `options[name]=value` sets one option of the session.
@@ -53,10 +56,16 @@ pub(super) fn check(parameters: &str, known: &[&str]) -> Result<(), String> {
             Some(("options", rest)) if rest.ends_with(']') => "options",
             _ => name,
         };
+        let number = index + 1;
         if parameter.is_empty() || known.contains(&name) {
+            // Some may be written with and without hyphens.
+            if name != "options" && !name.is_empty() && !given.insert(name.replace('-', "")) {
+                return Err(format!(
+                    "parameter {number} of the database URL is given twice: `{name}`"
+                ));
+            }
             continue;
         }
-        let number = index + 1;
         return Err(match nearest(name, known) {
             Some(near) => {
                 format!("parameter {number} of the database URL isn't known: was `{near}` meant?")

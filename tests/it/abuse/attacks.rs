@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -109,7 +110,15 @@ pub(crate) fn run(number: usize) -> [String; 3] {
 impl Attack {
     /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls
     /// from. Whatever the server does about it: hung up on, it begins again.
-    pub(crate) async fn go_on(self, target: SocketAddr, time: Duration, pace: Duration) {
+    ///
+    /// With a token each call is of a known caller.
+    pub(crate) async fn go_on(
+        self,
+        target: SocketAddr,
+        time: Duration,
+        pace: Duration,
+        token: Option<&str>,
+    ) {
         let end = Instant::now() + time;
         let connections = match self {
             Self::HalfOpen => return half_open(target, end).await,
@@ -118,13 +127,15 @@ impl Attack {
             Self::SlowBodies | Self::DeafWatchers | Self::UnreadAnswers | Self::HeldHeaders => 8,
             _ => 4,
         };
+        let token: Arc<str> = token.unwrap_or_default().into();
         let mut attackers = JoinSet::new();
         for number in 0..connections {
+            let token = token.clone();
             attackers.spawn(async move {
                 while Instant::now() < end {
                     let left = end.saturating_duration_since(Instant::now());
                     // Ends with an error when it is hung up on.
-                    let _ = timeout(left, self.once(target, number, pace)).await;
+                    let _ = timeout(left, self.once(target, number, pace, &token)).await;
                     // Whoever is hung up on at once needn't fill the machine with closed connections.
                     sleep(Duration::from_millis(20)).await;
                 }
@@ -133,11 +144,18 @@ impl Attack {
         while attackers.join_next().await.is_some() {}
     }
 
-    async fn once(self, target: SocketAddr, number: u8, pace: Duration) -> std::io::Result<()> {
+    async fn once(
+        self,
+        target: SocketAddr,
+        number: u8,
+        pace: Duration,
+        token: &str,
+    ) -> std::io::Result<()> {
         if self == Self::Http1 {
             return http_1(target, number).await;
         }
         let mut stream = begin(target, number).await?;
+        let call = |rpc| headers(rpc, b"application/grpc", token);
         match self {
             Self::RapidReset => {
                 for first in (1..).step_by(100) {
@@ -252,8 +270,8 @@ impl Attack {
                 let mut question = vec![0, 0, 0, 0, 24, 0x22, 22];
                 question.extend(b"groups.v1.GroupService");
                 for id in (1..2000).step_by(2) {
-                    let call = call("ServerReflectionInfo");
-                    let mut frames = frame(HEADERS, END_HEADERS, id, &call);
+                    let reflection = call("ServerReflectionInfo");
+                    let mut frames = frame(HEADERS, END_HEADERS, id, &reflection);
                     frames.extend(frame(DATA, END_STREAM, id, &question));
                     stream.write_all(&frames).await?;
                 }
@@ -289,7 +307,8 @@ impl Attack {
                     for first in (1..).step_by(100) {
                         let mut frames = Vec::new();
                         for id in (first..).step_by(2).take(50) {
-                            let form = headers("CreateGroup", b"application/x-www-form-urlencoded");
+                            let form = b"application/x-www-form-urlencoded";
+                            let form = headers("CreateGroup", form, token);
                             frames.extend(frame(HEADERS, END_HEADERS, id, &form));
                             frames.extend(frame(DATA, END_STREAM, id, b"title=Ops&role_ids=x"));
                         }
@@ -304,13 +323,13 @@ impl Attack {
                 // `min_revision` = 2^40.
                 let request = [0, 0, 0, 0, 7, 0x40, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20];
                 let wait = Duration::from_secs(5);
-                call_and_read(stream, "ListGroups", &request, wait).await?;
+                call_and_read(stream, &call("ListGroups"), &request, wait).await?;
             }
             Self::CatchUp => {
                 // `from_revision` = 1.
                 let request = [0, 0, 0, 0, 2, 0x08, 1];
                 let wait = Duration::from_millis(500);
-                call_and_read(stream, "WatchChanges", &request, wait).await?;
+                call_and_read(stream, &call("WatchChanges"), &request, wait).await?;
             }
             Self::Searches => {
                 // `query` = 254 times `a`, and `b`.
@@ -318,10 +337,10 @@ impl Attack {
                 request.extend([b'a'; 254]);
                 request.push(b'b');
                 let wait = Duration::from_secs(5);
-                call_and_read(stream, "ListUsers", &request, wait).await?;
+                call_and_read(stream, &call("ListUsers"), &request, wait).await?;
             }
             Self::HealthWatches => {
-                call_and_read(stream, "Watch", &[0; 5], Duration::from_secs(5)).await?;
+                call_and_read(stream, &call("Watch"), &[0; 5], Duration::from_secs(5)).await?;
             }
             Self::HalfOpen | Self::IdleConnections | Self::Http1 => {}
         }
@@ -340,13 +359,13 @@ fn large_windows() -> Vec<u8> {
 /// Makes 225 calls at once, and reads their answers for as long.
 async fn call_and_read(
     mut stream: TcpStream,
-    rpc: &str,
+    headers: &[u8],
     request: &[u8],
     time: Duration,
 ) -> std::io::Result<()> {
     let mut frames = large_windows();
     for id in (1..).step_by(2).take(225) {
-        frames.extend(frame(HEADERS, END_HEADERS, id, &call(rpc)));
+        frames.extend(frame(HEADERS, END_HEADERS, id, headers));
         frames.extend(frame(DATA, END_STREAM, id, request));
     }
     stream.write_all(&frames).await?;
@@ -522,13 +541,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The headers of a call.
-fn call(rpc: &str) -> Vec<u8> {
-    headers(rpc, b"application/grpc")
-}
-
 /// The headers of a request: literals that nobody need remember.
-fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
+fn headers(rpc: &str, content_type: &[u8], token: &str) -> Vec<u8> {
     let service = match rpc {
         "CheckAccess" | "BatchCheckAccess" => "groups.v1.AccessService",
         "WatchChanges" => "groups.v1.ChangeService",
@@ -546,6 +560,10 @@ fn headers(rpc: &str, content_type: &[u8]) -> Vec<u8> {
     literal(&mut headers, b":authority", b"localhost");
     literal(&mut headers, b"content-type", content_type);
     literal(&mut headers, b"te", b"trailers");
+    if !token.is_empty() {
+        let token = format!("Bearer {token}");
+        literal(&mut headers, b"authorization", token.as_bytes());
+    }
     headers
 }
 
