@@ -126,9 +126,16 @@ where
         let deadline = deadline::take(request.headers_mut());
         let path = request.uri().path().trim_start_matches('/');
         let Known { rpcs, other } = &*self.layer.methods.0;
-        if let Some((status, response)) = protocol::refuse(&request) {
+        if let Some((status, mut response)) = protocol::refuse(&request) {
             let mut call = Call::begin(&request, other.1.clone());
             let peer = request.extensions().get::<Peer>();
+            // A body that nobody reads takes memory: it counts as that of a call without credentials does, and is left
+            // out beyond their limits.
+            let counted =
+                peer.map(|peer| call.begin_load(&peer.carrier, Need::Nothing, request.headers()));
+            if let Some(Err(_)) = counted {
+                *response.body_mut() = Body::empty();
+            }
             // It is refused anyhow.
             let _ = self.layer.count(&mut call, |rate| rate.count_address(peer));
             return Answering::refused_with(call, &status, response);

@@ -10,7 +10,7 @@ use sea_orm::{
     QueryTrait, RelationTrait, sea_query::SelectStatement,
 };
 
-use self::holdings::Holdings;
+use self::holdings::{Holdings, Names};
 use super::{
     At, Glance, Page, Read, Seen, View,
     page::{cut, revision},
@@ -32,6 +32,7 @@ pub struct Grants {
     /// The revision that it reflects.
     pub revision: Revision,
     holdings: Holdings,
+    names: Names,
     rules: HashMap<RoleId, Vec<Rule>>,
 }
 
@@ -39,18 +40,19 @@ impl Grants {
     /// Decides a question about one of these users, by one of these rules.
     #[must_use]
     pub fn decide(&self, user: UserId, question: &Question) -> Verdict {
-        let Holdings {
-            users,
-            groups,
-            roles,
-        } = &self.holdings;
-        let user = users.get(&user);
-        let held = user.into_iter().flat_map(|(_, held)| held);
-        let held = held.filter_map(|group| groups.get(group));
+        let Self {
+            holdings,
+            names,
+            rules,
+            revision: _,
+        } = self;
+        let user = holdings.users.get(&user);
+        let groups = user.into_iter().flat_map(|(_, groups)| groups);
+        let held = groups.filter_map(|id| Some((names.groups.get(id)?, holdings.groups.get(id)?)));
         let grants = held.flat_map(|(group, held)| {
-            let held = held.iter().filter_map(|role| roles.get(role));
+            let held = held.iter().filter_map(|role| names.roles.get(role));
             held.flat_map(move |role| {
-                let rules = self.rules.get(&role.id).into_iter().flatten();
+                let rules = rules.get(&role.id).into_iter().flatten();
                 rules.map(move |rule| Grant { rule, role, group })
             })
         });
@@ -73,7 +75,7 @@ impl Read for CheckAccess {
         recall::check(glance, &self.questions).await
     }
 
-    /// Reads what the questions are decided from, in three statements for a few users.
+    /// Reads what the questions are decided from, in five statements for a few users.
     async fn read(&self, view: &View<'_>) -> Result<Self::Output> {
         let questions = self.questions.iter();
         let users = questions.clone().map(|(user, _)| *user).collect();
@@ -148,15 +150,21 @@ async fn grants(
     questions: &BTreeSet<&Question>,
 ) -> Result<Grants> {
     let holdings = Holdings::read(view, users).await?;
-    let roles: BTreeSet<_> = holdings.roles.keys().copied().collect();
-    let rules = if roles.is_empty() {
-        HashMap::new()
-    } else {
-        rules_told(view, matching(&roles, questions)).await?
-    };
+    let roles = holdings.roles();
+    let mut rules = HashMap::new();
+    if !roles.is_empty() {
+        rules = rules_told(view, matching(&roles, questions)).await?;
+    }
+    let mut names = Names::default();
+    if !rules.is_empty() {
+        names = holdings
+            .names(view, &rules.keys().copied().collect())
+            .await?;
+    }
     Ok(Grants {
         revision: view.revision(),
         holdings,
+        names,
         rules,
     })
 }

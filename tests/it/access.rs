@@ -115,7 +115,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     assert_eq!(list.users[0].user.as_ref().expect("a user").id, user);
                     let grant = list.users[0].grant.as_ref().expect("what allows it");
                     assert_eq!(grant.role.as_ref().expect("a role").id, role);
-                    assert_eq!(trace.statements().await, 4);
+                    assert_eq!(trace.statements().await, 6);
                     w.trace(None);
                     let none = w
                         .access

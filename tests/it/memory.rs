@@ -264,6 +264,54 @@ async fn headers_count_while_their_call_is_open() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_is_not_read_counts() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let stream = TcpStream::connect(server.address).await.expect("connected");
+    let builder = h2::client::Builder::new().initial_window_size(0).to_owned();
+    let (mut client, connection) = builder
+        .handshake::<_, prost::bytes::Bytes>(stream)
+        .await
+        .expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let mut unread = Vec::new();
+    for number in 0..40 {
+        let request = http::Request::post(format!("http://{}/x", server.address))
+            .header("content-type", "text/plain")
+            .body(())
+            .expect("a request");
+        client = client.ready().await.expect("open");
+        let (response, _) = client.send_request(request, true).expect("sent");
+        let response = response.await.expect("answered");
+        assert_eq!(response.status(), 415);
+        // Beyond 32 that aren't read there is no body.
+        assert_eq!(response.body().is_end_stream(), number >= 32, "{number}");
+        unread.push(response);
+    }
+    let buffered = metric(&server, BUFFERED).await.expect("told");
+    assert!(buffered >= 32.0 * 4096.0, "{buffered} bytes count");
+    drop((unread, client));
+    connection.abort();
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_with_one_request_takes_no_second_one() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let mut client = SlowReader::connect(&server, None).await;
+    let rpc = "groups.v1.RoleService/ListRoles";
+    let (response, mut body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    body.send_data([0; 10].to_vec().into(), false)
+        .expect("sent");
+    let response = response.await.expect("answered");
+    let status = Status::from_header_map(response.headers()).expect("a status");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn requests_that_are_not_read_are_counted_in_advance() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;

@@ -404,6 +404,10 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
             "postgres://db.example/shop?sslmode=verify-full&ssl-mode=disable",
             "parameter 2 of the database URL is given twice: `ssl-mode`",
         ),
+        (
+            "postgres://db.example/shop?sslrootcert=a&sslmode=verify-full&ssl-ca=b",
+            "parameter 3 of the database URL is given twice: `ssl-ca`",
+        ),
         // The driver would read nothing behind it.
         (
             "postgres://db.example/shop?host=/secret#&sslmode=verify-full",

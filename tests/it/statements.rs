@@ -181,7 +181,7 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
         assert_eq!(page.users.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same("ListUsersWithAccess of 1 and of 200", &statements, 4);
+    same("ListUsersWithAccess of 1 and of 200", &statements, 6);
 
     statements.clear();
     for asked in [&users[..1], &users] {
@@ -202,7 +202,7 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
     same(
         "BatchCheckAccess about 1 and about 200 users",
         &statements,
-        3,
+        5,
     );
 }
 

@@ -27,7 +27,7 @@ pin_project! {
         /// It is looked up whether its token is a new one.
         LookingUp { admitted: Pin<Box<dyn Future<Output = Answering<F>> + Send>> },
         /// It isn't let in.
-        Refused { response: Option<Box<http::Response<Body>>> },
+        Refused { response: Option<Box<http::Response<ObservedBody>>> },
         /// It is carried out, until its deadline at most; the call is taken when it is answered.
         UnderWay {
             call: Option<Call>,
@@ -59,6 +59,8 @@ impl<F> Answering<F> {
         response: http::Response<Body>,
     ) -> Self {
         call.end(status, status.code());
+        let load = call.load();
+        let response = response.map(|body| ObservedBody::observed(body, None, load));
         Self::Refused {
             response: Some(response.into()),
         }
@@ -93,7 +95,7 @@ where
             Now::LookingUp { .. } => return Poll::Pending,
             Now::Refused { response } => {
                 return match response.take() {
-                    Some(response) => Poll::Ready(Ok(response.map(ObservedBody::unobserved))),
+                    Some(response) => Poll::Ready(Ok(*response)),
                     // It was answered before.
                     None => Poll::Pending,
                 };

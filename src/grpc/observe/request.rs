@@ -46,6 +46,9 @@ pub(super) struct CountedBody {
     partial: usize,
     /// The prefix of that message, as far as it has come in.
     prefix: [u8; PREFIX],
+    /// Whether a message is complete, and another one has begun.
+    complete: bool,
+    further: bool,
     /// Whether a message is complete that takes its time to be decoded.
     heavy: bool,
     /// None where requests are a stream: between two of them, its caller may take any time.
@@ -73,6 +76,8 @@ impl CountedBody {
             whole: 0,
             partial: 0,
             prefix: [0; PREFIX],
+            complete: false,
+            further: false,
             heavy: false,
             decoding,
             queued: None,
@@ -89,6 +94,7 @@ impl CountedBody {
         self.load.subtract(std::mem::take(&mut self.whole));
         self.load.add(data.len());
         while !data.is_empty() {
+            self.further |= self.complete;
             let end = match self.partial {
                 0..PREFIX => PREFIX,
                 _ => self.message_size(),
@@ -101,6 +107,7 @@ impl CountedBody {
             self.partial += part.len();
             data = rest;
             if self.partial >= PREFIX && self.partial == self.message_size() {
+                self.complete = true;
                 self.heavy |= self.prefix[0] != 0 || self.partial > LARGE;
                 self.whole += std::mem::take(&mut self.partial);
             }
@@ -150,6 +157,10 @@ impl http_body::Body for CountedBody {
         };
         if let Some(data) = frame.data_ref() {
             self.count(data);
+        }
+        // The framework would decode them all, and use the first one.
+        if self.further && self.decoding.is_some() {
+            return Poll::Ready(Some(Err(Status::internal("more than one message"))));
         }
         if std::mem::take(&mut self.heavy)
             && let Some(Decoding(turns)) = &self.decoding

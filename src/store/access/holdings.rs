@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect, RelationTrait,
-    sea_query::{Expr, ExprTrait},
+    TryGetable, Value,
 };
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 /// thousand roles at most.
 const USERS: usize = 250;
 const GROUPS: usize = 50;
+/// And so many names.
+const NAMES: usize = 5000;
 
 /// A user with one of the user's groups, if there are any, beside the revision.
 #[derive(FromQueryResult)]
@@ -28,26 +30,39 @@ struct Membership {
     group_id: Option<GroupId>,
 }
 
-/// A group with one of its roles, if there are any of those that are asked for, beside the revision.
+/// A group and one of its roles, if there are any of those that are asked for, beside the revision.
 #[derive(FromQueryResult)]
 struct GroupRole {
     revision: Revision,
     group_id: Option<GroupId>,
-    title: Option<Name>,
     role_id: Option<RoleId>,
-    role_name: Option<Name>,
+}
+
+/// What is named by an id, beside the revision.
+#[derive(FromQueryResult)]
+struct Named<I: TryGetable> {
+    revision: Revision,
+    id: Option<I>,
+    name: Option<Name>,
 }
 
 /// Which roles some users hold.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     pub(super) users: HashMap<UserId, (UserStatus, Vec<GroupId>)>,
-    pub(super) groups: HashMap<GroupId, (GroupRef, Vec<RoleId>)>,
+    pub(super) groups: HashMap<GroupId, Vec<RoleId>>,
+}
+
+/// What groups and roles are called.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) groups: HashMap<GroupId, GroupRef>,
     pub(super) roles: HashMap<RoleId, RoleRef>,
 }
 
 impl Holdings {
-    /// The groups of these users and the roles of these groups, each read once: all of them beside each other are far more.
+    /// The groups of these users and the roles of these groups, each read once and without their names: all of them beside
+    /// each other are far more.
     pub(super) async fn read(view: &View<'_>, users: &BTreeSet<UserId>) -> Result<Self> {
         let mut holdings = Self::default();
         let users: Vec<_> = users.iter().copied().collect();
@@ -70,18 +85,32 @@ impl Holdings {
         for groups in groups.chunks(GROUPS) {
             for row in roles_of(view, groups).await? {
                 view.saw(row.revision);
-                let role = row.role_id.zip(row.role_name);
-                let group = row.group_id.zip(row.title);
-                if let Some(((role, name), (group, title))) = role.zip(group) {
-                    let named = || (GroupRef { id: group, title }, Vec::new());
-                    let (_, roles) = holdings.groups.entry(group).or_insert_with(named);
-                    roles.push(role);
-                    let named = || RoleRef { id: role, name };
-                    holdings.roles.entry(role).or_insert_with(named);
+                if let Some((group, role)) = row.group_id.zip(row.role_id) {
+                    holdings.groups.entry(group).or_default().push(role);
                 }
             }
         }
         Ok(holdings)
+    }
+
+    /// Every role that anybody holds.
+    pub(super) fn roles(&self) -> BTreeSet<RoleId> {
+        self.groups.values().flatten().copied().collect()
+    }
+
+    /// What these roles, and the groups that have them, are called.
+    pub(super) async fn names(&self, view: &View<'_>, roles: &BTreeSet<RoleId>) -> Result<Names> {
+        let groups = self.groups.iter();
+        let groups = groups.filter(|(_, held)| held.iter().any(|role| roles.contains(role)));
+        let groups = groups.map(|(id, _)| *id).collect();
+        let roles = named(view, role::Column::Id, role::Column::Name, roles).await?;
+        let groups = named(view, group::Column::Id, group::Column::Title, &groups).await?;
+        let role = |(id, name)| (id, RoleRef { id, name });
+        let group = |(id, title)| (id, GroupRef { id, title });
+        Ok(Names {
+            groups: groups.into_iter().map(group).collect(),
+            roles: roles.into_iter().map(role).collect(),
+        })
     }
 }
 
@@ -102,20 +131,36 @@ async fn memberships(view: &View<'_>, users: &[UserId]) -> Result<Vec<Membership
 
 /// Every role of these groups. The directory has a row: joined from there, it tells the revision where there are none.
 async fn roles_of(view: &View<'_>, groups: &[GroupId]) -> Result<Vec<GroupRole>> {
-    let column = |column: group_role::Column| Expr::col(column.as_column_ref());
     let mut select = directory::Entity::find()
         .select_only()
         .column_as(directory::Column::Revision, "revision")
-        .column_as(group::Column::Id, "group_id")
-        .column_as(group::Column::Title, "title")
-        .column_as(role::Column::Id, "role_id")
-        .column_as(role::Column::Name, "role_name");
+        .column_as(group_role::Column::GroupId, "group_id")
+        .column_as(group_role::Column::RoleId, "role_id");
     let wanted = group_role::Column::GroupId.is_in(groups.iter().copied());
-    let of_group = column(group_role::Column::GroupId).equals(group::Column::Id.as_column_ref());
-    let of_role = column(group_role::Column::RoleId).equals(role::Column::Id.as_column_ref());
-    QuerySelect::query(&mut select)
-        .left_join(group_role::Entity, wanted)
-        .left_join(group::Entity, of_group)
-        .left_join(role::Entity, of_role);
+    QuerySelect::query(&mut select).left_join(group_role::Entity, wanted);
     Ok(select.into_model().all(view.db()).await?)
+}
+
+/// What these are called, in one statement for a few.
+async fn named<I, C>(view: &View<'_>, id: C, name: C, ids: &BTreeSet<I>) -> Result<Vec<(I, Name)>>
+where
+    I: TryGetable + Copy + Into<Value> + Send,
+    C: ColumnTrait,
+{
+    let ids: Vec<_> = ids.iter().copied().collect();
+    let mut names = Vec::new();
+    for ids in ids.chunks(NAMES) {
+        let mut select = directory::Entity::find()
+            .select_only()
+            .column_as(directory::Column::Revision, "revision")
+            .column_as(id, "id")
+            .column_as(name, "name");
+        let wanted = id.is_in(ids.iter().copied());
+        QuerySelect::query(&mut select).left_join(C::EntityName::default(), wanted);
+        for row in select.into_model::<Named<I>>().all(view.db()).await? {
+            view.saw(row.revision);
+            names.extend(row.id.zip(row.name));
+        }
+    }
+    Ok(names)
 }

@@ -58,8 +58,9 @@ pub(super) fn check(parameters: &str, known: &[&str]) -> Result<(), String> {
         };
         let number = index + 1;
         if parameter.is_empty() || known.contains(&name) {
-            // Some may be written with and without hyphens.
-            if name != "options" && !name.is_empty() && !given.insert(name.replace('-', "")) {
+            // Some may be written in two ways.
+            let same = name.replace('-', "").replace("rootcert", "ca");
+            if name != "options" && !name.is_empty() && !given.insert(same) {
                 return Err(format!(
                     "parameter {number} of the database URL is given twice: `{name}`"
                 ));
