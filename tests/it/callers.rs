@@ -119,6 +119,10 @@ async fn a_request_that_comes_after_its_token_was_revoked_is_not_carried_out() {
         token(&database, "late", "write").await,
         token(&database, "other", "read").await,
     );
+    let channel = server.connect().await;
+    // From then on the token needs no look-up, which might find it revoked.
+    let denied = list(&channel, &late).await.expect_err("it may not");
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
     let mut client = SlowReader::connect(&server, Some(&late)).await;
     let rpc = "groups.v1.RoleService/CreateRole";
     let (response, mut body) = client.begin(rpc, "identity", 0).await.expect("begun");
@@ -127,7 +131,6 @@ async fn a_request_that_comes_after_its_token_was_revoked_is_not_carried_out() {
     })
     .await;
     revoke(&database, "late").await;
-    let channel = server.connect().await;
     let refused = async {
         while list(&channel, &late).await.expect_err("it may not").code() != Code::Unauthenticated {
             tokio::time::sleep(Duration::from_millis(20)).await;
