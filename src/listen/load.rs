@@ -52,6 +52,11 @@ impl Carrier {
         self.load(Budget::Admitted)
     }
 
+    /// Whether the connection is being closed: nothing that is still done for it is of use.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.held.is_closing()
+    }
+
     /// Counts a call that needs no credentials; nothing if there are too many of these.
     pub(crate) fn begin_public(&self) -> Option<Load> {
         self.held.begin_public().then(|| self.load(Budget::Public))
@@ -89,6 +94,11 @@ impl Load {
         }
         self.subtract(bytes);
         false
+    }
+
+    /// Whether the connection is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.held.is_closing()
     }
 
     /// Counts bytes no longer that are no longer buffered.

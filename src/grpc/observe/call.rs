@@ -43,7 +43,7 @@ pub(super) struct Call {
     trace_id: TraceId,
     began: Instant,
     ended: bool,
-    /// Whether the log has told of such a refusal a moment ago.
+    /// Whether it is refused like many others, of which the log, or a metric, tells.
     repeated: bool,
 }
 
@@ -115,11 +115,17 @@ impl Call {
         need: Need,
         headers: &HeaderMap,
     ) -> Result<(), Error> {
+        if carrier.is_closing() {
+            self.repeated = true;
+            return Err(Error::Overloaded("its connection is being closed".into()));
+        }
         let load = if need == Need::Nothing {
             let refused = "its connection or address has too many calls without credentials";
-            carrier
-                .begin_public()
-                .ok_or_else(|| Error::Overloaded(refused.into()))?
+            carrier.begin_public().ok_or_else(|| {
+                // A metric counts them: whoever needs no credentials shouldn't fill the log.
+                self.repeated = true;
+                Error::Overloaded(refused.into())
+            })?
         } else {
             if !carrier.admit(self.identity.as_ref().map(Identity::key)) {
                 return Err(Error::Overloaded(

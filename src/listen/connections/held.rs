@@ -158,10 +158,14 @@ impl Held {
         }
     }
 
+    pub(in crate::listen) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// Whether it is being closed, or all connections together have more in hand than they may.
     pub(in crate::listen) fn is_over(&self, budget: Budget) -> bool {
         let all = self.shared.bytes[budget as usize].load(Ordering::Relaxed);
-        self.closing.load(Ordering::Relaxed) || all > self.shared.limits.bytes(budget)
+        self.is_closing() || all > self.shared.limits.bytes(budget)
     }
 
     pub(in crate::listen) fn subtract(&self, budget: Budget, bytes: u64) {

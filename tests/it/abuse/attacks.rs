@@ -297,7 +297,7 @@ impl Attack {
                     false,
                     &[b"\x0a\x80\x40", &[b'x'; 8192][..], b"\x3a\0"].concat(),
                 );
-                let calls = [(call("ServerReflectionInfo"), question.repeat(200))];
+                let calls = [(call("ServerReflectionInfo"), question.repeat(20))];
                 upload(stream, pace, &calls, 0).await?;
             }
             Self::Forms => {
