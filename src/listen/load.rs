@@ -7,7 +7,10 @@ use std::sync::{
 
 use tonic::codegen::Bytes;
 
-use super::connections::{Budget, Held};
+use super::{
+    WINDOW,
+    connections::{Budget, Held},
+};
 use crate::store::CallerKey;
 
 /// What a call takes at least: its state, its headers, and the messages of most. A health watch takes 5 KiB.
@@ -18,6 +21,7 @@ pub(crate) const CALL: u64 = 6 << 10;
 pub(crate) struct Load {
     held: Arc<Held>,
     budget: Budget,
+    is_stream: bool,
     /// Of its messages.
     bytes: AtomicU64,
     /// Those of them that are of a request that the call's handler works on.
@@ -52,6 +56,17 @@ impl Carrier {
         self.load(Budget::Admitted)
     }
 
+    /// Counts a stream of requests that is let in, and what HTTP/2 buffers of it; nothing if there are too many.
+    pub(crate) fn begin_stream(&self) -> Option<Load> {
+        if !self.held.begin_stream() {
+            return None;
+        }
+        let mut load = self.load(Budget::Admitted);
+        load.is_stream = true;
+        load.add(WINDOW as usize);
+        Some(load)
+    }
+
     /// Whether the connection is being closed: nothing that is still done for it is of use.
     pub(crate) fn is_closing(&self) -> bool {
         self.held.is_closing()
@@ -67,6 +82,7 @@ impl Carrier {
         Load {
             held: self.held.clone(),
             budget,
+            is_stream: false,
             bytes: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
         }
@@ -150,6 +166,9 @@ impl Drop for Load {
         self.held.subtract(self.budget, bytes);
         if self.budget == Budget::Public {
             self.held.end_public();
+        }
+        if self.is_stream {
+            self.held.end_stream();
         }
     }
 }

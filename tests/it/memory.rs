@@ -331,6 +331,29 @@ async fn requests_that_are_not_read_are_counted_in_advance() {
 }
 
 #[tokio::test]
+async fn a_connection_has_so_many_streams_of_requests() {
+    let database = Database::create().await;
+    let server = start(&database, &[]).await;
+    let mut client = SlowReader::connect(&server, None).await;
+    let rpc = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let mut streams = Vec::new();
+    for _ in 0..32 {
+        let (response, body) = client.begin(rpc, "identity", 0).await.expect("begun");
+        streams.push((response.await.expect("answered"), body));
+    }
+    let (response, _body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    let response = response.await.expect("answered");
+    let refused = Status::from_header_map(response.headers()).expect("a status");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    drop(streams);
+    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    let (response, _body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    let response = response.await.expect("answered");
+    assert!(Status::from_header_map(response.headers()).is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_is_not_read_holds_up_no_large_request() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;

@@ -216,6 +216,7 @@ async fn slow_searches_of_one_caller_leave_connections_to_others() {
 /// Waits until a token is known, or isn't. Whether it is doesn't need the database.
 pub(crate) async fn known(channel: &Channel, token: &str, wanted: bool) {
     let mut groups = GroupServiceClient::new(channel.clone());
+    let mut last = None;
     let changed = async {
         loop {
             let request = with(pb::GetGroupRequest::default(), Some(token));
@@ -223,11 +224,12 @@ pub(crate) async fn known(channel: &Channel, token: &str, wanted: bool) {
             if (status.code() != Code::Unauthenticated) == wanted {
                 return;
             }
+            last = Some(status);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let changed = tokio::time::timeout(Duration::from_secs(30), changed).await;
-    changed.unwrap_or_else(|_| panic!("{token}: {wanted}"));
+    assert!(changed.is_ok(), "in vain: {wanted}, {last:?}");
 }
 
 #[tokio::test]

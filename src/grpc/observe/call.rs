@@ -18,7 +18,7 @@ use crate::{
     auth::Identity,
     error::Error,
     grpc::guard::Need,
-    listen::{Carrier, Load, Peer, WINDOW, network},
+    listen::{Carrier, Load, Peer, network},
     metrics::Rpc,
     store::CallerKey,
 };
@@ -132,12 +132,16 @@ impl Call {
                     "its caller has too many connections".into(),
                 ));
             }
-            carrier.begin()
+            if self.streams_requests() {
+                carrier.begin_stream().ok_or_else(|| {
+                    self.repeated = true;
+                    Error::Overloaded("its connection has too many streams of requests".into())
+                })?
+            } else {
+                carrier.begin()
+            }
         };
         load.add(headers::size(headers));
-        if self.streams_requests() {
-            load.add(WINDOW as usize);
-        }
         self.load = Some(Arc::new(load));
         Ok(())
     }

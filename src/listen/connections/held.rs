@@ -16,6 +16,8 @@ use crate::store::CallerKey;
 
 /// How many calls without credentials a connection may have at once: a watch for each service, several times over.
 const MAX_PUBLIC_CALLS: u32 = 32;
+/// How many streams of requests a connection may have at once: tools have one.
+const MAX_STREAMS: u32 = 32;
 
 /// What a connection has in hand.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(in crate::listen) struct Held {
     /// What it had in hand when it was told to close.
     closing_bytes: [AtomicU64; 2],
     public_calls: AtomicU32,
+    streams: AtomicU32,
     /// Of all connections of the network.
     network_public_calls: Arc<AtomicU32>,
     /// When it began, or when its last call without credentials ended.
@@ -55,6 +58,7 @@ impl Held {
             bytes: Default::default(),
             closing_bytes: Default::default(),
             public_calls: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
             network_public_calls,
             active: Mutex::new(Instant::now()),
             closing: AtomicBool::new(false),
@@ -134,6 +138,19 @@ impl Held {
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.public_calls.fetch_sub(1, Ordering::Relaxed);
         self.network_public_calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a stream of requests; false if the connection has too many.
+    pub(in crate::listen) fn begin_stream(&self) -> bool {
+        let few = self.streams.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS;
+        if !few {
+            self.end_stream();
+        }
+        few
+    }
+
+    pub(in crate::listen) fn end_stream(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// For how long it has had no call.
