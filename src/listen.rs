@@ -30,8 +30,8 @@ pub(crate) use connections::Counted;
 pub(crate) use descriptors::MAX_METRICS_CONNECTIONS;
 pub(crate) use load::{Carrier, Load};
 
-/// HTTP/2's windows, of a connection and of each stream in it: so much of requests is buffered until somebody reads it.
-/// What it takes beyond is that of calls, which count it.
+/// The flow-control window of a connection and of each of its streams: HTTP/2 buffers at most this many bytes of requests
+/// that no call has read yet.
 pub(crate) const WINDOW: u32 = 64 << 10;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -170,7 +170,7 @@ async fn begin(
             shaken = shake_hands(stream, security) => shaken?,
             _ = &mut closing => return None,
         };
-        // Whoever may do nothing is as good as unknown.
+        // A caller without any permission is treated like one without credentials.
         if let Some(identity) = &identity
             && identity.may_anything()
             && !counted.is_of(identity.key())

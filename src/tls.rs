@@ -83,7 +83,6 @@ impl Authorities {
 struct Present {
     contents: Contents,
     config: Arc<ServerConfig>,
-    verifier: Option<Verifier>,
     expires: Option<u64>,
 }
 
@@ -99,10 +98,10 @@ impl Tls {
     /// # Errors
     /// What is wrong with them, for the operator.
     pub fn load(files: Files) -> Result<Self, String> {
-        let present = Present::of(read(&files)?)?;
+        let (present, verifier) = Present::of(read(&files)?)?;
         Ok(Self {
             files,
-            verifier: watch::Sender::new(present.verifier.clone()),
+            verifier: watch::Sender::new(verifier),
             present: RwLock::new(present),
         })
     }
@@ -166,8 +165,7 @@ impl Tls {
         let other_authorities = present.contents.client_ca != contents.client_ca;
         drop(present);
         if changed {
-            let new = Present::of(contents)?;
-            let verifier = new.verifier.clone();
+            let (new, verifier) = Present::of(contents)?;
             *self.present.write().unwrap_or_else(PoisonError::into_inner) = new;
             if other_authorities {
                 self.verifier.send_replace(verifier);
@@ -178,15 +176,15 @@ impl Tls {
 }
 
 impl Present {
-    fn of(contents: Contents) -> Result<Self, String> {
+    fn of(contents: Contents) -> Result<(Self, Option<Verifier>), String> {
         let (config, verifier) = config(&contents)?;
         let expires = expires(&contents.certificate);
-        Ok(Self {
+        let present = Self {
             contents,
             config: Arc::new(config),
-            verifier,
             expires,
-        })
+        };
+        Ok((present, verifier))
     }
 }
 

@@ -129,11 +129,11 @@ where
         if let Some((status, mut response)) = protocol::refuse(&request) {
             let mut call = Call::begin(&request, other.1.clone());
             let peer = request.extensions().get::<Peer>();
-            // A body that nobody reads takes memory: it counts as that of a call without credentials does, and is left
-            // out beyond their limits.
-            let counted =
-                peer.map(|peer| call.begin_load(&peer.carrier, Need::Nothing, request.headers()));
-            if let Some(Err(_)) = counted {
+            // An unread body takes memory, so it counts like a call without credentials. Beyond their limits the response
+            // has no body.
+            let mut begin_load =
+                |peer: &Peer| call.begin_load(&peer.carrier, Need::Nothing, request.headers());
+            if peer.is_some_and(|peer| begin_load(peer).is_err()) {
                 *response.body_mut() = Body::empty();
             }
             // It is refused anyhow.

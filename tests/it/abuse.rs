@@ -211,7 +211,7 @@ async fn callers_do_not_notice_attacks_without_credentials() {
     server.stop().await;
 }
 
-/// Waits until a token lets nobody in: it is known to be revoked, or the instance can't find out.
+/// Waits until calls with a token are refused: it is known to be revoked, or the instance can't read the tokens.
 async fn refused(channel: &Channel, token: &str) {
     let mut groups = GroupServiceClient::new(channel.clone());
     let refused = async {

@@ -30,6 +30,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const BUFFERED: &str = "group_service_messages_in_hand_bytes";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const EVICTED: &str = "group_service_connections_evicted_total";
 
 /// A thousand rules of 170 bytes each.
@@ -316,8 +317,10 @@ async fn requests_that_are_not_read_are_counted_in_advance() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
-    let rpc = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-    let (_response, mut body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    let (_response, mut body) = client
+        .begin(REFLECTION, "identity", 0)
+        .await
+        .expect("begun");
     until(&server, BUFFERED, |bytes| bytes >= 65_536.0).await;
     // No more than that may be sent until some of it is read.
     body.reserve_capacity(1 << 20);
@@ -335,19 +338,27 @@ async fn a_connection_has_so_many_streams_of_requests() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
-    let rpc = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let mut streams = Vec::new();
     for _ in 0..32 {
-        let (response, body) = client.begin(rpc, "identity", 0).await.expect("begun");
+        let (response, body) = client
+            .begin(REFLECTION, "identity", 0)
+            .await
+            .expect("begun");
         streams.push((response.await.expect("answered"), body));
     }
-    let (response, _body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    let (response, _body) = client
+        .begin(REFLECTION, "identity", 0)
+        .await
+        .expect("begun");
     let response = response.await.expect("answered");
     let refused = Status::from_header_map(response.headers()).expect("a status");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     drop(streams);
     until(&server, BUFFERED, |bytes| bytes == 0.0).await;
-    let (response, _body) = client.begin(rpc, "identity", 0).await.expect("begun");
+    let (response, _body) = client
+        .begin(REFLECTION, "identity", 0)
+        .await
+        .expect("begun");
     let response = response.await.expect("answered");
     assert!(Status::from_header_map(response.headers()).is_none());
     server.stop().await;
@@ -358,10 +369,12 @@ async fn a_stream_that_is_not_read_holds_up_no_large_request() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
-    let rpc = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let mut streams = Vec::new();
     for _ in 0..8 {
-        let (response, mut body) = client.begin(rpc, "identity", 0).await.expect("begun");
+        let (response, mut body) = client
+            .begin(REFLECTION, "identity", 0)
+            .await
+            .expect("begun");
         let question = ServerReflectionRequest {
             host: "x".repeat(70_000),
             message_request: Some(MessageRequest::FileContainingSymbol(

@@ -253,7 +253,7 @@ async fn certificates_change_without_a_restart_or_a_lost_call() {
         .await
         .expect_err("the server has another one");
 
-    // The old authority is trusted no longer, and neither is whoever it has signed before.
+    // The old authority is no longer trusted, and its callers' open connections are closed.
     let mut feed = follow(&channel).await;
     fs::write(dir.path().join("callers.pem"), new.pem()).expect("written");
     process.signal("HUP").await;

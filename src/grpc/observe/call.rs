@@ -122,7 +122,7 @@ impl Call {
         let load = if need == Need::Nothing {
             let refused = "its connection or address has too many calls without credentials";
             carrier.begin_public().ok_or_else(|| {
-                // A metric counts them: whoever needs no credentials shouldn't fill the log.
+                // A metric counts these refusals: callers without credentials must not fill the log.
                 self.repeated = true;
                 Error::Overloaded(refused.into())
             })?

@@ -37,9 +37,7 @@ impl Connections {
     pub(crate) fn close_oldest(&self) {
         let there = self.0.there();
         let open = there.all.values();
-        let open: Vec<_> = open
-            .filter(|held| !held.closing.load(Ordering::Relaxed))
-            .collect();
+        let open: Vec<_> = open.filter(|held| !held.is_closing()).collect();
         let from = |network| open.iter().filter(|held| held.network == network).count();
         let oldest = open
             .iter()
@@ -115,7 +113,7 @@ impl Shared {
         let limit = self.limits.bytes(budget);
         let there = self.there();
         let open = there.all.values();
-        let open = open.filter(|held| !held.closing.load(Ordering::Relaxed));
+        let open = open.filter(|held| !held.is_closing());
         let mut open: Vec<_> = open.map(|held| (held.bytes(budget), held)).collect();
         let mut all: u64 = open.iter().map(|(bytes, _)| bytes).sum();
         if all <= limit {

@@ -37,7 +37,7 @@ pub(in crate::listen) struct Held {
     network_public_calls: Arc<AtomicU32>,
     /// When it began, or when its last call without credentials ended.
     active: Mutex<Instant>,
-    pub(super) closing: AtomicBool,
+    closing: AtomicBool,
     close: Mutex<Option<oneshot::Sender<()>>>,
 }
 
