@@ -77,7 +77,9 @@ impl MariaDb {
         let program = program("mariadbd", &[]).expect("looked for");
         let mut command = self.account.command(&program, &self.dir.path, "KILL");
         command.args(basics(&self.dir.path)).args(&self.options);
-        command.arg("--wsrep-recover");
+        // It listens first, on the port and the socket of every server that isn't told others.
+        let socket = format!("--socket={}/socket", self.dir.path.display());
+        command.args(["--wsrep-recover", "--skip-networking", &socket]);
         let mut recovery = Running::spawn(command, &self.dir.path);
         while !recovery.ended() {
             tokio::time::sleep(PAUSE).await;
