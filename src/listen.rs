@@ -30,9 +30,11 @@ pub(crate) use connections::Counted;
 pub(crate) use descriptors::MAX_METRICS_CONNECTIONS;
 pub(crate) use load::{Carrier, Load};
 
-/// The flow-control window of a connection and of each of its streams: HTTP/2 buffers at most this many bytes of requests
-/// that no call has read yet.
+/// The flow-control window of a stream: HTTP/2 buffers at most this many bytes of its requests that no call has read yet.
 pub(crate) const WINDOW: u32 = 64 << 10;
+/// The part of a connection's window for each call. Half of it is what h2 allows small requests that aren't read yet to
+/// take beside their bytes, 256 for each: beyond that it ends the connection with ENHANCE_YOUR_CALM.
+const WINDOW_PER_CALL: u32 = 512;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long HTTP/2's first bytes may take. From then on pings find out whether the other end is there.
@@ -84,6 +86,13 @@ impl Security {
         let jwts = jwts.transpose()?;
         Ok(Self { tls, grants, jwts })
     }
+}
+
+/// The flow-control window of a connection that may have so many calls at once.
+pub(crate) fn connection_window(calls: u32) -> u32 {
+    calls
+        .saturating_mul(WINDOW_PER_CALL)
+        .clamp(WINDOW, i32::MAX as u32)
 }
 
 /// Who is at the other end, beside every request.

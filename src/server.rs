@@ -134,7 +134,7 @@ pub async fn run(
     let serving = Server::builder()
         .max_concurrent_streams(limits.max_streams)
         .http2_max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
-        .initial_connection_window_size(listen::WINDOW)
+        .initial_connection_window_size(listen::connection_window(limits.max_streams))
         .initial_stream_window_size(listen::WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -13,6 +13,7 @@ use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 use tonic::{Code, Status, transport::Channel};
@@ -182,6 +183,25 @@ async fn a_connection_and_an_address_have_so_many_calls_without_credentials() {
     drop(watches);
     until(&server, BUFFERED, |bytes| bytes == 0.0).await;
     watch_health(&second).await.expect("watched again");
+    server.stop().await;
+}
+
+/// Nothing of a request is read while its token is looked up.
+#[tokio::test]
+async fn a_connection_may_have_as_many_unread_requests_as_calls() {
+    let database = Database::create().await;
+    let server = guarded(&database, &[]).await;
+    let channel = from("127.0.0.2", &server).await;
+    let mut calls = JoinSet::new();
+    for number in 0..1000 {
+        let channel = channel.clone();
+        let token = format!("unknown {number}");
+        calls.spawn(async move { list(&channel, &token).await });
+    }
+    for answer in calls.join_all().await {
+        let refused = told(answer.map(tonic::Response::new));
+        assert_eq!(refused.code, Code::Unauthenticated, "{refused:?}");
+    }
     server.stop().await;
 }
 
