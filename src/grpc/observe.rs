@@ -129,6 +129,9 @@ where
         if let Some((status, mut response)) = protocol::refuse(&request) {
             let mut call = Call::begin(&request, other.1.clone());
             let peer = request.extensions().get::<Peer>();
+            if let Some(peer) = peer {
+                peer.carrier.refused();
+            }
             // An unread body takes memory, so it counts like a call without credentials. Beyond their limits the response
             // has no body.
             let mut begin_load =
@@ -170,7 +173,12 @@ impl<S: Service<http::Request<Body>>> Observe<S> {
         deadline: Option<Duration>,
     ) -> Answering<S::Future> {
         match self.layer.admit(&mut call, &request, identity, need) {
-            Err(refused) => return Answering::refused(call, refused.into()),
+            Err(refused) => {
+                if let Some(peer) = request.extensions().get::<Peer>() {
+                    peer.carrier.refused();
+                }
+                return Answering::refused(call, refused.into());
+            }
             Ok(None) => {}
             Ok(Some(identity)) => {
                 request.extensions_mut().insert(identity);

@@ -4,19 +4,29 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
+    task::coop,
+    time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::{Peer, connections::Counted, preface};
 use crate::auth::Identity;
+
+/// How much of its turn on a thread (128, as tokio counts) a connection uses up with each read, which brings many
+/// calls: it has others wait for a few of its reads only.
+const READ_COST: u32 = 32;
+/// For how long a connection isn't read after a call was refused on it.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub struct Connection {
     closing: oneshot::Receiver<()>,
     /// Ready when the caller's certificate has expired.
     expired: Option<Expired>,
+    /// Ready when it may be read again.
+    pause: Option<Pin<Box<Sleep>>>,
     /// What has been read of the stream, to be read again.
     unread: io::Cursor<Vec<u8>>,
 }
@@ -73,6 +85,7 @@ impl Connection {
             identity,
             counted,
             closing,
+            pause: None,
             unread: io::Cursor::default(),
         }
     }
@@ -89,6 +102,22 @@ impl Connection {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
+    }
+
+    /// Waits for a while if calls were refused since it was last read.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pause.is_none() {
+            let refusals = self.counted.take_refusals();
+            if refusals > 0 {
+                let pause = REFUSAL_PAUSE.saturating_mul(refusals).min(MAX_PAUSE);
+                self.pause = Some(Box::pin(sleep(pause)));
+            }
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(())
     }
 
     /// Reads how it begins; nothing if that isn't HTTP/2: then it has been answered.
@@ -143,10 +172,18 @@ impl AsyncRead for Connection {
         if this.unread.position() < this.unread.get_ref().len() as u64 {
             return Pin::new(&mut this.unread).poll_read(cx, buf);
         }
-        match &mut this.stream {
+        ready!(this.poll_pause(cx));
+        let read = ready!(match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        });
+        for _ in 0..READ_COST {
+            let Poll::Ready(share) = coop::poll_proceed(cx) else {
+                break;
+            };
+            share.made_progress();
         }
+        Poll::Ready(read)
     }
 }
 

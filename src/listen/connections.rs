@@ -238,6 +238,11 @@ impl Counted {
         few
     }
 
+    /// How many calls were refused on it since this was last asked.
+    pub(super) fn take_refusals(&self) -> u32 {
+        self.held.take_refusals()
+    }
+
     pub(crate) fn carrier(&self) -> Carrier {
         Carrier::new(self.held.clone())
     }

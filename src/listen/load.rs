@@ -67,6 +67,11 @@ impl Carrier {
         Some(load)
     }
 
+    /// Notes that a call was refused: unless others on the connection have been let in, it is read more slowly.
+    pub(crate) fn refused(&self) {
+        self.held.refused();
+    }
+
     /// Whether the connection is being closed: nothing that is still done for it is of use.
     pub(crate) fn is_closing(&self) -> bool {
         self.held.is_closing()

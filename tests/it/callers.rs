@@ -206,6 +206,30 @@ async fn a_connection_may_have_as_many_unread_requests_as_calls() {
 }
 
 #[tokio::test]
+async fn a_connection_whose_calls_are_refused_is_read_more_slowly() {
+    let database = Database::create().await;
+    let server = guarded(&database, &[]).await;
+    let token = token(&database, "till", "read").await;
+    let channel = from("127.0.0.2", &server).await;
+    let begun = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..2000 {
+        let channel = channel.clone();
+        calls.spawn(async move { watch_health(&channel).await });
+    }
+    let answers = calls.join_all().await;
+    // 10 ms for each, but a second at most for all that are read at once.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    let (watches, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(watches.len(), 32);
+    refused.into_iter().for_each(assert_overloaded);
+    // It goes on.
+    list(&channel, &token).await.expect("listed");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn memory_is_taken_from_the_caller_who_has_the_most_on_all_connections() {
     let database = Database::create().await;
     let server = guarded(&database, &["--message-memory", "1MiB"]).await;

@@ -33,6 +33,8 @@ pub(in crate::listen) struct Held {
     closing_bytes: [AtomicU64; 2],
     public_calls: AtomicU32,
     streams: AtomicU32,
+    /// How many calls were refused on it since it last waited for that.
+    refusals: AtomicU32,
     /// Of all connections of the network.
     network_public_calls: Arc<AtomicU32>,
     /// When it began, or when its last call without credentials ended.
@@ -59,6 +61,7 @@ impl Held {
             closing_bytes: Default::default(),
             public_calls: AtomicU32::new(0),
             streams: AtomicU32::new(0),
+            refusals: AtomicU32::new(0),
             network_public_calls,
             active: Mutex::new(Instant::now()),
             closing: AtomicBool::new(false),
@@ -145,12 +148,24 @@ impl Held {
         let few = self.streams.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS;
         if !few {
             self.end_stream();
+            self.refusals.fetch_add(1, Ordering::Relaxed);
         }
         few
     }
 
     pub(in crate::listen) fn end_stream(&self) {
         self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a call was refused, which slows the connection down unless others on it have been let in.
+    pub(in crate::listen) fn refused(&self) {
+        if !self.is_admitted() {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(in crate::listen) fn take_refusals(&self) -> u32 {
+        self.refusals.swap(0, Ordering::Relaxed)
     }
 
     /// For how long it has had no call.
