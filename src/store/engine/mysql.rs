@@ -21,9 +21,9 @@ use crate::{
 const STATEMENT_CACHE: usize = 256;
 
 // The comments are for MariaDB alone: it throws out a writer that does nothing for 2 s in a transaction, such as a
-// stopped process, as all others wait for it. MySQL can't.
+// stopped process, as all others wait for it, in turn and for longer than that. MySQL can't.
 const WRITE: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-     SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 1 \
+     SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 3 \
      /*M!100600 , idle_transaction_timeout = 2 */";
 const READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
      SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' \

@@ -22,8 +22,8 @@ const STATEMENT_CACHE: usize = 256;
 // Nobody waits for a lock for longer than a server that stops waits for its calls. A commit is acknowledged when
 // it is on the disk, whatever the server's default is. No `statement_timeout` here: a commit that waits for a
 // standby and is cut short would be acknowledged without it. A writer that does nothing for 2 s in a transaction,
-// such as a stopped process, is thrown out: all others wait for it.
-const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET lock_timeout = '1s'; \
+// such as a stopped process, is thrown out: all others wait for it, in turn and for longer than that.
+const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET lock_timeout = '3s'; \
      SET idle_in_transaction_session_timeout = '2s'; \
      SELECT set_config('synchronous_commit', 'on', false) \
      WHERE current_setting('synchronous_commit') = 'off'";
