@@ -1,14 +1,16 @@
-//! The README's tour, word for word, with the real grpcurl.
+//! The tours of README.md and docs/tour.md, word for word, with the real grpcurl.
 
 use std::{collections::HashMap, process::Command};
 
 use crate::harness::{Process, not_run, raw::methods};
 
 const README: &str = include_str!("../../README.md");
-/// The address that the README uses.
+const TOUR: &str = include_str!("../../docs/tour.md");
+const API: &str = include_str!("../../docs/api.md");
+/// The address that the documents use.
 const ADDRESS: &str = "127.0.0.1:50051";
 
-/// A command of the README, and what it prints there.
+/// A command of a document, and what it prints there.
 #[derive(Debug)]
 struct Step {
     command: String,
@@ -16,31 +18,31 @@ struct Step {
 }
 
 #[tokio::test]
-async fn the_tour_works_as_the_readme_says() {
+async fn the_tour_of_the_readme_works_as_it_says() {
+    let tour = section(README, "## Tour\n");
+    walk("the_tour_of_the_readme_works_as_it_says", tour, 6).await;
+}
+
+#[tokio::test]
+async fn the_long_tour_works_as_it_says() {
+    walk("the_long_tour_works_as_it_says", TOUR, 24).await;
+}
+
+/// Runs the commands of a text on a new directory, at least `least` calls, and compares what they print.
+async fn walk(test: &str, text: &str, least: usize) {
     if Command::new("grpcurl").arg("-version").output().is_err() {
-        return not_run(
-            "the_tour_works_as_the_readme_says",
-            "grpcurl is not on the path",
-        );
+        return not_run(test, "grpcurl is not on the path");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let server = Process::start(&format!("sqlite:{}", dir.path().join("tour.db").display())).await;
-    let steps: Vec<_> = [
-        "## Tour\n",
-        "## Ask for access\n",
-        "## Follow changes\n",
-        "## Errors\n",
-    ]
-    .into_iter()
-    .flat_map(steps_of)
-    .collect();
+    let steps = steps_of(text);
     let calls = steps
         .iter()
         .filter(|step| step.command.starts_with("grpcurl"))
         .count();
-    assert!(calls >= 14, "{calls} calls were found: {steps:?}");
+    assert!(calls >= least, "{calls} calls were found: {steps:?}");
 
-    // Ids are new in every run: those of the README stand for those that came in their places.
+    // Ids and page tokens are new in every run: those of the text stand for those that came in their places.
     let mut ids: HashMap<String, String> = HashMap::new();
     let mut variables = String::new();
     for Step { command, output } in steps {
@@ -80,11 +82,11 @@ async fn the_tour_works_as_the_readme_says() {
 }
 
 #[test]
-fn the_readme_has_the_two_commands_and_every_rpc() {
+fn the_readme_has_the_two_commands_and_api_md_every_rpc() {
     for command in ["$ cargo run --release\n", "$ cargo test\n"] {
         assert!(README.contains(command), "no {command}");
     }
-    let (_, table) = README.split_once("## RPCs\n").expect("a table of RPCs");
+    let table = section(API, "## RPCs\n");
     for method in methods() {
         assert!(
             table.contains(&format!("`{}`", method.name())),
@@ -96,14 +98,18 @@ fn the_readme_has_the_two_commands_and_every_rpc() {
     }
 }
 
-/// The commands of a section, each with the lines that it prints.
-fn steps_of(heading: &str) -> Vec<Step> {
-    let (_, section) = README
+/// What stands under a heading, up to the next one.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, section) = text
         .split_once(heading)
         .unwrap_or_else(|| panic!("no {heading}"));
-    let section = section.split("\n## ").next().unwrap_or(section);
+    section.split("\n## ").next().unwrap_or(section)
+}
+
+/// The commands of a text, each with the lines that it prints.
+fn steps_of(text: &str) -> Vec<Step> {
     let mut steps = Vec::new();
-    for block in section.split("```console\n").skip(1) {
+    for block in text.split("```console\n").skip(1) {
         let block = block.split("```").next().expect("split gives at least one");
         for step in format!("\n{block}").split("\n$ ").skip(1) {
             let mut lines = step.lines();
@@ -122,12 +128,14 @@ fn steps_of(heading: &str) -> Vec<Step> {
     steps
 }
 
-/// What is the same in every run: the output without its ids (which are listed), times, and white space.
+/// What is the same in every run: the output without its ids and page tokens (which are listed), times, and white space.
 fn shape(output: &str) -> (Vec<String>, Vec<String>) {
     let mut ids = Vec::new();
     let mut lines = Vec::new();
     for line in output.lines() {
         if line.trim_start().starts_with("\"nextPageToken\"") {
+            let token = line.split('"').nth(3).expect("a token");
+            ids.push(token.to_owned());
             lines.push("nextPageToken".to_owned());
             continue;
         }
