@@ -128,7 +128,7 @@ fn steps_of(text: &str) -> Vec<Step> {
     steps
 }
 
-/// What is the same in every run: the output without its ids and page tokens (which are listed), times, and white space.
+/// What is the same in every run: the output without ids and page tokens (which are listed), times and white space.
 fn shape(output: &str) -> (Vec<String>, Vec<String>) {
     let mut ids = Vec::new();
     let mut lines = Vec::new();
