@@ -1,4 +1,4 @@
-//! Compiles the protos into code, a descriptor set, and the lists of every request, without a system `protoc`.
+//! Compiles the protos into code, a descriptor set and the lists of every request, without a system `protoc`.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_source_info(true)
         .open_files(files)?;
 
-    // Encoded by protox itself, so that the comments reach callers through reflection.
+    // Encoded by protox, which keeps the comments, so that reflection serves them.
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(
         out_dir.join("descriptor_set.bin"),
@@ -42,8 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The lists of the messages that RPCs receive and send, for `src/codec.rs`. It needs them for every such message, so an
-/// RPC without them doesn't compile.
+/// Generates the codec's trait implementations (`src/codec.rs`) for all request and response messages, with the lists
+/// of the requests. The codec requires one for every message, so an RPC without them doesn't compile.
 fn request_lists(pool: &DescriptorPool) -> Result<String, fmt::Error> {
     let mut code = String::new();
     let mut received = BTreeMap::new();
@@ -63,7 +63,7 @@ fn request_lists(pool: &DescriptorPool) -> Result<String, fmt::Error> {
             None => "None".to_owned(),
         };
         let lists = format!("const LISTS: Option<&'static [Field]> = {lists};");
-        writeln!(code, "impl Received for crate::pb::{name} {{ {lists} }}")?;
+        writeln!(code, "impl RpcMessage for crate::pb::{name} {{ {lists} }}")?;
         if let Some(request) = request {
             describe(&request, &mut described)?;
         }
@@ -72,7 +72,7 @@ fn request_lists(pool: &DescriptorPool) -> Result<String, fmt::Error> {
     Ok(code)
 }
 
-/// A message's fields that are lists, or messages that may have some.
+/// Describes the fields of a message that are lists, or messages that may contain some.
 fn describe(message: &MessageDescriptor, described: &mut BTreeMap<String, String>) -> fmt::Result {
     let name = identifier(message);
     if described.contains_key(&name) {
@@ -105,7 +105,7 @@ fn describe(message: &MessageDescriptor, described: &mut BTreeMap<String, String
     Ok(())
 }
 
-/// The name of the constant with a message's fields.
+/// The name of the static that holds a message's fields.
 fn identifier(message: &MessageDescriptor) -> String {
     message.full_name().replace('.', "_").to_uppercase()
 }

@@ -1,41 +1,41 @@
-//! Who calls: by a token, of which there is a copy no older than a second, by a JWT, or by a certificate.
+//! Authentication of callers: by tokens, of which every instance keeps a snapshot, by JWTs, and by client certificates.
 
 mod certificate;
-mod grant;
 mod jwt;
+mod permission_grant;
 mod token;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 
-use self::certificate::Certified;
+use self::certificate::VerifiedCertificate;
 pub use self::{
-    grant::{Grant, Grants},
-    jwt::{Jwts, Source},
-    token::Tokens,
+    jwt::{JwtAuthenticator, KeySource},
+    permission_grant::{PermissionGrant, PermissionGrants},
+    token::TokenAuthenticator,
 };
 use self::{
-    jwt::{Keys, Verified},
-    token::Known,
+    jwt::{KeySet, VerifiedJwt},
+    token::TokenSnapshot,
 };
 use crate::{
     domain::{Caller, Permission, Permissions, Timestamp, Token, TokenId},
     store::CallerKey,
 };
 
-/// A caller, and what it may do.
+/// An authenticated caller and its permissions.
 #[derive(Debug)]
-struct Who {
+struct Principal {
     caller: Caller,
     permissions: Permissions,
     credential: Credential,
     key: CallerKey,
 }
 
-impl Who {
+impl Principal {
     fn new(caller: Caller, permissions: Permissions, credential: Credential) -> Self {
-        let key = CallerKey::of(caller.as_str(), credential.name());
+        let key = CallerKey::from_identity(caller.as_str(), credential.name());
         Self {
             caller,
             permissions,
@@ -45,7 +45,7 @@ impl Who {
     }
 }
 
-/// What a caller is known by.
+/// The kind of credential that identified a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Credential {
     Token,
@@ -63,129 +63,138 @@ impl Credential {
     }
 }
 
-/// Why a caller isn't known.
+/// Why a caller can't be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It is no valid token. Why is nobody's business.
+pub enum AuthenticationError {
+    /// The credentials are missing or invalid. Callers don't learn the reason.
     Invalid,
-    /// Which tokens are valid can't be read.
+    /// The valid tokens can't be read from the database.
     Unavailable,
 }
 
-/// What callers can be known by who send it with each call.
+/// Authenticates the bearer tokens of requests.
 #[derive(Clone, Debug)]
-pub struct Bearers {
-    /// Tokens of our own.
-    pub tokens: Tokens,
-    /// Those of an issuer that is trusted, if there is one.
-    pub jwts: Option<Jwts>,
+pub struct BearerAuthenticator {
+    /// Verifies tokens that this service issued.
+    pub tokens: TokenAuthenticator,
+    /// Verifies JWTs of a trusted issuer, if there is one.
+    pub jwts: Option<JwtAuthenticator>,
 }
 
-/// A caller who is known.
+/// An authenticated caller, with the proof that can be checked again.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    who: Arc<Who>,
+    principal: Arc<Principal>,
     proof: Proof,
 }
 
-/// What says so.
+/// What authenticated the caller.
 #[derive(Clone, Debug)]
 enum Proof {
-    /// A certificate, until it expires, its authority is gone, or its connection ends.
-    Certificate(Arc<Certified>),
-    Token(TokenId, Arc<watch::Sender<Known>>),
-    Jwt(Arc<Verified>, Arc<watch::Sender<Arc<Keys>>>),
+    /// Valid until the certificate expires, its authority is removed, or the connection ends.
+    Certificate(Arc<VerifiedCertificate>),
+    Token(TokenId, Arc<watch::Sender<TokenSnapshot>>),
+    Jwt(Arc<VerifiedJwt>, Arc<watch::Sender<Arc<KeySet>>>),
 }
 
-impl Bearers {
-    /// Goes on finding out which ones are valid.
-    pub async fn follow(&self) {
+impl BearerAuthenticator {
+    /// Keeps tokens and JWT keys up to date for as long as it is polled.
+    pub async fn refresh_loop(&self) {
         let jwts = async {
             if let Some(jwts) = &self.jwts {
-                jwts.follow().await;
+                jwts.refresh_loop().await;
             }
         };
-        tokio::join!(self.tokens.follow(), jwts);
+        tokio::join!(self.tokens.refresh_loop(), jwts);
     }
 
-    /// Finds out who sends this. A signature is verified only if `verify` says so; else only a JWT that was verified before is valid.
+    /// Authenticates the caller with this bearer token. Unless `verify` returns true, no signature is verified, and a
+    /// JWT is accepted only if it was verified before.
     ///
     /// # Errors
-    /// It isn't valid, or that can't be found out.
-    pub fn identify(&self, text: &str, verify: impl Fn() -> bool) -> Result<Identity, Refusal> {
+    /// The token is invalid, or the valid tokens can't be read.
+    pub fn identify(
+        &self,
+        text: &str,
+        verify: impl Fn() -> bool,
+    ) -> Result<Identity, AuthenticationError> {
         match (Token::parse(text), &self.jwts) {
             (Some(token), _) => self.tokens.identify(&token),
             (None, Some(jwts)) if verify() => jwts.identify(text),
-            (None, Some(jwts)) => jwts.recall(text),
-            (None, None) => Err(Refusal::Invalid),
+            (None, Some(jwts)) => jwts.identify_cached(text),
+            (None, None) => Err(AuthenticationError::Invalid),
         }
     }
 
-    /// Waits for the next read of the tokens if this is a token of an unknown id, as it may be new. None otherwise.
-    pub fn look_up(&self, text: &str) -> Option<impl Future<Output = ()> + Send + use<>> {
-        self.tokens.look_up(&Token::parse(text)?)
+    /// A future that waits for the next read of the tokens, if this is a token with an unknown id, which may be new;
+    /// `None` otherwise.
+    pub fn wait_for_token_refresh(
+        &self,
+        text: &str,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.tokens.wait_for_token_refresh(&Token::parse(text)?)
     }
 }
 
 impl Identity {
-    /// The name that changes are recorded under.
+    /// The caller's name, under which changes are recorded.
     #[must_use]
     pub fn caller(&self) -> &Caller {
-        &self.who.caller
+        &self.principal.caller
     }
 
-    /// What the caller's places in queues are counted by.
+    /// The key by which queues share their capacity among callers.
     pub(crate) fn key(&self) -> CallerKey {
-        self.who.key
+        self.principal.key
     }
 
     /// Whether the caller has a permission.
     #[must_use]
-    pub fn may(&self, permission: Permission) -> bool {
-        self.who.permissions.allow(permission)
+    pub fn has_permission(&self, permission: Permission) -> bool {
+        self.principal.permissions.allow(permission)
     }
 
-    /// By what the caller is known, for the log.
+    /// The kind of credential, for the log.
     pub(crate) fn credential(&self) -> &'static str {
-        self.who.credential.name()
+        self.principal.credential.name()
     }
 
     /// Whether the caller has any permission at all.
-    pub(crate) fn may_anything(&self) -> bool {
-        self.who.permissions != Permissions::NONE
+    pub(crate) fn has_any_permission(&self) -> bool {
+        self.principal.permissions != Permissions::NONE
     }
 
-    /// Whether the caller is still known.
+    /// Checks that the caller's credentials are still valid.
     ///
     /// # Errors
-    /// It isn't, or that can't be found out.
-    pub(crate) fn check(&self) -> Result<(), Refusal> {
+    /// They are no longer valid, or the valid tokens can't be read.
+    pub(crate) fn revalidate(&self) -> Result<(), AuthenticationError> {
         let known = match &self.proof {
-            Proof::Certificate(certified) => certified.is_valid(),
-            Proof::Token(id, known) => return token::check(*id, known),
-            Proof::Jwt(verified, keys) => jwt::is_known(verified, keys),
+            Proof::Certificate(certificate) => certificate.is_valid(),
+            Proof::Token(id, known) => return token::revalidate(*id, known),
+            Proof::Jwt(verified, keys) => jwt::is_valid(verified, keys),
         };
-        known.then_some(()).ok_or(Refusal::Invalid)
+        known.then_some(()).ok_or(AuthenticationError::Invalid)
     }
 
-    /// Waits until the caller is no longer known.
-    pub async fn ended(&self) -> Refusal {
+    /// Waits until the caller's credentials are no longer valid.
+    pub async fn wait_until_invalid(&self) -> AuthenticationError {
         match &self.proof {
-            Proof::Certificate(certified) => {
-                certified.ended().await;
-                Refusal::Invalid
+            Proof::Certificate(certificate) => {
+                certificate.wait_until_invalid().await;
+                AuthenticationError::Invalid
             }
-            Proof::Token(id, known) => token::ended(*id, known).await,
-            Proof::Jwt(verified, keys) => jwt::ended(verified, keys).await,
+            Proof::Token(id, known) => token::wait_until_invalid(*id, known).await,
+            Proof::Jwt(verified, keys) => jwt::wait_until_invalid(verified, keys).await,
         }
     }
 }
 
-/// Clocks can be set: those who wait for a time look at the clock as often.
+/// How often waiting for a point in time checks the clock, which may be set meanwhile.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Waits until this time.
-async fn passed(time: Timestamp) {
+/// Waits until this time of the clock.
+async fn sleep_until(time: Timestamp) {
     loop {
         let left = time.micros() - Timestamp::now().micros();
         let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else {

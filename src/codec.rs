@@ -1,8 +1,8 @@
-//! The codec of the generated services: prost's, with limits on what a request may take once it is decoded.
+//! The codec of the generated services: prost's, with limits on the memory that a request takes once it is decoded.
 //!
-//! A few bytes can stand for much memory: an empty message in a list takes two bytes on the wire and a hundred decoded.
-//! So the lists of a request are counted before it is decoded, and what it will take is counted against the memory limit
-//! of messages. Responses, which clients decode by the same codec, have no limits.
+//! A few bytes can take much memory: an empty message in a list takes two bytes on the wire and about a hundred
+//! decoded. So the entries of a request's lists are counted before it is decoded, and its estimated size counts against
+//! the memory limit of messages. Responses have no limits: clients decode them with the same codec.
 
 mod lists;
 
@@ -17,33 +17,36 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 pub(crate) use self::lists::MAX_ENTRIES;
 pub use self::lists::{Element, Field};
-use self::lists::{Refusal, count_entries};
-use crate::{domain::FieldViolation, error::Error, listen::Load};
+use self::lists::{ListError, count_entries};
+use crate::{domain::FieldViolation, error::Error, listen::MemoryReservation};
 
-/// What an entry of a list takes at most beside its texts, in bytes: its place in the list, which is copied while it
+/// The most that a list entry takes beside its texts, in bytes: its element in the list, which is copied while it
 /// grows, and the allocations of its texts. The fuzz target `decoder` fails if a message takes more.
-const ENTRY_COST: usize = 384;
+const ENTRY_OVERHEAD: usize = 384;
 
 tokio::task_local! {
-    /// What the call under way is counted by.
-    static LOAD: Arc<Load>;
+    /// The memory reservation of the call that is being polled.
+    static RESERVATION: Arc<MemoryReservation>;
 }
 
-/// Polls a call, whose requests are then counted by `load`.
-pub(crate) fn with_load<T>(load: Option<Arc<Load>>, poll: impl FnOnce() -> T) -> T {
-    match load {
-        Some(load) => LOAD.sync_scope(load, poll),
+/// Polls a call whose requests count against `reservation`.
+pub(crate) fn with_reservation<T>(
+    reservation: Option<Arc<MemoryReservation>>,
+    poll: impl FnOnce() -> T,
+) -> T {
+    match reservation {
+        Some(reservation) => RESERVATION.sync_scope(reservation, poll),
         None => poll(),
     }
 }
 
-/// A message that an RPC has as its request or response. `build.rs` implements it for each.
-pub trait Received: Message + Default {
-    /// The lists of a request; none for a response, which isn't limited.
+/// A request or response message of an RPC. `build.rs` implements this for each.
+pub trait RpcMessage: Message + Default {
+    /// The lists of a request; `None` for a response, which isn't limited.
     const LISTS: Option<&'static [Field]>;
 }
 
-/// prost's codec, which decodes requests with limits.
+/// prost's codec, with limits for requests.
 #[derive(Clone, Debug)]
 pub struct LimitedCodec<T, U>(PhantomData<(T, U)>);
 
@@ -56,7 +59,7 @@ impl<T, U> Default for LimitedCodec<T, U> {
 impl<T, U> Codec for LimitedCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Received + Send + 'static,
+    U: RpcMessage + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -70,8 +73,8 @@ where
     fn decoder(&mut self) -> LimitedDecoder<U> {
         LimitedDecoder {
             inner: ProstDecoder::default(),
-            load: LOAD.try_with(Clone::clone).ok(),
-            charged: 0,
+            reservation: RESERVATION.try_with(Clone::clone).ok(),
+            reserved: 0,
         }
     }
 }
@@ -80,33 +83,34 @@ where
 #[derive(Debug)]
 pub struct LimitedDecoder<U> {
     inner: ProstDecoder<U>,
-    load: Option<Arc<Load>>,
-    /// What is counted for the largest message so far: at least one of them is still in use.
-    charged: usize,
+    reservation: Option<Arc<MemoryReservation>>,
+    /// Bytes reserved for the largest message so far, of which at least one is still in use.
+    reserved: usize,
 }
 
-impl<U: Received> LimitedDecoder<U> {
-    fn admit(&mut self, lists: &[Field], message: &[u8]) -> Result<(), Status> {
-        let entries = count_entries(lists, message).map_err(|refusal| match refusal {
-            Refusal::Malformed => Status::internal("malformed protobuf"),
-            Refusal::TooMany(field) => too_many(field),
+impl<U: RpcMessage> LimitedDecoder<U> {
+    fn reserve_decoded(&mut self, lists: &[Field], message: &[u8]) -> Result<(), Status> {
+        let entries = count_entries(lists, message).map_err(|error| match error {
+            ListError::Malformed => Status::internal("malformed protobuf"),
+            ListError::TooMany(field) => too_many(field),
         })?;
         let cost = cost(message.len(), entries);
-        if let Some(load) = &self.load
-            && cost > self.charged
+        if let Some(reservation) = &self.reservation
+            && cost > self.reserved
         {
-            if !load.reserve(cost - self.charged) {
-                return Err(Error::Overloaded("messages take too much memory".into()).into());
+            if !reservation.reserve(cost - self.reserved) {
+                return Err(Error::Overloaded("message memory limit reached".into()).into());
             }
-            self.charged = cost;
+            self.reserved = cost;
         }
         Ok(())
     }
 }
 
-/// What a request takes at most: the buffer that it is decompressed into, its texts once more, and its lists.
+/// The most that a request takes, in bytes: the buffer that it is decompressed into, its texts once more, and its
+/// lists.
 fn cost(size: usize, entries: usize) -> usize {
-    2 * size + ENTRY_COST * entries
+    2 * size + ENTRY_OVERHEAD * entries
 }
 
 fn too_many(field: String) -> Status {
@@ -115,18 +119,19 @@ fn too_many(field: String) -> Status {
     Error::Invalid(vec![FieldViolation { field, description }]).into()
 }
 
-impl<U: Received> Decoder for LimitedDecoder<U> {
+impl<U: RpcMessage> Decoder for LimitedDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         if let Some(lists) = U::LISTS {
-            // A buffer of tonic's is one chunk. If it weren't, only what is counted would be let in.
+            // tonic's buffer is a single chunk. Otherwise the message is rejected, because only one chunk would be
+            // counted.
             let message = buffer.chunk();
             if message.len() != buffer.remaining() {
                 return Err(Status::internal("a message in several chunks"));
             }
-            self.admit(lists, message)?;
+            self.reserve_decoded(lists, message)?;
         }
         self.inner.decode(buffer)
     }
@@ -134,8 +139,8 @@ impl<U: Received> Decoder for LimitedDecoder<U> {
 
 impl<U> Drop for LimitedDecoder<U> {
     fn drop(&mut self) {
-        if let Some(load) = &self.load {
-            load.decoded(self.charged);
+        if let Some(reservation) = &self.reservation {
+            reservation.hold_until_response(self.reserved);
         }
     }
 }

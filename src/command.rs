@@ -1,4 +1,4 @@
-//! What is done instead of serving.
+//! Commands other than serving.
 
 mod backup;
 mod config;
@@ -16,7 +16,7 @@ use group_service::{
 
 use crate::EXIT_USAGE;
 
-/// Does it; or tells the exit code, and one sentence on what is wrong.
+/// Runs a command. The error is the exit code and one sentence on what is wrong.
 pub(super) async fn run(
     command: &Command,
     loaded: &Loaded,
@@ -32,11 +32,11 @@ pub(super) async fn run(
     );
     match command {
         Command::Serve => Ok(()),
-        Command::Config { step } => config::config(loaded, *step),
-        Command::Migrate { step } => migrate::migrate(settings, *step)
+        Command::Config { action } => config::config(loaded, *action),
+        Command::Migrate { action } => migrate::migrate(settings, *action)
             .await
             .map_err(|error| (EXIT_USAGE, error.to_string())),
-        Command::Token { step } => token::token(settings, step).await,
+        Command::Token { action } => token::token(settings, action).await,
         Command::Healthcheck => healthcheck::healthcheck(&loaded.config).await,
         Command::Backup { file } => backup::backup(settings, file).await,
         Command::Restore { file, check, force } => {
@@ -47,14 +47,14 @@ pub(super) async fn run(
         Command::Man => print::man(),
     }?;
     if uses_database {
-        // Not on standard output, which programs read.
+        // Standard error: programs read standard output.
         let _ = writeln!(std::io::stderr(), "database: {}", settings.location);
     }
     Ok(())
 }
 
-/// A time as RFC 3339 has it, to the second.
-fn told(time: group_service::domain::Timestamp) -> String {
+/// Formats a time by RFC 3339, to the second.
+fn format_time(time: group_service::domain::Timestamp) -> String {
     let seconds = time.micros().div_euclid(1_000_000);
     prost_types::Timestamp { seconds, nanos: 0 }.to_string()
 }

@@ -1,16 +1,17 @@
-//! Every setting, documented once where it is defined: `--help` and `config example` are made from that.
+//! Every setting, documented once where it is defined: `--help`, the manual page and `config example` are generated
+//! from these doc comments.
 
 mod callers;
 mod command;
 mod database;
 pub mod file;
-mod follow;
 mod limits;
 mod load;
 mod network;
-mod observing;
+mod observability;
 mod parse;
 mod show;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -18,48 +19,48 @@ use clap::Parser;
 
 pub use self::{
     callers::{Authentication, Callers},
-    command::{Command, ConfigStep, Migrate, TokenStep},
+    command::{Command, ConfigAction, MigrateAction, TokenAction},
     database::Database,
-    follow::follow,
     limits::Limits,
-    load::{Loaded, Refused, Setting, Source},
+    load::{LoadError, Loaded, Setting, SettingSource},
     network::{Compression, Network},
-    observing::{LogFormat, Observing},
+    observability::{LogFormat, Observability},
     show::{example, show},
+    watch::watch_file,
 };
 
 /// Groups, roles and users over gRPC: who may do what.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "group-service", version)]
 pub struct Config {
-    /// Where it listens, and how connections are taken.
+    /// Listening address, TLS, compression and reflection.
     #[command(flatten, next_help_heading = "Network")]
     pub network: Network,
-    /// Who may call.
+    /// Authentication and permissions of callers.
     #[command(flatten, next_help_heading = "Callers")]
     pub callers: Callers,
-    /// How much of everything there may be.
+    /// Deadlines, queues, rates, connections and memory.
     #[command(flatten, next_help_heading = "Limits")]
     pub limits: Limits,
-    /// Where the data is.
+    /// Database, cache and retention.
     #[command(flatten, next_help_heading = "Data")]
     pub database: Database,
-    /// What is told of it.
-    #[command(flatten, next_help_heading = "Observing")]
-    pub observing: Observing,
-    /// A file of settings, in TOML: `config example` prints one. Variables and flags come before it
+    /// Metrics, logs and traces.
+    #[command(flatten, next_help_heading = "Observability")]
+    pub observability: Observability,
+    /// Configuration file, in TOML (`config example` prints one); environment variables and flags override it
     #[arg(long, global = true, env = "GROUP_SERVICE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What to do
+    /// Command to run; `serve` by default
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
 impl Config {
-    /// Whether the settings go together.
+    /// Checks that the settings are consistent with each other.
     ///
     /// # Errors
-    /// What is wrong with them, a sentence each.
+    /// Every inconsistency, one sentence each.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let Network {
             listen,
@@ -69,17 +70,17 @@ impl Config {
             insecure,
             ..
         } = &self.network;
-        let mut mistakes = Vec::new();
+        let mut errors = Vec::new();
         if tls_certificate.is_some() != tls_key.is_some()
             || (tls_client_ca.is_some() && tls_key.is_none())
         {
-            mistakes.push("TLS takes --tls-certificate and --tls-key".to_owned());
+            errors.push("TLS takes --tls-certificate and --tls-key".to_owned());
         }
-        self.callers.check(tls_client_ca.is_some(), &mut mistakes);
+        self.callers.check(tls_client_ca.is_some(), &mut errors);
         let known = self.callers.authentication == Authentication::Required;
         let safe = tls_certificate.is_some() && known;
         if !(*insecure || listen.ip().is_loopback() || safe) {
-            mistakes.push(format!(
+            errors.push(format!(
                 "--listen {listen}: beyond loopback it takes --tls-certificate and --authentication required, or \
                  --insecure"
             ));
@@ -90,12 +91,12 @@ impl Config {
             ..
         } = &self.limits;
         if default_deadline > max_deadline {
-            mistakes.push("--default-deadline is longer than --max-deadline".to_owned());
+            errors.push("--default-deadline is longer than --max-deadline".to_owned());
         }
-        if mistakes.is_empty() {
+        if errors.is_empty() {
             Ok(())
         } else {
-            Err(mistakes)
+            Err(errors)
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What the service is about, without I/O: ids, texts, pages and the commands that callers give.
+//! The domain model, without I/O: ids, texts, pages, rules, changes and commands.
 //!
-//! A value of a type in here is valid: its constructor is the only way in.
+//! Values of these types are valid: their constructors check them.
 
 mod change;
 mod command;
@@ -10,15 +10,15 @@ mod page;
 mod permission;
 mod refs;
 mod rule;
-mod stamp;
 mod status;
 mod text;
 mod token;
+mod version;
 mod violations;
 
 pub use change::{
-    Actor, Change, ChangeFilter, ChangeKind, ChangeLog, Deleted, DeletedDetails, KindNumber,
-    Recorded, Revision, Value,
+    Actor, Change, ChangeFilter, ChangeKind, ChangeLog, DeletedResource, DeletedResourceDetails,
+    KindNumber, RecordedChange, Revision, Value,
 };
 pub use command::{
     AssignUsers, BatchCheckAccess, CheckAccess, CreateGroup, CreateRole, CreateUser, DeleteGroup,
@@ -32,11 +32,11 @@ pub use page::{Cursor, CursorKey, PageRequest, PageToken, Scope};
 pub use permission::{Permission, Permissions};
 pub use refs::{GroupRef, RoleRef};
 pub use rule::{
-    Asked, Deciding, Effect, Grant, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule,
-    Rules, Verdict, decide,
+    AccessRequest, DecidingRule, Decision, Effect, EffectiveRule, Literal, MAX_ACTION, MAX_BUNDLE,
+    Pattern, PreparedRequest, Rule, RuleIndex, decide,
 };
-pub use stamp::{Etag, Timestamp, Version};
 pub use status::UserStatus;
-pub use text::{Folded, Name, Note, SearchQuery, SortKey, UniqueKey, Words};
+pub use text::{Description, Name, PersonName, SearchQuery, SearchText, SortKey, UniqueKey};
 pub use token::{Caller, Token, TokenDigest};
+pub use version::{Etag, Timestamp, Version};
 pub use violations::{FieldViolation, Violations};

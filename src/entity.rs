@@ -1,4 +1,4 @@
-//! The tables. Columns are domain newtypes, so a row is a value of the domain already.
+//! The SeaORM entities of the tables. Columns are domain newtypes, so a row holds only valid domain values.
 #![expect(
     missing_docs,
     reason = "SeaORM's derives generate items without documentation"

@@ -1,4 +1,4 @@
-//! What can go wrong, apart from how it is told (`grpc::status`) and from any driver (`store::classify`).
+//! Errors, independent of their gRPC status (`grpc::status`) and of database drivers (`store::errors`).
 
 use std::error::Error as StdError;
 
@@ -9,19 +9,19 @@ use crate::domain::{
 /// The result of a command or query.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An internal cause: for the log, never for the caller.
+/// An internal cause: logged, never sent to the caller.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Why a command or query failed.
 #[derive(Debug)]
 pub enum Error {
-    /// The request is not valid: all that is wrong with it.
+    /// The request is invalid: all its violations.
     Invalid(Vec<FieldViolation>),
-    /// Something that the request names isn't there.
-    NotFound(Missing),
+    /// A resource named in the request doesn't exist.
+    NotFound(MissingResource),
     /// A name is taken.
-    Taken(Unique),
-    /// The group would end without a role.
+    AlreadyExists(UniqueField),
+    /// The group would have no role left.
     GroupNeedsRole,
     /// The role can't be deleted: groups have it.
     RoleInUse {
@@ -32,54 +32,54 @@ pub enum Error {
         /// The first ten of them by title.
         groups: Vec<(GroupId, Name)>,
     },
-    /// The resource has changed since the caller saw it.
+    /// The resource has changed since the caller read it.
     EtagMismatch,
-    /// The directory has never given this revision: it is of the future, or of another history.
+    /// The revision was never committed: it is in the future, or from another history.
     RevisionUnknown {
-        /// The last revision that it gave.
+        /// The current revision.
         present: Revision,
     },
-    /// The changes of this revision are no longer kept.
+    /// The changes of this revision are no longer retained.
     RevisionCompacted {
-        /// The oldest revision whose changes are.
+        /// The oldest revision whose changes are retained.
         oldest: Revision,
     },
-    /// The write lost against others until its retries were used up.
+    /// The transaction still conflicted with others when its retries were exhausted.
     Conflict(Cause),
-    /// The caller isn't known: without a word on why.
+    /// The caller isn't authenticated. The reason isn't disclosed.
     Unauthenticated,
-    /// The caller hasn't got the permission that this needs.
-    NotPermitted(Permission),
-    /// The server is about to end.
-    Stopping,
-    /// More writes are waiting than can be carried out in time.
+    /// The caller lacks this permission.
+    PermissionDenied(Permission),
+    /// The server is shutting down.
+    ShuttingDown,
+    /// Too many calls are waiting, or a limit is reached.
     Overloaded(Cause),
-    /// The caller calls more often than it may: it may again after this time.
-    TooOften(std::time::Duration),
+    /// The caller exceeds its rate limit, and may retry after this time.
+    RateLimited(std::time::Duration),
     /// The database can't be reached, or can't write, for now.
     Unavailable(Cause),
-    /// The database went away at the commit: the write may have been carried out, or not.
-    Uncertain(Cause),
+    /// The database became unreachable during the commit: the write may have taken effect or not.
+    CommitUnknown(Cause),
     /// A defect of this service.
     Internal(Cause),
 }
 
-/// What isn't there.
+/// A resource that doesn't exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingResource {
     /// The group.
     Group(GroupId),
-    /// Every role of the request that isn't there.
+    /// All roles in the request that don't exist.
     Roles(Vec<RoleId>),
-    /// Every user of the request who isn't there.
+    /// All users in the request that don't exist.
     Users(Vec<UserId>),
     /// Users who are not in the group.
     UsersInGroup(GroupId, Vec<UserId>),
 }
 
-/// What exists only once.
+/// A field whose values are unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unique {
+pub enum UniqueField {
     /// A group's title.
     GroupTitle,
     /// A role's name.
@@ -89,9 +89,9 @@ pub enum Unique {
 }
 
 impl Error {
-    /// The same for another whom it concerns, with its cause in words.
+    /// A copy of the error for another call of the same batch, with its cause as text.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn clone_with_text_cause(&self) -> Self {
         let words = |cause: &Cause| {
             let mut words = cause.to_string();
             let mut source = cause.source();
@@ -105,9 +105,9 @@ impl Error {
             Self::Conflict(cause) => Self::Conflict(words(cause)),
             Self::Overloaded(cause) => Self::Overloaded(words(cause)),
             Self::Unavailable(cause) => Self::Unavailable(words(cause)),
-            Self::Uncertain(cause) => Self::Uncertain(words(cause)),
+            Self::CommitUnknown(cause) => Self::CommitUnknown(words(cause)),
             Self::Internal(cause) => Self::Internal(words(cause)),
-            Self::Stopping => Self::Stopping,
+            Self::ShuttingDown => Self::ShuttingDown,
             other => Self::Internal(other.to_string().into()),
         }
     }
@@ -124,7 +124,7 @@ impl std::fmt::Display for Error {
         f.write_str(match self {
             Self::Invalid(_) => "the request is not valid",
             Self::NotFound(_) => "not found",
-            Self::Taken(_) => "the name is taken",
+            Self::AlreadyExists(_) => "the name is taken",
             Self::GroupNeedsRole => "a group needs at least one role",
             Self::RoleInUse { .. } => "groups have the role",
             Self::EtagMismatch => "the etag doesn't match",
@@ -132,12 +132,12 @@ impl std::fmt::Display for Error {
             Self::RevisionCompacted { .. } => "the revision is no longer kept",
             Self::Conflict(_) => "concurrent writes got in each other's way",
             Self::Unauthenticated => "the caller isn't known",
-            Self::NotPermitted(_) => "the caller lacks a permission",
-            Self::Stopping => "the server is stopping",
+            Self::PermissionDenied(_) => "the caller lacks a permission",
+            Self::ShuttingDown => "the server is stopping",
             Self::Overloaded(_) => "too many calls are waiting",
-            Self::TooOften(_) => "the caller calls too often",
+            Self::RateLimited(_) => "the caller calls too often",
             Self::Unavailable(_) => "the database is unavailable",
-            Self::Uncertain(_) => "the database went away at the commit",
+            Self::CommitUnknown(_) => "the database went away at the commit",
             Self::Internal(_) => "internal error",
         })
     }
@@ -149,7 +149,7 @@ impl StdError for Error {
             Self::Conflict(cause)
             | Self::Overloaded(cause)
             | Self::Unavailable(cause)
-            | Self::Uncertain(cause)
+            | Self::CommitUnknown(cause)
             | Self::Internal(cause) => Some(cause.as_ref()),
             _ => None,
         }

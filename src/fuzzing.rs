@@ -1,4 +1,4 @@
-//! What the fuzz targets need of what is nobody else's business: built by `cargo fuzz` only.
+//! Access to private code for the fuzz targets: built by `cargo fuzz` only.
 
 use std::{
     net::Ipv4Addr,
@@ -17,48 +17,49 @@ use tonic::{
 };
 
 use crate::{
-    codec::{self, LimitedCodec, Received},
+    codec::{self, LimitedCodec, RpcMessage},
     domain::{PageToken, Scope},
     grpc,
-    listen::{Connections, Limits, load},
+    listen::{ConnectionLimits, Connections, load},
 };
 
-/// How many entries the lists of a request may have.
+/// Maximum number of entries in all lists of a request together.
 pub const MAX_ENTRIES: usize = codec::MAX_ENTRIES;
 
-/// What a call is counted as at least, however little memory messages may take.
-pub const CALL: u64 = load::CALL;
+/// The least that a call counts as, in bytes, whatever the limit of message memory.
+pub const MIN_CALL_BYTES: u64 = load::MIN_CALL_BYTES;
 
-/// A page token with a right tag and anything behind it.
+/// A page token with a valid tag and any payload.
 #[must_use]
 pub fn page_token(scope: &Scope, payload: &[u8]) -> String {
     PageToken::seal(payload, scope)
 }
 
-/// The token of a request.
+/// The bearer token of a request.
 #[must_use]
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     grpc::bearer(headers)
 }
 
-/// Decodes a request as a server does whose messages may take `memory` bytes. Tells what it is counted as, too.
-pub fn decode<T: Received + Send + 'static>(
+/// Decodes a request as a server with `memory` bytes of message memory does. Also returns the bytes that the request
+/// was counted as.
+pub fn decode<T: RpcMessage + Send + 'static>(
     message: &[u8],
     memory: u64,
 ) -> (Result<T, Status>, u64) {
-    let connections = Connections::new(Limits {
+    let connections = Connections::new(ConnectionLimits {
         connections: 1,
         per_address: 1,
         bytes: memory,
         authentication: false,
     });
-    let Ok((counted, _closing)) = connections.take(Ipv4Addr::LOCALHOST.into()) else {
+    let Ok((guard, _closing)) = connections.register(Ipv4Addr::LOCALHOST.into()) else {
         return (Err(Status::internal("no connection")), 0);
     };
-    let load = Arc::new(counted.carrier().begin());
+    let reservation = Arc::new(guard.connection().begin_call());
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let frame = [&[0][..], &length.to_be_bytes(), message].concat();
-    let mut stream = codec::with_load(Some(load), || {
+    let mut stream = codec::with_reservation(Some(reservation), || {
         let decoder = LimitedCodec::<T, T>::default().decoder();
         Streaming::new_request(decoder, Full::new(Bytes::from(frame)), None, None)
     });

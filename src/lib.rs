@@ -1,14 +1,14 @@
 //! Groups, roles and users over gRPC: who may do what.
 //!
-//! A call flows one way through the modules, in two hops:
+//! A call flows through the modules in one direction:
 //!
 //! ```text
 //! pb::UpdateGroupRequest ─TryFrom→ domain::UpdateGroup ─store::write→ store::group::Group ─From→ pb::Group
 //!        grpc/group                                      store/group/write                grpc/group
 //! ```
 //!
-//! `tonic` and [`pb`] are known to [`grpc`] and [`server`] only, queries to [`store`] only, and
-//! [`domain`] knows none of them. `ARCHITECTURE.md` tells why.
+//! The messages of [`pb`] are used by [`grpc`] and [`server`] only, database queries by [`store`] only, and [`domain`]
+//! depends on neither. `ARCHITECTURE.md` explains why.
 
 pub mod auth;
 pub mod codec;

@@ -1,9 +1,9 @@
-//! Taking connections: TCP, and TLS over it.
+//! Accepting connections: TCP, optionally with TLS.
 
 mod connection;
 mod connections;
-mod descriptors;
-pub(crate) mod load;
+mod file_descriptors;
+pub(crate) mod memory;
 mod preface;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -18,46 +18,47 @@ use tonic::codegen::tokio_stream::{Stream, wrappers::ReceiverStream};
 
 pub use self::{
     connection::Connection,
-    connections::{Connections, Limits, network},
-    descriptors::limit_connections,
+    connections::{ConnectionLimits, Connections, network},
+    file_descriptors::limit_connections,
 };
 use crate::{
-    auth::{Grants, Identity, Jwts},
+    auth::{Identity, JwtAuthenticator, PermissionGrants},
     config::Config,
-    tls::{Files, Tls},
+    tls::{CertificateFiles, Tls},
 };
-pub(crate) use connections::Counted;
-pub(crate) use descriptors::MAX_METRICS_CONNECTIONS;
-pub(crate) use load::{Carrier, Load};
+pub(crate) use connections::ConnectionGuard;
+pub(crate) use file_descriptors::MAX_METRICS_CONNECTIONS;
+pub(crate) use memory::{ConnectionHandle, MemoryReservation};
 
-/// The flow-control window of a stream: HTTP/2 buffers at most this many bytes of its requests that no call has read yet.
-pub(crate) const WINDOW: u32 = 64 << 10;
-/// The part of a connection's window for each call. Half of it is what h2 allows small requests that aren't read yet to
-/// take beside their bytes, 256 for each: beyond that it ends the connection with ENHANCE_YOUR_CALM.
+/// The flow-control window of a stream, in bytes: HTTP/2 buffers at most this much of its requests that no call has
+/// read yet.
+pub(crate) const FLOW_CONTROL_WINDOW: u32 = 64 << 10;
+/// The connection window's share for each concurrent call, in bytes. h2 lets unread small requests take up to half of
+/// the window beside their bytes, 256 for each; beyond that it closes the connection with ENHANCE_YOUR_CALM.
 const WINDOW_PER_CALL: u32 = 512;
-/// How long a handshake may take.
+/// Timeout of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long HTTP/2's first bytes may take. From then on pings find out whether the other end is there.
-const BEGINNING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it waits when no connection can be accepted; twice as long each further time, up to the second one.
-const PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked for connections without an authenticated call.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Timeout of HTTP/2's connection preface. After it, keepalive pings detect a lost peer.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay after the first failed accept; doubled after each further failure, up to [`MAX_ACCEPT_BACKOFF`].
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
+/// How often connections without an authenticated call are checked.
+const UNAUTHENTICATED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How connections are taken, and who is known on them.
+/// TLS, and the callers that certificates and JWTs identify.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
-    /// Certificates and keys; none, and what is sent can be read on the way.
+    /// The server's certificate and key, and the clients' authorities; `None` serves plaintext.
     pub tls: Option<Arc<Tls>>,
-    /// What callers may do whose certificates have these names.
-    pub grants: Grants,
-    /// The JWTs that callers are known by.
-    pub jwts: Option<Jwts>,
+    /// Permissions of callers that are identified by certificates.
+    pub grants: PermissionGrants,
+    /// Verifies JWTs, if callers may have them.
+    pub jwts: Option<JwtAuthenticator>,
 }
 
 impl Security {
-    /// Reads the certificates and keys, callers' too, that the configuration names.
+    /// Reads the certificates and keys that the configuration names.
     ///
     /// # Errors
     /// What is wrong with them, for the operator.
@@ -65,7 +66,7 @@ impl Security {
         let network = &config.network;
         let files = network.tls_certificate.clone().zip(network.tls_key.clone());
         let tls = files.map(|(certificate, key)| {
-            Tls::load(Files {
+            Tls::load(CertificateFiles {
                 certificate,
                 key,
                 client_ca: network.tls_client_ca.clone(),
@@ -73,9 +74,9 @@ impl Security {
         });
         let tls = tls.transpose()?.map(Arc::new);
         let callers = &config.callers;
-        let grants: Grants = callers.grants.iter().cloned().collect();
+        let grants: PermissionGrants = callers.grants.iter().cloned().collect();
         let jwts = callers.jwt().map(|(keys, issuer, audience)| {
-            Jwts::load(
+            JwtAuthenticator::load(
                 keys.clone(),
                 issuer.clone(),
                 audience.clone(),
@@ -88,27 +89,27 @@ impl Security {
     }
 }
 
-/// The flow-control window of a connection that may have so many calls at once.
+/// The flow-control window of a connection with this limit of concurrent calls, in bytes.
 pub(crate) fn connection_window(calls: u32) -> u32 {
     calls
         .saturating_mul(WINDOW_PER_CALL)
-        .clamp(WINDOW, i32::MAX as u32)
+        .clamp(FLOW_CONTROL_WINDOW, i32::MAX as u32)
 }
 
-/// Who is at the other end, beside every request.
+/// The peer of a connection, attached to each of its requests.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The address of the other end.
+    /// The peer's address.
     pub remote: Option<SocketAddr>,
-    /// Ours.
+    /// The local address.
     pub local: Option<SocketAddr>,
-    /// Whom the certificate names, if there is one.
+    /// The caller that the client certificate identifies, if there is one.
     pub identity: Option<Identity>,
-    /// What calls are counted on.
-    pub(crate) carrier: Carrier,
+    /// The connection that the calls count against.
+    pub(crate) connection: ConnectionHandle,
 }
 
-/// Connections as they come in, until whoever takes them stops. Those beyond the limits are hung up on.
+/// Accepts connections until the stream is dropped. Connections beyond the limits are closed.
 pub(crate) fn incoming(
     listener: TcpListener,
     security: Security,
@@ -118,7 +119,10 @@ pub(crate) fn incoming(
     tokio::spawn({
         let (ready, connections) = (ready.clone(), connections.clone());
         async move {
-            while timeout(LOOK_INTERVAL, ready.closed()).await.is_err() {
+            while timeout(UNAUTHENTICATED_CHECK_INTERVAL, ready.closed())
+                .await
+                .is_err()
+            {
                 connections.close_unauthenticated();
             }
         }
@@ -130,15 +134,16 @@ pub(crate) fn incoming(
                 accepted = accept(&listener) => accepted,
                 () = ready.closed() => return,
             };
-            let Some((counted, closing)) = connections.take_in_turn(peer.ip()).await else {
+            let Some((guard, closing)) = connections.register_or_wait(peer.ip()).await else {
                 continue;
             };
-            // Fails for one that is closed already.
+            // Fails if the connection is closed already.
             let _ = stream.set_nodelay(true);
             let (ready, security) = (ready.clone(), security.clone());
             tokio::spawn(async move {
-                // One that takes its time to begin holds up no other, but is counted like any connection.
-                if let Some(connection) = begin(stream, &security, counted, closing).await {
+                // In a task of its own, so that a slow handshake delays no other connection; it counts against the
+                // limits all the same.
+                if let Some(connection) = establish(stream, &security, guard, closing).await {
                     let _ = ready.send(Ok(connection)).await;
                 }
             });
@@ -147,52 +152,52 @@ pub(crate) fn incoming(
     ReceiverStream::new(taken)
 }
 
-/// The next connection. Why none can be accepted is logged, such as that too many files are open.
+/// Accepts the next connection. Errors, such as too many open files, are logged, and accepting is retried with backoff.
 pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let mut pause = PAUSE;
+    let mut backoff = ACCEPT_BACKOFF;
     loop {
         let error = match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) => error,
         };
-        // The other end has closed it already: that says nothing about the next one.
+        // The peer has closed it already, which says nothing about the next connection.
         if error.kind() == io::ErrorKind::ConnectionAborted {
             continue;
         }
-        tracing::warn!(%error, "a connection can't be accepted: tried again in {pause:?}");
-        tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(MAX_PAUSE);
+        tracing::warn!(%error, "cannot accept a connection: retrying in {backoff:?}");
+        tokio::time::sleep(backoff).await;
+        backoff = (2 * backoff).min(MAX_ACCEPT_BACKOFF);
     }
 }
 
-/// Shakes hands, if that is wanted, and reads HTTP/2's first bytes; nothing if it ends with that.
-async fn begin(
+/// Completes the TLS handshake, if TLS is on, and reads HTTP/2's preface; `None` if the connection ends with that.
+async fn establish(
     stream: TcpStream,
     security: &Security,
-    counted: Counted,
+    guard: ConnectionGuard,
     mut closing: oneshot::Receiver<()>,
 ) -> Option<Connection> {
     let connection = if security.tls.is_none() {
-        Connection::plain(stream, counted, closing)
+        Connection::plain(stream, guard, closing)
     } else {
         let (stream, identity) = tokio::select! {
-            shaken = shake_hands(stream, security) => shaken?,
+            accepted = tls_handshake(stream, security) => accepted?,
             _ = &mut closing => return None,
         };
         // A caller without any permission is treated like one without credentials.
         if let Some(identity) = &identity
-            && identity.may_anything()
-            && !counted.is_of(identity.key())
+            && identity.has_any_permission()
+            && !guard.set_caller(identity.key())
         {
             return None;
         }
-        Connection::tls(stream, identity, counted, closing)
+        Connection::tls(stream, identity, guard, closing)
     };
-    let begun = timeout(BEGINNING_TIMEOUT, connection.begin()).await;
-    begun.ok()?.ok()?
+    let connection = timeout(PREFACE_TIMEOUT, connection.read_preface()).await;
+    connection.ok()?.ok()?
 }
 
-async fn shake_hands(
+async fn tls_handshake(
     stream: TcpStream,
     security: &Security,
 ) -> Option<(TlsStream<TcpStream>, Option<Identity>)> {
@@ -205,7 +210,7 @@ async fn shake_hands(
             Some((stream, identity))
         }
         Ok(Err(error)) => {
-            tracing::debug!(?peer, %error, "a TLS handshake failed");
+            tracing::debug!(?peer, %error, "TLS handshake failed");
             None
         }
         Err(_) => None,

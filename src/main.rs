@@ -1,4 +1,4 @@
-//! The start-up story: config → telemetry → bind → wait for the database → migrate → serve → drain.
+//! The start-up sequence: config → telemetry → bind → wait for the database → migrate → serve → drain.
 
 mod command;
 
@@ -12,7 +12,7 @@ use std::{
 };
 
 use group_service::{
-    config::{self, Command, Config, Loaded, Migrate, Refused},
+    config::{self, Command, Config, LoadError, Loaded, MigrateAction},
     listen::{Security, limit_connections},
     server::{self, Listeners},
     store::{Db, Settings},
@@ -23,12 +23,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// A wrong setting.
+/// Exit code for an invalid setting.
 const EXIT_USAGE: u8 = 2;
-/// How long the process waits for a standard stream to take a line.
+/// How long to wait for a standard stream to accept a line.
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the end waits for work that can't be interrupted.
-const END_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long the shutdown waits for work that can't be interrupted.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
@@ -36,22 +36,22 @@ fn main() -> ExitCode {
         Err(error) => return failure(1, &format!("can't start the runtime: {error}")),
     };
     let code = runtime.block_on(start());
-    // Dropping it would wait without a bound.
-    runtime.shutdown_timeout(END_TIMEOUT);
+    // Dropping the runtime would wait without a limit.
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     code
 }
 
 async fn start() -> ExitCode {
     let loaded = match Config::load(std::env::args_os()) {
         Ok(loaded) => loaded,
-        Err(refused) => return refuse(refused),
+        Err(refused) => return report_load_error(refused),
     };
     let telemetry = match Telemetry::start(&loaded.config) {
         Ok(telemetry) => telemetry,
         Err(error) => return failure(1, &format!("can't set up logs and traces: {error}")),
     };
     let result = run(loaded, &telemetry.filter).await;
-    telemetry.end().await;
+    telemetry.shutdown().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, reason)) => failure(code, &reason),
@@ -63,7 +63,7 @@ fn failure(code: u8, reason: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a line. A stream that isn't read holds neither the start nor the end up; one that is closed is passed over.
+/// Prints a line. A stream that isn't read must not block start-up or shutdown; errors of a closed one are ignored.
 fn print(mut stream: impl Write + Send + 'static, line: String) {
     let (done, printed) = mpsc::channel();
     let printing = thread::Builder::new().spawn(move || {
@@ -88,16 +88,16 @@ async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
         .map_err(|reason| (EXIT_USAGE, reason))?;
     let config = &config;
 
-    // Before the start-up line invites anybody to stop us.
+    // Before the start-up line is printed: from then on, signals are expected.
     let shutdown = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
     let mut shutdown = std::pin::pin!(shutdown);
 
-    // Bound before the database is opened, so that a second server on a taken address changes nothing.
+    // Bind before the database is opened, so that a second server on the same address changes nothing.
     let (listener, address) = bind(config.network.listen).await?;
     if config.network.insecure {
-        tracing::warn!("insecure: callers aren't known, or what is sent can be read on the way");
+        tracing::warn!("insecure: authentication or TLS is off on a non-loopback address");
     }
-    let (metrics, metrics_address) = match config.observing.metrics_listen {
+    let (metrics, metrics_address) = match config.observability.metrics_listen {
         Some(address) => {
             let (listener, address) = bind(address).await?;
             (
@@ -112,33 +112,33 @@ async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
         () = &mut shutdown => return Ok(()),
     };
     let location = &settings.location;
-    let how = match &security.tls {
+    let grpcurl_flags = match &security.tls {
         None => "-plaintext",
         Some(_) => "-cacert ca.pem",
     };
 
     let line = format!(
         "group-service {} listens on {address}, data in {location}{metrics_address}; \
-         try: grpcurl {how} {address} list\n",
+         try: grpcurl {grpcurl_flags} {address} list\n",
         env!("CARGO_PKG_VERSION"),
     );
     print(io::stdout(), line);
     let listeners = Listeners {
-        calls: listener,
+        grpc: listener,
         metrics,
     };
-    let following = tokio::spawn({
+    let config_watcher = tokio::spawn({
         let (loaded, filter) = (loaded.clone(), filter.clone());
-        async move { config::follow(&loaded, std::env::args_os().collect(), &filter).await }
+        async move { config::watch_file(&loaded, std::env::args_os().collect(), &filter).await }
     });
     let served = server::run(listeners, security, config, db, shutdown).await;
-    following.abort();
+    config_watcher.abort();
     served.map_err(|error| (1, format!("the server failed: {error}")))
 }
 
-/// Listens on an address, and tells which one it is.
+/// Listens on an address, and returns the actual one.
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), (u8, String)> {
-    let refused = |error| (EXIT_USAGE, format!("can't listen on {address}: {error}"));
+    let refused = |error| (EXIT_USAGE, format!("cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let address = listener
         .local_addr()
@@ -150,14 +150,16 @@ fn settings(config: &Config) -> Settings {
     let database = &config.database;
     let (create, exclusive) = match &config.command {
         Some(Command::Serve) | None => (true, true),
-        Some(Command::Migrate { step: Migrate::Up }) => (true, false),
+        Some(Command::Migrate {
+            action: MigrateAction::Up,
+        }) => (true, false),
         Some(
             Command::Migrate {
-                step: Migrate::Down,
+                action: MigrateAction::Down,
             }
             | Command::NewHistory,
         ) => (false, true),
-        // Beside a server.
+        // Runs beside a server.
         Some(_) => (false, false),
     };
     Settings {
@@ -186,21 +188,21 @@ fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Says what is wrong with the settings, in a sentence each; help and version are no errors.
-fn refuse(refused: Refused) -> ExitCode {
+/// Reports invalid settings, in a sentence each; help and version are not errors.
+fn report_load_error(refused: LoadError) -> ExitCode {
     let sentences = match refused {
-        Refused::Usage(error) if !error.use_stderr() => {
+        LoadError::Usage(error) if !error.use_stderr() => {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Refused::Usage(error) => {
-            // clap's first paragraph is the sentence; usage and tips follow it.
+        LoadError::Usage(error) => {
+            // clap's first paragraph is the error; usage and tips follow it.
             let text = error.render().to_string();
             let sentence = text.split("\n\n").next().unwrap_or(&text).trim_end();
             let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
             vec![sentence.to_owned()]
         }
-        Refused::Mistakes(mistakes) => mistakes,
+        LoadError::Invalid(errors) => errors,
     };
     for sentence in sentences {
         failure(EXIT_USAGE, &sentence);

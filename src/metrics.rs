@@ -1,10 +1,10 @@
-//! What Prometheus is told, over HTTP, and whoever asks whether the process is alive and ready.
+//! The HTTP endpoints for metrics and probes: `/metrics`, `/livez` and `/readyz`.
 
 mod calls;
+mod collector;
 mod limits;
 mod listener;
 mod text;
-mod told;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -17,36 +17,36 @@ use axum::{
 use prometheus_client::registry::{Registry, Unit};
 use tokio::{net::TcpListener, sync::watch};
 
-use self::told::Told;
+use self::collector::MetricsCollector;
 use crate::{feed::Feed, listen::Connections, store::Db, tls::Tls};
 
-pub use calls::Calls;
-pub(crate) use calls::Rpc;
+pub use calls::CallMetrics;
+pub(crate) use calls::RpcMetrics;
 
-/// What is told.
+/// The sources of metrics and probes.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// The directory.
+    /// The database.
     pub(crate) db: Db,
-    /// Who follows its changes.
+    /// The feed of changes, with its watchers.
     pub(crate) feed: Feed,
-    /// The certificates, if there are any.
+    /// The server's certificate, if it uses TLS.
     pub(crate) tls: Option<Arc<Tls>>,
-    /// Whether it was told to listen where others can read along.
+    /// Whether `--insecure` is set.
     pub(crate) insecure: bool,
-    /// The calls.
-    pub(crate) calls: Calls,
-    /// The connections.
+    /// Call metrics.
+    pub(crate) calls: CallMetrics,
+    /// The table of connections.
     pub(crate) connections: Connections,
-    /// How many calls came too often.
-    pub(crate) too_often: Arc<AtomicU64>,
-    /// Whether calls are answered.
+    /// Number of calls that were rejected by the rate limit.
+    pub(crate) rate_limited: Arc<AtomicU64>,
+    /// Whether the server is ready to serve calls.
     pub(crate) ready: watch::Receiver<bool>,
     /// Whether the process is alive.
     pub(crate) alive: watch::Receiver<bool>,
 }
 
-/// Tells whoever asks on `listener`, if there is one, as long as it is polled.
+/// Serves the endpoints on `listener`, if there is one, for as long as it is polled.
 pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
     let Some(listener) = listener else { return };
     let Metrics {
@@ -56,36 +56,36 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         insecure,
         calls,
         connections,
-        too_often,
+        rate_limited,
         ready,
         alive,
     } = metrics;
     let mut registry = Registry::default();
     registry.register_with_unit(
         "rpc_server_call_duration",
-        "How long calls took",
+        "Call duration by method and status code",
         Unit::Seconds,
         calls.durations,
     );
     registry.register(
         "group_service_calls_in_flight",
-        "Calls under way, feeds among them",
+        "In-flight calls, including watch streams",
         calls.in_flight,
     );
-    registry.register_collector(Box::new(Told {
+    registry.register_collector(Box::new(MetricsCollector {
         db,
         feed,
         tls,
         insecure,
         connections,
-        too_often,
+        rate_limited,
     }));
     let registry = Arc::new(registry);
-    let told = get(
-        async move |headers: HeaderMap| match text::of(&registry, &headers) {
+    let exposition = get(
+        async move |headers: HeaderMap| match text::render(&registry, &headers) {
             Ok((format, text)) => ([(CONTENT_TYPE, format)], text).into_response(),
             Err(error) => {
-                tracing::error!(error = %error, "metrics can't be told");
+                tracing::error!(error = %error, "cannot encode metrics");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         },
@@ -105,7 +105,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, metrics: Metrics) {
         }
     });
     let routes = Router::new()
-        .route("/metrics", told)
+        .route("/metrics", exposition)
         .route("/livez", is_alive)
         .route("/readyz", is_ready);
     listener::serve(listener, routes).await;

@@ -1,4 +1,4 @@
-//! Serving: layers, services, health, reflection, and the end of it all.
+//! The server: layers, services, health, reflection, and shutdown.
 
 mod expiry;
 mod health;
@@ -12,18 +12,20 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 
 use self::{
     expiry::expire,
-    health::{end_watches, follow_database, set_health, set_liveness, watch_workers},
+    health::{
+        end_health_watches, monitor_database, set_health, set_liveness, spawn_worker_monitor,
+    },
 };
 use crate::{
-    auth::{Bearers, Tokens},
+    auth::{BearerAuthenticator, TokenAuthenticator},
     config::{Authentication, Compression, Config},
     feed::Feed,
     grpc::{
-        Access, Changes, Deadlines, Decoding, Groups, Guard, Methods, ObserveLayer, Rate, Roles,
-        Users,
+        Access, Authorizer, CallLayer, Changes, Deadlines, DecodeLimiter, Groups, RateLimiter,
+        Roles, RpcTable, Users,
     },
     listen::{self, Connections, Security, incoming},
-    metrics::{self, Calls, Metrics},
+    metrics::{self, CallMetrics, Metrics},
     pb::{
         self, access_service_server::AccessServiceServer,
         change_service_server::ChangeServiceServer, group_service_server::GroupServiceServer,
@@ -33,29 +35,30 @@ use crate::{
     tls::Tls,
 };
 
-/// How long calls under way may take once the server is asked to stop. Then those that still wait for the
-/// database are refused, and there is as long to answer as [`LAST_WORDS`]: 10 seconds are what it may take.
+/// How long in-flight calls may take after shutdown begins. Then calls that still wait for the database are rejected,
+/// and have [`REJECTION_GRACE`] to end: the whole shutdown must fit into 10 seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(4500);
-/// How long the refusals may take. A statement under way ends within it.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-/// How long closing the database may take.
+/// How long those rejections may take. A running statement ends within this time.
+const REJECTION_GRACE: Duration = Duration::from_secs(3);
+/// Timeout of closing the database.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A peer that is lost is found out by this.
+/// Interval of HTTP/2 keepalive pings, which detect lost peers.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a peer may take to answer a ping before the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Why serving ended before it was asked to.
+/// Why the server couldn't start, or ended before shutdown.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where it listens.
+/// The sockets that the server listens on.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Where calls come in.
-    pub calls: TcpListener,
-    /// Where Prometheus asks, if it may.
+    /// The socket for gRPC.
+    pub grpc: TcpListener,
+    /// The socket for metrics and probes, if there is one.
     pub metrics: Option<TcpListener>,
 }
 
-/// A service, which compresses if that is wanted. Messages are as large as they may be when they are unpacked.
+/// A service, with compression if that is configured. The maximum message size applies to decompressed messages.
 macro_rules! service {
     ($compression:expr, $server:ident, $service:expr) => {
         match $compression {
@@ -67,10 +70,10 @@ macro_rules! service {
     };
 }
 
-/// Serves until `shutdown` resolves; then takes no more calls, answers those under way, and closes the database.
+/// Serves until `shutdown` resolves; then accepts no more calls, drains those in flight, and closes the database.
 ///
 /// # Errors
-/// The server can't be set up.
+/// The server can't be set up, or fails while it serves.
 pub async fn run(
     listeners: Listeners,
     security: Security,
@@ -81,19 +84,22 @@ pub async fn run(
     let limits = &config.limits;
     let compression = config.network.compression;
     let changes_retention = config.database.changes_retention;
-    let guard = match config.callers.authentication {
-        Authentication::Off => Guard::Off,
+    let authorizer = match config.callers.authentication {
+        Authentication::Off => Authorizer::Off,
         Authentication::Required => {
-            let (tokens, jwts) = (Tokens::read(db.clone()).await?, security.jwts.clone());
+            let (tokens, jwts) = (
+                TokenAuthenticator::read(db.clone()).await?,
+                security.jwts.clone(),
+            );
             if let Some(jwts) = &jwts {
-                jwts.begin().await;
+                jwts.load_initial_keys().await;
             }
-            Guard::Required(Arc::new(Bearers { tokens, jwts }))
+            Authorizer::Required(Arc::new(BearerAuthenticator { tokens, jwts }))
         }
     };
     let descriptors = [
         pb::FILE_DESCRIPTOR_SET,
-        // So that tools can show the details of errors.
+        // So that tools can decode the details of errors.
         tonic_types::pb::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -114,39 +120,41 @@ pub async fn run(
         let _ = stopped.wait_for(|stop| *stop).await;
     };
 
-    let followed = feed.clone();
+    let watched_feed = feed.clone();
     let changes = Changes {
         db: db.clone(),
         feed,
     };
     let tls = security.tls.clone();
-    let calls = Calls::default();
-    let rate = limits.max_rate.map(|rate| Arc::new(Rate::new(rate)));
-    let too_often = rate.as_ref().map(|rate| rate.refused());
-    let connections = Connections::new(listen::Limits {
+    let calls = CallMetrics::default();
+    let rate_limiter = limits.max_rate.map(|rate| Arc::new(RateLimiter::new(rate)));
+    let rate_limited = rate_limiter
+        .as_ref()
+        .map(|rate_limiter| rate_limiter.refused());
+    let connections = Connections::new(listen::ConnectionLimits {
         connections: limits.max_connections,
         per_address: limits.max_connections_per_address,
         bytes: limits.message_memory,
-        authentication: matches!(guard, Guard::Required(_)),
+        authentication: matches!(authorizer, Authorizer::Required(_)),
     });
     let (ready, is_ready) = watch::channel(false);
-    let is_alive = watch_workers(health.clone())?;
+    let is_alive = spawn_worker_monitor(health.clone())?;
     let serving = Server::builder()
         .max_concurrent_streams(limits.max_streams)
         .http2_max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
         .initial_connection_window_size(listen::connection_window(limits.max_streams))
-        .initial_stream_window_size(listen::WINDOW)
+        .initial_stream_window_size(listen::FLOW_CONTROL_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(ObserveLayer {
-            methods: methods(&descriptors, &calls)?,
-            guard: guard.clone(),
+        .layer(CallLayer {
+            rpcs: rpc_table(&descriptors, &calls)?,
+            authorizer: authorizer.clone(),
             deadlines: Deadlines {
                 default: limits.default_deadline,
                 max: limits.max_deadline,
             },
-            rate,
-            decoding: Decoding::default(),
+            rate_limiter,
+            decode_limiter: DecodeLimiter::default(),
         })
         .add_service(service!(
             compression,
@@ -165,41 +173,41 @@ pub async fn run(
         .add_optional_service(reflects.then(|| reflection().build_v1()).transpose()?)
         .add_optional_service(reflects.then(|| reflection().build_v1alpha()).transpose()?)
         .serve_with_incoming_shutdown(
-            incoming(listeners.calls, security, connections.clone()),
+            incoming(listeners.grpc, security, connections.clone()),
             stopping(stopped.clone()),
         );
     let mut serving = std::pin::pin!(serving);
     let watching = tokio::spawn({
         let (db, health, ready) = (db.clone(), health.clone(), ready.clone());
         let alive = is_alive.clone();
-        async move { follow_database(&db, &health, &ready, alive).await }
+        async move { monitor_database(&db, &health, &ready, alive).await }
     });
 
     let expiring = tokio::spawn({
         let db = db.clone();
         async move { expire(&db, changes_retention).await }
     });
-    let told = Metrics {
+    let metric_sources = Metrics {
         db: db.clone(),
-        feed: followed,
+        feed: watched_feed,
         tls: tls.clone(),
         insecure: config.network.insecure,
         calls,
         connections,
-        too_often: too_often.unwrap_or_default(),
+        rate_limited: rate_limited.unwrap_or_default(),
         ready: is_ready,
         alive: is_alive,
     };
-    let measured = tokio::spawn(metrics::serve(listeners.metrics, told));
+    let metrics_task = tokio::spawn(metrics::serve(listeners.metrics, metric_sources));
     let listening = tokio::spawn({
         let db = db.clone();
         async move {
             tokio::join!(
-                db.listen(),
-                db.follow_replica(),
-                db.follow_changes(),
-                guard.keep_up(),
-                keep_up(tls)
+                db.listen_for_revisions(),
+                db.poll_replica(),
+                db.sync_cache(),
+                authorizer.keep_refreshed(),
+                watch_certificates(tls)
             )
         }
     });
@@ -207,37 +215,37 @@ pub async fn run(
     let result = tokio::select! {
         result = &mut serving => result,
         () = shutdown => {
-            tracing::info!("stopping: answering the calls under way");
+            tracing::info!("shutting down: draining in-flight calls");
             watching.abort();
-            // Awaited, so that it can't tell of another health any more.
+            // Awaited, so that the task can't report another health status afterwards.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, watching).await;
             set_health(&health, &ready, false).await;
             stop.send_replace(true);
-            // Those who watch have been told; their streams would go on for ever.
-            end_watches(health).await;
+            // Health watchers have been notified; their streams wouldn't end by themselves.
+            end_health_watches(health).await;
             drain(&mut serving, &db).await
         }
     };
     expiring.abort();
     listening.abort();
-    measured.abort();
+    metrics_task.abort();
     if tokio::time::timeout(CLOSE_TIMEOUT, db.close())
         .await
         .is_err()
     {
-        tracing::warn!("stopping although the database is still busy");
+        tracing::warn!("shutdown: database did not close in time");
     }
     Ok(result?)
 }
 
-/// Goes on looking for other certificates.
-async fn keep_up(tls: Option<Arc<Tls>>) {
+/// Reloads certificates when they change.
+async fn watch_certificates(tls: Option<Arc<Tls>>) {
     if let Some(tls) = tls {
-        tls.follow().await;
+        tls.watch_files().await;
     }
 }
 
-/// Waits for the answers to the calls under way, but not for ever.
+/// Waits for in-flight calls to end, up to the timeouts of shutdown.
 async fn drain<E>(
     serving: &mut (impl Future<Output = Result<(), E>> + Unpin),
     db: &Db,
@@ -246,16 +254,16 @@ async fn drain<E>(
         return result;
     }
     tokio::spawn(db.clone().close());
-    tokio::time::timeout(LAST_WORDS, serving)
+    tokio::time::timeout(REJECTION_GRACE, serving)
         .await
         .unwrap_or_else(|_| {
-            tracing::warn!("stopping although some connections are still open");
+            tracing::warn!("shutdown: connections still open after the drain timeout");
             Ok(())
         })
 }
 
-/// The names of every RPC in these descriptor sets.
-fn methods(descriptor_sets: &[&[u8]], calls: &Calls) -> Result<Methods, Error> {
+/// The table of all RPCs in these descriptor sets.
+fn rpc_table(descriptor_sets: &[&[u8]], calls: &CallMetrics) -> Result<RpcTable, Error> {
     let mut names = Vec::new();
     for set in descriptor_sets {
         for file in FileDescriptorSet::decode(*set)?.file {
@@ -271,5 +279,5 @@ fn methods(descriptor_sets: &[&[u8]], calls: &Calls) -> Result<Methods, Error> {
             }
         }
     }
-    Ok(Methods::new(names, calls)?)
+    Ok(RpcTable::new(names, calls)?)
 }

@@ -1,38 +1,38 @@
-//! Queries and transactions, a file a resource.
+//! Queries and transactions, one module per resource.
 //!
-//! A read is a command that implements [`Read`], and [`read()`] chooses the state that it reads from. A write is
-//! a command that implements [`Write`], and [`write()`] carries it out: the one place where a transaction begins
-//! and commits. What differs between the database engines stands in `engine`.
+//! A read is a command that implements [`Read`]; [`read()`] chooses the state it reads from. A write is a command that
+//! implements [`Write`]; [`write()`] executes it, and is the only place where a transaction for it begins and commits.
+//! The differences between database engines are in `engine`.
 
 pub mod access;
+mod admission_queue;
 pub mod backup;
 mod cache;
+mod caller_limiter;
+mod caller_share;
 pub mod change;
-mod classify;
 mod clock;
 mod engine;
-mod fair;
+mod errors;
 pub mod group;
 mod health;
-mod line;
-mod listen;
+pub mod idempotency;
 mod location;
 pub mod member;
+mod metrics;
+mod notifications;
 mod open;
 mod outage;
 mod page;
 mod probe;
 mod read;
 mod replica;
-pub mod request;
 mod revisions;
 pub mod role;
-mod row;
 mod schema;
 mod search;
 mod settings;
-mod share;
-mod timing;
+mod statements;
 pub mod token;
 pub mod user;
 mod write;
@@ -53,125 +53,127 @@ use crate::{
     error::{Error, Result},
 };
 
-pub use cache::{CacheCounts, Glance};
+pub use cache::{CacheCounts, CacheSnapshot};
+pub use caller_share::CallerKey;
+pub(crate) use caller_share::CallerShares;
 pub use location::Location;
+pub use metrics::{PoolUsage, StatementMetrics};
 pub use open::{Direction, OpenError, migrate, migrations};
-pub use page::{At, Page};
-pub use read::{Read, Seen, View, read};
+pub use page::{AtRevision, Page};
+pub use read::{HasRevision, Read, View, read};
 pub use schema::Migration;
 pub use settings::Settings;
-pub use share::CallerKey;
-pub(crate) use share::Shares;
-pub use timing::{Pool, Statements};
-pub use write::{Once, Origin, Reply, Write, write};
+pub use write::{IdempotencyKey, RequestContext, StoredResponse, Write, write};
 
-/// The database: connections to write through, and connections to read through beside them.
+/// The database: separate connection pools for writes, reads, synchronization and probes, and the state shared by all
+/// calls.
 #[derive(Clone, Debug)]
 pub struct Db {
     writer: DatabaseConnection,
-    reader: engine::Reader,
-    /// For keeping up with other instances: changes, tokens. Apart from the others: calls must not hold it up.
-    follower: DatabaseConnection,
-    /// Apart from the others: a full pool is no dead database.
+    reader: engine::ReadPool,
+    /// For synchronization with other instances: changes and tokens. A separate pool, so that calls can't delay it.
+    sync_pool: DatabaseConnection,
+    /// A separate pool: an exhausted pool must not look like an unreachable database.
     prober: DatabaseConnection,
     replica: Option<Arc<replica::Replica>>,
     health: Arc<health::Health>,
-    /// Keeps other servers from a SQLite file.
+    /// Prevents other servers from opening the SQLite file.
     lock: Arc<Mutex<Option<engine::sqlite::FileLock>>>,
     revisions: Arc<revisions::Revisions>,
-    /// How old the state may be that a read is answered with, unless it is the primary's.
+    /// Maximum staleness of reads from the cache or the replica.
     max_staleness: Duration,
-    /// How often it turned out to have lost revisions.
-    losses: Arc<watch::Sender<u64>>,
-    writes: UnderWay,
-    /// How often a transaction was tried again.
+    /// Number of times that the database was found to have lost revisions.
+    data_losses: Arc<watch::Sender<u64>>,
+    writes: InFlightWrites,
+    /// Number of transaction retries.
     retries: Arc<AtomicU64>,
     cache: Arc<cache::Cache>,
     clock: Arc<clock::Clock>,
-    statements: Statements,
-    queue: Arc<write::Queue>,
+    statements: StatementMetrics,
+    queue: Arc<write::WriteQueue>,
 }
 
-/// How long a read waits for the revision that it asks for.
+/// How long a read waits for its `min_revision`.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Db {
-    /// The last revision that is known to be committed.
+    /// The last revision known to be committed.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revisions.committed()
     }
 
-    /// How old the state is that answers are made of that don't come from the primary: how long ago the primary was
-    /// asked for its revision and had no later one.
+    /// Staleness of responses that don't come from the primary: the time since the primary was asked for its revision
+    /// and had no later one than the cache (without a cache: than the last known one).
     #[must_use]
     pub fn staleness(&self) -> Duration {
-        let revision = if self.cache.is_on() {
-            self.cache.applied()
+        let revision = if self.cache.is_enabled() {
+            self.cache.applied_revision()
         } else {
             self.revision()
         };
-        // Nothing is remembered for longer.
+        // For revisions older than all remembered observations.
         let long = Duration::from_secs(3600);
-        let present = self.revisions.present_at(revision);
+        let present = self.revisions.last_current_at(revision);
         present.map_or(long, |present| present.elapsed())
     }
 
-    /// Whether the state of this revision was the present one so short a time ago that it may be answered with.
-    fn is_recent(&self, revision: Revision) -> bool {
-        let present = self.revisions.present_at(revision);
+    /// Whether this revision was the primary's latest less than `max_staleness` ago.
+    fn is_fresh(&self, revision: Revision) -> bool {
+        let present = self.revisions.last_current_at(revision);
         present.is_some_and(|present| present.elapsed() < self.max_staleness)
     }
 
-    /// Tells of every revision that gets known to be committed.
+    /// Notifies of each revision that becomes known to be committed.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<Revision> {
         self.revisions.subscribe()
     }
 
-    /// Tells when the database turns out to have lost revisions.
+    /// Notifies when the database is found to have lost revisions.
     #[must_use]
-    pub fn losses(&self) -> watch::Receiver<u64> {
-        self.losses.subscribe()
+    pub fn data_losses(&self) -> watch::Receiver<u64> {
+        self.data_losses.subscribe()
     }
 
-    /// How often transactions were tried again since the start, because others were in their way.
+    /// Number of transaction retries since the start, because of conflicts with other transactions.
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// How many reads wait to be carried out, and how many were refused since the start because too many did.
+    /// Number of queued reads, and of reads rejected since the start because the queue was full.
     #[must_use]
     pub fn reads_queued(&self) -> (usize, u64) {
-        self.reader.queued()
+        self.reader.queue_counts()
     }
 
-    /// How many calls wait for a revision, and how many were refused since the start because too many did.
+    /// Number of calls that wait for a revision, and of calls rejected since the start because too many waited.
     #[must_use]
-    pub fn revisions_awaited(&self) -> (usize, u64) {
-        self.revisions.waiting()
+    pub fn revision_waiters(&self) -> (usize, u64) {
+        self.revisions.waiter_counts()
     }
 
-    /// How many writes wait to be carried out, and how many were refused since the start because too many did.
+    /// Number of queued writes, and of writes rejected since the start because the queue was full.
     #[must_use]
     pub fn writes_queued(&self) -> (usize, u64) {
         self.queue.counts()
     }
 
-    /// What came of reads since the start, where something is kept in memory.
+    /// Cache counters since the start.
     #[must_use]
     pub fn cache_counts(&self) -> CacheCounts {
         self.cache.counts(self.revision())
     }
 
-    /// Notes that a caller is told of this revision: no later answer reflects an earlier one.
-    pub(crate) fn answered(&self, revision: Revision) {
-        self.revisions.answer(revision);
+    /// Records that a response with this revision is sent to a caller: no later response may reflect an earlier
+    /// revision.
+    pub(crate) fn record_returned(&self, revision: Revision) {
+        self.revisions.record_returned(revision);
     }
 
-    /// Waits until no write is under way.
-    pub async fn settled(&self) {
+    /// Waits until no write is in flight.
+    pub async fn writes_drained(&self) {
         // The sender lives in `self`, so the channel can't be closed.
         let _ = self
             .writes
@@ -181,52 +183,60 @@ impl Db {
             .await;
     }
 
-    /// Notes that a revision is committed.
-    fn reach(&self, revision: Revision) {
-        self.revisions.reach(revision);
+    /// Records that a revision is committed.
+    fn record_committed(&self, revision: Revision) {
+        self.revisions.record_committed(revision);
     }
 
-    /// Waits until it is known that `wanted` is committed.
+    /// Waits until `wanted` is known to be committed.
     ///
     /// # Errors
-    /// The directory hasn't given this revision, and doesn't in the next 5 seconds; or that can't be found out.
-    async fn reached(&self, wanted: Revision) -> Result<()> {
+    /// `RevisionUnknown` if the database hasn't committed this revision within 5 seconds; `Unavailable` if the database
+    /// couldn't be asked in that time; `Overloaded` if too many calls wait.
+    async fn wait_for_revision(&self, wanted: Revision) -> Result<()> {
         if self.revision() >= wanted {
             return Ok(());
         }
         let begun = Instant::now();
         match timeout(FRESHNESS_TIMEOUT, self.revisions.wait_for(wanted)).await {
             Ok(result) => result,
-            Err(_) if self.revisions.last_look().is_some_and(|look| look >= begun) => {
+            Err(_)
+                if self
+                    .revisions
+                    .last_observed_at()
+                    .is_some_and(|look| look >= begun) =>
+            {
                 Err(Error::RevisionUnknown {
                     present: self.revision(),
                 })
             }
-            // A node may be behind its cluster, and a busy machine behind everything.
+            // No observation since this call began to wait: a cluster node may lag behind, or the machine may be
+            // overloaded.
             Err(_) => Err(Error::Unavailable(
                 "it isn't known which revision there is".into(),
             )),
         }
     }
 
-    /// Closes every connection, after what is under way in them.
+    /// Closes all connections, after their running statements.
     pub async fn close(self) {
         if let Some(replica) = &self.replica {
             replica.close().await;
         }
         let closed = if self.writer.get_database_backend() == DbBackend::Sqlite {
-            // The last one clears the log away, which readers may not.
+            // The last connection to close removes the write-ahead log, which read-only connections can't: the writer
+            // closes last.
             self.prober
                 .close()
                 .await
-                .and(self.follower.close().await)
+                .and(self.sync_pool.close().await)
                 .and(self.reader.close().await)
                 .and(self.writer.close().await)
         } else {
             let (a, b, c, d) = tokio::join!(
                 self.writer.close(),
                 self.reader.close(),
-                self.follower.close(),
+                self.sync_pool.close(),
                 self.prober.close()
             );
             a.and(b).and(c).and(d)
@@ -238,31 +248,31 @@ impl Db {
         drop(lock.take());
     }
 
-    /// Waits to be admitted to a read-only transaction.
-    async fn admitted(&self) -> Result<engine::Admitted> {
+    /// Waits for admission to a read-only transaction.
+    async fn acquire_read(&self) -> Result<engine::ReadPermit> {
         self.health.check()?;
-        self.reader.enter(fair::Kind::Other).await
+        self.reader.acquire(caller_limiter::ReadKind::Regular).await
     }
 
-    /// Begins the transaction: every statement in it sees the same state.
+    /// Begins the read-only transaction, in which all statements see the same state.
     async fn snapshot<'a>(
         &self,
-        admitted: &'a mut engine::Admitted,
+        permit: &'a mut engine::ReadPermit,
     ) -> Result<&'a DatabaseTransaction> {
-        let snapshot = admitted.snapshot().await;
-        self.health.note(&snapshot);
+        let snapshot = permit.snapshot().await;
+        self.health.record_result(&snapshot);
         snapshot
     }
 }
 
-/// How many writes are under way.
+/// The number of writes in flight.
 #[derive(Clone, Debug, Default)]
-struct UnderWay(Arc<watch::Sender<usize>>);
+struct InFlightWrites(Arc<watch::Sender<usize>>);
 
-impl UnderWay {
-    /// Counts a write until what is answered is dropped.
+impl InFlightWrites {
+    /// Counts a write until the returned guard is dropped.
     fn begin(&self) -> impl Drop + use<> {
-        struct End(UnderWay);
+        struct End(InFlightWrites);
         impl Drop for End {
             fn drop(&mut self) {
                 self.0.0.send_modify(|writes| *writes -= 1);

@@ -1,8 +1,8 @@
-//! Logs and traces: set-up only.
+//! Set-up of logs and traces.
 
 mod filter;
 mod format;
-mod lines;
+mod log_writer;
 mod otlp;
 
 use std::{
@@ -20,40 +20,42 @@ use crate::config::{Command, Config, LogFormat};
 
 pub use self::{
     filter::LogFilter,
-    lines::{Lines, dropped_lines},
+    log_writer::{LogWriter, dropped_lines},
     otlp::dropped_spans,
 };
 
-/// The log and the traces of this process. Whoever ends the process ends them.
+/// The process's log and traces. The end of the process must not skip [`Self::shutdown`] or the drop, which write what
+/// is buffered.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// What is logged, which may be changed.
+    /// The log filter, which can be changed while the process runs.
     pub filter: LogFilter,
-    lines: Lines,
+    log_writer: LogWriter,
     spans: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
-    /// Sets up what this process tells of itself. Only one that serves exports spans.
+    /// Sets up logs and traces. Only a serving process exports spans.
     ///
     /// # Errors
-    /// There can't be another thread, or the log is set up already.
+    /// A thread can't be started, `--otlp-endpoint` is invalid, or the log is set up already.
     pub fn start(config: &Config) -> Result<Self, String> {
-        let observing = &config.observing;
-        let lines = Lines::start().map_err(|error| error.to_string())?;
+        let observability = &config.observability;
+        let log_writer = LogWriter::start().map_err(|error| error.to_string())?;
         let serves = matches!(config.command, Some(Command::Serve) | None);
-        let endpoint = observing.otlp_endpoint.as_ref().filter(|_| serves);
-        let spans = endpoint.map(|endpoint| otlp::provider(endpoint, observing.otlp_sample));
+        let endpoint = observability.otlp_endpoint.as_ref().filter(|_| serves);
+        let spans = endpoint.map(|endpoint| otlp::provider(endpoint, observability.otlp_sample));
         let spans = spans.transpose()?;
-        let filter = LogFilter::new(observing.log.clone());
+        let filter = LogFilter::new(observability.log.clone());
         let subscriber = subscriber(
             filter.clone(),
-            observing.log_format,
-            lines.clone(),
+            observability.log_format,
+            log_writer.clone(),
             spans.as_ref(),
         );
         tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
-        // By default a panic is printed by the thread itself, which would wait for standard error to be read.
+        // The default hook writes to standard error on the panicking thread, which would block while standard error
+        // isn't read.
         panic::set_hook(Box::new(|panic| {
             let backtrace = Backtrace::capture();
             match backtrace.status() {
@@ -63,46 +65,47 @@ impl Telemetry {
         }));
         Ok(Self {
             filter,
-            lines,
+            log_writer,
             spans,
         })
     }
 
-    /// Lets out what still waits.
-    pub async fn end(mut self) {
+    /// Exports the remaining spans, and writes the remaining log lines.
+    pub async fn shutdown(mut self) {
         if let Some(spans) = self.spans.take() {
-            otlp::end(spans).await;
+            otlp::shutdown(spans).await;
         }
     }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        self.lines.flush();
+        self.log_writer.flush();
     }
 }
 
-/// Makes the process's subscriber: events go to standard error by `lines`, spans to `provider`, if there is one.
+/// Builds the process's subscriber: events go to standard error through `log_writer`, spans to `provider`, if there is
+/// one.
 ///
-/// Spans of calls, transactions and statements are kept whatever is logged; the log holds events only,
-/// each complete in itself.
+/// Spans of calls, transactions and statements are exported independently of the log filter. The log contains events
+/// only, each of which is complete in itself.
 pub fn subscriber(
     log: LogFilter,
     format: LogFormat,
-    lines: Lines,
+    log_writer: LogWriter,
     provider: Option<&SdkTracerProvider>,
 ) -> impl tracing::Subscriber + use<> {
-    // What nobody wants is refused for all layers at once, which costs nothing from then on. What each layer
-    // alone refuses is made nevertheless: libraries below have spans around each frame.
+    // A global filter: callsites that it rejects cost nothing afterwards. With a filter for each layer only, spans that
+    // no layer wants would still be created, and libraries below have spans around each HTTP/2 frame.
     let traced = provider.is_some();
     let wanted = filter_fn(move |metadata| {
         if metadata.is_span() {
             traced && *metadata.level() <= Level::INFO
         } else {
-            log.wants(metadata)
+            log.enabled(metadata)
         }
     });
-    // Where in the source a span was opened, and on which thread, helps nobody who operates it.
+    // The source location and thread of a span don't help operators.
     let traces = provider.map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("group-service"))
@@ -114,10 +117,10 @@ pub fn subscriber(
     let ansi = format == LogFormat::Text && std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(ansi)
-        .event_format(format::Shape::from(format))
+        .event_format(format::LineFormat::from(format))
         .fmt_fields(format::fields())
-        .with_writer(lines)
-        // Else they are printed by the thread that logs.
+        .with_writer(log_writer)
+        // Otherwise these are written to standard error by the logging thread.
         .log_internal_errors(false)
         .with_filter(filter_fn(|metadata| metadata.is_event()));
     Registry::default().with(traces).with(log).with(wanted)

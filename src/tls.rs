@@ -1,4 +1,4 @@
-//! TLS: certificates and keys, which may change while it serves.
+//! TLS certificates and keys, which are reloaded while the server runs.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,47 +21,48 @@ use tokio_rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-/// How often it is looked whether the files have changed.
+/// How often the files are checked for changes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where certificates and keys are, in PEM.
+/// Paths of the certificate and key files, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// The server's certificate, and those between it and its authority.
+pub struct CertificateFiles {
+    /// The server's certificate, followed by the intermediate ones.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The private key of the server's certificate.
     pub key: PathBuf,
-    /// The authorities of callers' certificates, if callers may have one.
+    /// The authorities that sign client certificates, if clients may have one.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What is in the files.
+/// Contents of the files.
 #[derive(Clone, PartialEq, Eq)]
-struct Contents {
+struct FileContents {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
 }
 
-/// What connections are taken with.
+/// The TLS configuration of new connections.
 #[derive(Debug)]
 pub struct Tls {
-    files: Files,
-    /// With the contents of the files that it was made of.
-    present: RwLock<Present>,
-    /// Sent after `present` has changed.
+    files: CertificateFiles,
+    /// The current configuration, with the file contents that it was built from.
+    loaded: RwLock<LoadedCertificates>,
+    /// The verifier of client certificates; sent after `loaded` has changed.
     verifier: watch::Sender<Option<Verifier>>,
 }
 
 type Verifier = Arc<dyn ClientCertVerifier>;
 
-/// The authorities of callers' certificates since a connection began.
+/// The authorities of client certificates, from when a connection began.
 #[derive(Clone, Debug)]
-pub(crate) struct Authorities(watch::Receiver<Option<Verifier>>);
+pub(crate) struct ClientAuthorities(watch::Receiver<Option<Verifier>>);
 
-impl Authorities {
-    /// Waits until none of them has signed a chain of certificates that was verified by those that there were.
-    pub(crate) async fn gone(mut self, chain: &[CertificateDer<'_>]) {
+impl ClientAuthorities {
+    /// Waits until the authorities have changed and no longer verify this chain, which they verified when the
+    /// connection began.
+    pub(crate) async fn wait_until_revoked(mut self, chain: &[CertificateDer<'_>]) {
         let Some((own, others)) = chain.split_first() else {
             return;
         };
@@ -75,18 +76,18 @@ impl Authorities {
                 return;
             }
         }
-        // The server is ending, and its connections with it.
+        // The server is shutting down, and closes its connections itself.
         std::future::pending().await
     }
 }
 
-struct Present {
-    contents: Contents,
+struct LoadedCertificates {
+    contents: FileContents,
     config: Arc<ServerConfig>,
     expires: Option<u64>,
 }
 
-impl std::fmt::Debug for Present {
+impl std::fmt::Debug for LoadedCertificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Present(hidden)")
     }
@@ -97,62 +98,63 @@ impl Tls {
     ///
     /// # Errors
     /// What is wrong with them, for the operator.
-    pub fn load(files: Files) -> Result<Self, String> {
-        let (present, verifier) = Present::of(read(&files)?)?;
+    pub fn load(files: CertificateFiles) -> Result<Self, String> {
+        let (loaded, verifier) = LoadedCertificates::of(read(&files)?)?;
         Ok(Self {
             files,
             verifier: watch::Sender::new(verifier),
-            present: RwLock::new(present),
+            loaded: RwLock::new(loaded),
         })
     }
 
-    /// What the next connection is taken with, and what tells when its caller's authority is gone.
-    pub(crate) fn acceptor(&self) -> (TlsAcceptor, Authorities) {
-        // First: a change in between is told.
-        let authorities = Authorities(self.verifier.subscribe());
-        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        (present.config.clone().into(), authorities)
+    /// The acceptor of the next connection, and the authorities that its client certificate depends on.
+    pub(crate) fn acceptor(&self) -> (TlsAcceptor, ClientAuthorities) {
+        // Subscribed before `loaded` is read, so that no change in between is missed.
+        let authorities = ClientAuthorities(self.verifier.subscribe());
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        (loaded.config.clone().into(), authorities)
     }
 
-    /// When the certificate expires, in Unix time; nothing if it doesn't say that as certificates do.
+    /// When the server's certificate expires, in Unix seconds; `None` if it can't be parsed.
     #[must_use]
     pub fn expires(&self) -> Option<u64> {
-        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        present.expires
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        loaded.expires
     }
 
-    /// Goes on looking whether the files have changed, and at once at SIGHUP. Connections that are there stay, but for
-    /// those of callers whose authority is gone.
-    pub(crate) async fn follow(&self) {
+    /// Reloads the files when they have changed, checking periodically and at SIGHUP. Open connections stay, except
+    /// those of callers whose authority was removed.
+    pub(crate) async fn watch_files(&self) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return;
         };
-        // What is wrong, and at how many looks in a row it was.
-        let mut complaint: Option<(String, u64)> = None;
+        // The last error, and the number of consecutive checks that failed with it.
+        let mut last_error: Option<(String, u64)> = None;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
             }
-            complaint = match self.reload() {
+            last_error = match self.reload() {
                 Ok(changed) => {
                     if changed {
-                        tracing::info!("the certificates have changed: new connections have them");
+                        tracing::info!("TLS certificates reloaded: used for new connections");
                     }
                     None
                 }
                 Err(reason) => {
-                    let looks = match complaint {
-                        Some((before, looks)) if before == reason => looks + 1,
+                    let failures = match last_error {
+                        Some((before, failures)) if before == reason => failures + 1,
                         _ => 1,
                     };
-                    // While they are being written they may not go together: said when it stays so, once.
-                    if looks == 2 {
+                    // The files may not match while they are being replaced, so an error is logged once, when it occurs
+                    // the second time in a row.
+                    if failures == 2 {
                         tracing::warn!(
-                            "the certificates can't be read again, the old ones stay: {reason}"
+                            "cannot reload TLS certificates, keeping the previous ones: {reason}"
                         );
                     }
-                    Some((reason, looks))
+                    Some((reason, failures))
                 }
             };
         }
@@ -160,13 +162,13 @@ impl Tls {
 
     fn reload(&self) -> Result<bool, String> {
         let contents = read(&self.files)?;
-        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        let changed = present.contents != contents;
-        let other_authorities = present.contents.client_ca != contents.client_ca;
-        drop(present);
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let changed = loaded.contents != contents;
+        let other_authorities = loaded.contents.client_ca != contents.client_ca;
+        drop(loaded);
         if changed {
-            let (new, verifier) = Present::of(contents)?;
-            *self.present.write().unwrap_or_else(PoisonError::into_inner) = new;
+            let (new, verifier) = LoadedCertificates::of(contents)?;
+            *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = new;
             if other_authorities {
                 self.verifier.send_replace(verifier);
             }
@@ -175,34 +177,34 @@ impl Tls {
     }
 }
 
-impl Present {
-    fn of(contents: Contents) -> Result<(Self, Option<Verifier>), String> {
+impl LoadedCertificates {
+    fn of(contents: FileContents) -> Result<(Self, Option<Verifier>), String> {
         let (config, verifier) = config(&contents)?;
         let expires = expires(&contents.certificate);
-        let present = Self {
+        let loaded = Self {
             contents,
             config: Arc::new(config),
             expires,
         };
-        Ok((present, verifier))
+        Ok((loaded, verifier))
     }
 }
 
-fn read(files: &Files) -> Result<Contents, String> {
+fn read(files: &CertificateFiles) -> Result<FileContents, String> {
     let read = |setting: &str, path: &Path| {
         let contents = std::fs::read(path);
         contents.map_err(|error| format!("{setting} {}: {error}", path.display()))
     };
     let client_ca = files.client_ca.as_deref();
     let client_ca = client_ca.map(|path| read("--tls-client-ca", path));
-    Ok(Contents {
+    Ok(FileContents {
         certificate: read("--tls-certificate", &files.certificate)?,
         key: read("--tls-key", &files.key)?,
         client_ca: client_ca.transpose()?,
     })
 }
 
-fn config(contents: &Contents) -> Result<(ServerConfig, Option<Verifier>), String> {
+fn config(contents: &FileContents) -> Result<(ServerConfig, Option<Verifier>), String> {
     let chain = certificates("--tls-certificate", &contents.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&contents.key);
     let key = key.map_err(|_| "--tls-key: there is no private key in it".to_owned())?;
@@ -218,7 +220,7 @@ fn config(contents: &Contents) -> Result<(ServerConfig, Option<Verifier>), Strin
             for authority in certificates("--tls-client-ca", authorities)? {
                 roots.add(authority).map_err(|error| wrong(&error))?;
             }
-            // Whoever has no certificate may still have a token.
+            // A client without a certificate may still have a token.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build();
@@ -232,17 +234,17 @@ fn config(contents: &Contents) -> Result<(ServerConfig, Option<Verifier>), Strin
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| format!("--tls-certificate and --tls-key: {error}"))?;
     if contents.client_ca.is_some() {
-        // A session that is resumed brings its caller's certificate along, which isn't verified again: it may have
-        // expired, or its authority may be gone.
+        // A resumed session keeps its client certificate without verifying it again, although it may have expired or
+        // its authority may have been removed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    // A client that speaks HTTP/1.1 only is told so in HTTP, rather than by a handshake that fails.
+    // A client that speaks only HTTP/1.1 gets an HTTP error that says so, instead of a failed handshake.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((config, verifier))
 }
 
-/// When the first of the certificates expires, which is the server's own, in Unix time.
+/// When the first certificate, the server's own, expires, in Unix seconds.
 fn expires(pem: &[u8]) -> Option<u64> {
     let own = CertificateDer::from_pem_slice(pem).ok()?;
     let own = Certificate::from_der(&own).ok()?;

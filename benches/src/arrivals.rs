@@ -1,5 +1,5 @@
-//! Calls that arrive whatever becomes of those before them, more than the server can take if that is wanted: from a
-//! process of its own on a core of its own, so that neither takes the other's time.
+//! An open-loop load generator: calls arrive independently of earlier responses, possibly faster than the server
+//! can handle. It is a separate process on its own core, so that neither takes the other's processor time.
 
 mod mix;
 mod phase;
@@ -28,41 +28,41 @@ pub(crate) use self::{
 };
 use crate::{
     channel::Channel,
-    child::Helper,
+    child::ChildProcess,
     load::{WARM_UP, number},
     server::{channels, processor_time},
 };
 
 const CHANNELS: usize = 8;
-/// How many calls can be under way at once. One more that arrives is dropped, and that is told: fewer than the server
-/// takes at once on so many connections.
-const UNDER_WAY: usize = 6000;
-/// How long a caller waits who was refused.
+/// Maximum number of in-flight calls; further arrivals are dropped and reported. Below the stream limit of the
+/// server on all connections together.
+const MAX_IN_FLIGHT: usize = 6000;
+/// Pause of a closed-loop caller after a rejection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
-/// How often it is asked for its health.
+/// Interval of health checks.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A process that makes calls of one mix as it is told to.
+/// A load generator process for one mix of calls.
 #[derive(Debug)]
-pub(crate) struct Arrivals(Helper);
+pub(crate) struct LoadGenerator(ChildProcess);
 
-impl Arrivals {
-    /// Starts it on these cores; `server` is the process that is at the address.
+impl LoadGenerator {
+    /// Starts the process on these cores; `server` is the id of the server's process.
     pub(crate) fn start(address: &str, server: u32, mix: Mix, cores: &str) -> Self {
         let server = server.to_string();
         let arguments = [address, &server, mix.name()];
-        Self(Helper::start("arrivals", &arguments, Some(cores)))
+        Self(ChildProcess::start("arrivals", &arguments, Some(cores)))
     }
 
-    /// Callers who each wait for an answer before they ask again: calls a second that weren't refused.
-    pub(crate) fn closed(&mut self, callers: usize, time: Duration) -> f64 {
+    /// Runs callers that each wait for a response before the next call; returns accepted calls per second.
+    pub(crate) fn closed_loop(&mut self, callers: usize, time: Duration) -> f64 {
         let command = format!("closed {callers} {}\n", time.as_millis());
         self.0.send(command.as_bytes());
         self.0.line().parse().expect("a number")
     }
 
-    /// Arrivals at these rates for these times, one after the other without a pause.
-    pub(crate) fn open(&mut self, phases: &[(f64, Duration)]) -> Vec<Phase> {
+    /// Generates arrivals at these rates (calls per second) for these durations, without pauses in between.
+    pub(crate) fn open_loop(&mut self, phases: &[(f64, Duration)]) -> Vec<Phase> {
         let phases = phases.iter();
         let phases: String = phases
             .map(|(rate, time)| format!(" {rate} {}", time.as_millis()))
@@ -72,7 +72,7 @@ impl Arrivals {
     }
 }
 
-/// The process.
+/// Main function of the load generator process.
 pub(crate) fn main(arguments: &[String]) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(serve(arguments));
@@ -87,7 +87,7 @@ async fn serve(arguments: &[String]) {
         health: Channel::connect(address).await,
         attempt: attempt(Mix::parse(mix)),
         server: server.parse().expect("a number"),
-        under_way: AtomicUsize::new(0),
+        in_flight: AtomicUsize::new(0),
         tallies: Mutex::default(),
     });
     for line in std::io::stdin().lock().lines() {
@@ -99,28 +99,28 @@ async fn serve(arguments: &[String]) {
         if command == Some("closed") {
             println!(
                 "{}",
-                closed(&load, numbers[0] as usize, time(numbers[1])).await
+                closed_loop(&load, numbers[0] as usize, time(numbers[1])).await
             );
         } else {
             let phases = numbers.chunks(2).map(|pair| (pair[0], time(pair[1])));
-            println!("{}", Phase::text(open(&load, phases.collect()).await));
+            println!("{}", Phase::text(open_loop(&load, phases.collect()).await));
         }
     }
 }
 
 struct Load {
     channels: Vec<Channel>,
-    /// A connection that nothing else uses, as a probe has one.
+    /// A separate connection for health checks, as a probe has.
     health: Channel,
     attempt: Attempt,
     server: u32,
-    under_way: AtomicUsize,
-    /// Of each phase.
+    in_flight: AtomicUsize,
+    /// One tally per phase.
     tallies: Mutex<Vec<Tally>>,
 }
 
 impl Load {
-    fn note(&self, phase: usize, note: impl FnOnce(&mut Tally)) {
+    fn record(&self, phase: usize, note: impl FnOnce(&mut Tally)) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         note(&mut tallies[phase]);
     }
@@ -129,13 +129,13 @@ impl Load {
         self.channels[(number % CHANNELS as u64) as usize].clone()
     }
 
-    /// The processor time of the server, and of this process.
-    fn taken(&self) -> [Duration; 2] {
+    /// Processor time of the server and of this process.
+    fn cpu_times(&self) -> [Duration; 2] {
         [self.server, std::process::id()].map(processor_time)
     }
 }
 
-async fn closed(load: &Arc<Load>, callers: usize, time: Duration) -> f64 {
+async fn closed_loop(load: &Arc<Load>, callers: usize, time: Duration) -> f64 {
     let begin = Instant::now() + WARM_UP;
     let end = begin + time;
     let mut tasks = JoinSet::new();
@@ -155,8 +155,8 @@ async fn closed(load: &Arc<Load>, callers: usize, time: Duration) -> f64 {
                         accepted += u64::from(now >= begin);
                         next = number();
                     }
-                    // The same again, or the mix would become one of what is refused least. After a pause, as callers
-                    // should: whoever asks at once takes the server's time for nothing.
+                    // Retry the same call: otherwise the mix would shift to the calls that are rejected least.
+                    // After a pause, as clients should: immediate retries only waste the server's processor time.
                     Outcome::Refused => tokio::time::sleep(REFUSED_PAUSE).await,
                 }
             }
@@ -166,30 +166,35 @@ async fn closed(load: &Arc<Load>, callers: usize, time: Duration) -> f64 {
     accepted as f64 / time.as_secs_f64()
 }
 
-async fn open(load: &Arc<Load>, phases: Vec<(f64, Duration)>) -> Vec<Tally> {
+async fn open_loop(load: &Arc<Load>, phases: Vec<(f64, Duration)>) -> Vec<Tally> {
     let tallies = phases.iter().map(|(_, time)| Tally::new(*time));
     *load.tallies.lock().unwrap_or_else(PoisonError::into_inner) = tallies.collect();
     let (running, mut ended) = mpsc::channel(1);
-    // A thread of its own: the runtime's timer knows milliseconds only.
+    // On a separate thread: the runtime's timer has a resolution of a millisecond.
     let pace = std::thread::spawn({
         let (load, runtime) = (load.clone(), Handle::current());
-        move || pace(&load, &runtime, &phases, running)
+        move || generate_arrivals(&load, &runtime, &phases, running)
     });
-    // Nothing is ever sent: it ends with the last of those who could.
+    // No message is ever sent: the channel closes when the last in-flight call ends.
     let _: Option<()> = ended.recv().await;
     pace.join().expect("it only sleeps");
     let mut tallies = load.tallies.lock().unwrap_or_else(PoisonError::into_inner);
     std::mem::take(&mut tallies)
 }
 
-/// Lets calls arrive, as independently of each other as those of many callers (a Poisson process): so much apart that
-/// the rate comes out on average. The same ones in every run.
-fn pace(load: &Arc<Load>, runtime: &Handle, phases: &[(f64, Duration)], running: mpsc::Sender<()>) {
+/// Generates arrivals as a Poisson process with the given mean rates, like many independent callers. The random
+/// numbers are the same in every run.
+fn generate_arrivals(
+    load: &Arc<Load>,
+    runtime: &Handle,
+    phases: &[(f64, Duration)],
+    running: mpsc::Sender<()>,
+) {
     let mut begin = Instant::now();
     let mut random = 0;
     for (phase, (rate, time)) in phases.iter().enumerate() {
-        let asking = runtime.spawn(ask_for_health(load.clone(), phase));
-        let before = load.taken();
+        let asking = runtime.spawn(probe_health(load.clone(), phase));
+        let before = load.cpu_times();
         let mut intended = begin;
         loop {
             intended += Duration::from_secs_f64(-unit(&mut random).ln() / rate);
@@ -197,9 +202,9 @@ fn pace(load: &Arc<Load>, runtime: &Handle, phases: &[(f64, Duration)], running:
                 break;
             }
             std::thread::sleep(intended.saturating_duration_since(Instant::now()));
-            if load.under_way.fetch_add(1, Ordering::Relaxed) >= UNDER_WAY {
-                load.under_way.fetch_sub(1, Ordering::Relaxed);
-                load.note(phase, |tally| tally.dropped += 1);
+            if load.in_flight.fetch_add(1, Ordering::Relaxed) >= MAX_IN_FLIGHT {
+                load.in_flight.fetch_sub(1, Ordering::Relaxed);
+                load.record(phase, |tally| tally.dropped += 1);
                 continue;
             }
             let (load, running) = (load.clone(), running.clone());
@@ -213,21 +218,21 @@ fn pace(load: &Arc<Load>, runtime: &Handle, phases: &[(f64, Duration)], running:
                     sent,
                     answered: Instant::now(),
                 };
-                load.note(phase, |tally| tally.add(outcome, &times));
-                load.under_way.fetch_sub(1, Ordering::Relaxed);
+                load.record(phase, |tally| tally.add(outcome, &times));
+                load.in_flight.fetch_sub(1, Ordering::Relaxed);
                 drop(running);
             });
         }
         begin += *time;
         std::thread::sleep(begin.saturating_duration_since(Instant::now()));
-        let after = load.taken();
-        load.note(phase, |tally| tally.took(before, after));
+        let after = load.cpu_times();
+        load.record(phase, |tally| tally.cpu_usage(before, after));
         asking.abort();
     }
 }
 
-/// Asks again and again, a moment after each answer. One that doesn't come, or says anything else, ends the run.
-async fn ask_for_health(load: Arc<Load>, phase: usize) {
+/// Repeats health checks, with an interval after each response. A timeout, or any status but SERVING, ends the run.
+async fn probe_health(load: Arc<Load>, phase: usize) {
     let mut client = HealthClient::new(load.health.clone());
     loop {
         let asked = Instant::now();
@@ -236,12 +241,12 @@ async fn ask_for_health(load: Arc<Load>, phase: usize) {
             Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => {}
             other => end(&format!("it isn't healthy: {other:?}")),
         }
-        load.note(phase, |tally| tally.health(asked.elapsed()));
+        load.record(phase, |tally| tally.health(asked.elapsed()));
         tokio::time::sleep(HEALTH_INTERVAL).await;
     }
 }
 
-/// Between 0 and 1, without 0. `SplitMix64`, from Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators.
+/// A random number in (0, 1]: `SplitMix64`, from Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators.
 fn unit(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -249,7 +254,7 @@ fn unit(state: &mut u64) -> f64 {
     (((z ^ (z >> 31)) >> 11) as f64 + 1.0) / (1_u64 << 53) as f64
 }
 
-/// Ends this process, and with it the run.
+/// Ends this process, which ends the run.
 fn end(reason: &str) -> ! {
     eprintln!("{reason}");
     std::process::exit(1);

@@ -1,4 +1,4 @@
-//! Bare tonic: the server's own stack without the server, answering equal messages from memory.
+//! Bare tonic: the server's gRPC stack without its logic, which returns the same responses from memory.
 
 use std::{io::Read, time::Duration};
 
@@ -15,9 +15,9 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use crate::{channel::Signed, child::Helper};
+use crate::{channel::TestCertificate, child::ChildProcess};
 
-/// The answers, as the real server gave them.
+/// The responses, as returned by the real server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     pub(crate) roles: pb::ListRolesInGroupResponse,
@@ -25,12 +25,15 @@ pub(crate) struct Answers {
     pub(crate) group: pb::GetGroupResponse,
 }
 
-/// Starts the baseline with these answers, under TLS if there is a certificate; where it listens.
-pub(crate) fn start(answers: &Answers, certificate: Option<&Signed>) -> (Helper, String) {
+/// Starts the baseline with these responses, with TLS if a certificate is given; returns its address.
+pub(crate) fn start(
+    answers: &Answers,
+    certificate: Option<&TestCertificate>,
+) -> (ChildProcess, String) {
     let files = certificate.map(|signed| [&signed.certificate, &signed.key]);
     let files = files.iter().flatten();
     let files: Vec<_> = files.map(|path| path.to_str().expect("text")).collect();
-    let mut helper = Helper::start("bare", &files, None);
+    let mut helper = ChildProcess::start("bare", &files, None);
     let mut bytes = answers.roles.encode_length_delimited_to_vec();
     bytes.extend(answers.access.encode_length_delimited_to_vec());
     bytes.extend(answers.group.encode_length_delimited_to_vec());
@@ -41,7 +44,7 @@ pub(crate) fn start(answers: &Answers, certificate: Option<&Signed>) -> (Helper,
     (helper, address)
 }
 
-/// The baseline's process.
+/// Main function of the baseline process.
 pub(crate) fn main(files: &[String]) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(serve(files));
@@ -62,7 +65,7 @@ async fn serve(files: &[String]) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     println!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(|| {
-        // Ends with whoever started this.
+        // Ends with its parent process.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
@@ -70,11 +73,11 @@ async fn serve(files: &[String]) {
     if let [certificate, key] = files {
         let read = |path| std::fs::read(path).expect("read");
         let identity = Identity::from_pem(read(certificate), read(key));
-        // The provider is aws-lc, as in src/tls.rs: there is no other one.
+        // aws-lc, the only crypto provider in this build, as in src/tls.rs.
         let tls = ServerTlsConfig::new().identity(identity);
         server = server.tls_config(tls).expect("they go together");
     }
-    // As in src/server.rs.
+    // The same settings as in src/server.rs.
     server
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
@@ -85,7 +88,7 @@ async fn serve(files: &[String]) {
         .expect("served");
 }
 
-/// A service whose answers are made of what is in memory; none: nobody asks.
+/// A service that returns responses from memory. RPCs that aren't measured have none.
 macro_rules! service {
     ($service:ident { $($method:ident($request:ident) -> $response:ident = $answer:expr;)* }) => {
         #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! Callers in a process of their own, so that they can be held to a core beside their server.
+//! Callers in a separate process, so that they can be pinned to the same core as their server.
 
 use std::{io::BufRead, time::Duration};
 
@@ -6,25 +6,25 @@ use group_service::pb;
 
 use crate::{
     calls::{check_access, get_group, in_turn, list_roles_in_group},
-    child::Helper,
-    load::closed,
+    child::ChildProcess,
+    load::closed_loop,
     server::channels,
-    stage::Staged,
+    stage::Fixture,
 };
 
 const CALLERS: usize = 16;
 const CHANNELS: usize = 2;
 
-/// A process of callers, who read when they are told to.
+/// A process of callers, which reads on command.
 #[derive(Debug)]
-pub(crate) struct Callers(Helper);
+pub(crate) struct PinnedClients(ChildProcess);
 
-impl Callers {
-    /// Starts callers of a server, on these cores.
-    pub(crate) fn start(address: &str, staged: &Staged, cores: &str) -> Self {
-        let mut helper = Helper::start("caller", &[address], Some(cores));
-        let groups = staged.groups.iter().cycle();
-        for (question, group) in staged.questions.iter().zip(groups) {
+impl PinnedClients {
+    /// Starts callers of a server on these cores.
+    pub(crate) fn start(address: &str, fixture: &Fixture, cores: &str) -> Self {
+        let mut helper = ChildProcess::start("caller", &[address], Some(cores));
+        let groups = fixture.groups.iter().cycle();
+        for (question, group) in fixture.questions.iter().zip(groups) {
             let pb::CheckAccessRequest {
                 user_id,
                 bundle,
@@ -38,18 +38,18 @@ impl Callers {
         Self(helper)
     }
 
-    /// Begins to read for this long.
+    /// Starts reading for this duration.
     pub(crate) fn begin(&mut self, time: Duration) {
         self.0.send(format!("{}\n", time.as_millis()).as_bytes());
     }
 
-    /// Waits for the end: reads a second.
+    /// Waits for the end; returns reads per second.
     pub(crate) fn end(&mut self) -> f64 {
         self.0.line().parse().expect("a number")
     }
 }
 
-/// The callers' process.
+/// Main function of the callers' process.
 pub(crate) fn main(arguments: &[String]) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(serve(&arguments[0]));
@@ -81,6 +81,9 @@ async fn serve(address: &str) {
     ]);
     for line in lines {
         let time = Duration::from_millis(line.parse().expect("a number"));
-        println!("{}", closed(&channels, CALLERS, time, &read).await.rate());
+        println!(
+            "{}",
+            closed_loop(&channels, CALLERS, time, &read).await.rate()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Calls as load makes them: over a connection that others share, each with a number of its own.
+//! The calls of the load: each on a shared connection, with its own number.
 
 use std::{
     pin::Pin,
@@ -16,11 +16,11 @@ use group_service::pb::{
 
 use crate::directory::Directory;
 
-/// One call, over this connection, with this number. One that fails ends the run.
+/// Makes one call on this connection, with this number. A failure ends the run.
 pub(crate) type Call =
     Arc<dyn Fn(Channel, u64) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// Makes a call of a function.
+/// Creates a call from a function.
 pub(crate) fn call<F, R>(f: F) -> Call
 where
     F: Fn(Channel, u64) -> R + Send + Sync + 'static,
@@ -29,7 +29,7 @@ where
     Arc::new(move |channel, number| Box::pin(f(channel, number)))
 }
 
-/// One of these, for each number.
+/// Picks an element by number.
 fn pick<T>(of: &[T], number: u64) -> &T {
     &of[(number % of.len() as u64) as usize]
 }
@@ -66,7 +66,7 @@ pub(crate) fn list_roles_in_group(ids: Vec<String>) -> Call {
     })
 }
 
-/// Asks one of these questions.
+/// Checks one of these questions.
 pub(crate) fn check_access(questions: Vec<pb::CheckAccessRequest>) -> Call {
     call(move |channel, number| {
         let question = pick(&questions, number).clone();
@@ -79,7 +79,7 @@ pub(crate) fn check_access(questions: Vec<pb::CheckAccessRequest>) -> Call {
     })
 }
 
-/// Asks one of these batches of questions.
+/// Checks one of these batches of questions.
 pub(crate) fn batch_check_access(batches: Vec<pb::BatchCheckAccessRequest>) -> Call {
     call(move |channel, number| {
         let batch = pick(&batches, number).clone();
@@ -92,7 +92,8 @@ pub(crate) fn batch_check_access(batches: Vec<pb::BatchCheckAccessRequest>) -> C
     })
 }
 
-/// Asks one of these questions, the second half as often as the first, the third a third as often, and so on.
+/// Checks one of these questions, with a Zipf distribution: the second half as often as the first, the third a
+/// third as often, and so on.
 pub(crate) fn check_access_by_rank(questions: Vec<pb::CheckAccessRequest>) -> Call {
     let mut sum = 0.0;
     let ranks = 1..=questions.len();
@@ -104,14 +105,14 @@ pub(crate) fn check_access_by_rank(questions: Vec<pb::CheckAccessRequest>) -> Ca
         .collect();
     let check = check_access(questions);
     call(move |channel, number| {
-        // Multiples of the golden ratio: spread evenly, and in no order.
+        // Multiples of the golden ratio are evenly distributed and in no apparent order.
         let place = (number as f64 * 0.618_033_988_749_895).fract() * sum;
         let rank = sums.partition_point(|sum| *sum < place);
         check(channel, rank as u64)
     })
 }
 
-/// When this run began, in seconds since 1970: on a directory that is used again it tells runs apart.
+/// Start time of this run, in Unix seconds: it distinguishes runs on a directory that is reused.
 pub(crate) fn began() -> u64 {
     static BEGAN: LazyLock<u64> = LazyLock::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -120,17 +121,17 @@ pub(crate) fn began() -> u64 {
     *BEGAN
 }
 
-/// Puts a user into a group, another pair in each call.
+/// Adds a user to a group, a different pair in each call.
 pub(crate) fn assign_user(directory: &Directory) -> Call {
     let next = AtomicU64::new(began() << 12);
     let directory = directory.clone();
     call(move |channel, _| {
-        let (group, user) = directory.apart(next.fetch_add(1, Ordering::Relaxed));
+        let (group, user) = directory.disjoint_pair(next.fetch_add(1, Ordering::Relaxed));
         assign(channel, directory.group(group), directory.user(user))
     })
 }
 
-/// Puts one of these users into one of these groups, another pair in each call.
+/// Adds one of these users to one of these groups, a different pair in each call.
 pub(crate) fn assign_users(groups: Vec<String>, users: Vec<String>) -> Call {
     let next = AtomicU64::new(0);
     call(move |channel, _| {
@@ -155,7 +156,7 @@ async fn assign(channel: Channel, group_id: String, user_id: String) {
     answer.expect("assigned");
 }
 
-/// One of these calls after the other.
+/// Makes these calls in turn.
 pub(crate) fn in_turn<const N: usize>(calls: [Call; N]) -> Call {
     call(move |channel, number| pick(&calls, number)(channel, number / N as u64))
 }
@@ -177,7 +178,7 @@ pub(crate) fn create_group(role_ids: Vec<String>) -> Call {
     })
 }
 
-/// A question about a user of the directory that a rule allows.
+/// A question about a user of the directory that is allowed by a rule.
 pub(crate) fn question(directory: &Directory, user: u64, number: u64) -> pb::CheckAccessRequest {
     let [bundle, controller, action] = directory.allowed(user, number);
     pb::CheckAccessRequest {

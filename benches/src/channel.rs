@@ -1,4 +1,4 @@
-//! Connections as callers have them: bare, or under TLS and with a token in each call.
+//! Client connections: plain, or with TLS and a token in each call.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use tonic::{
     transport::{self, Certificate, ClientTlsConfig, Endpoint},
 };
 
-/// What the server's certificate is for.
+/// The name in the server's certificate.
 const NAME: &str = "group-service.test";
 
-/// A connection. What has no token costs no more than without this around it.
+/// A connection. Without a token, it has no overhead over a plain channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Channel {
     inner: transport::Channel,
@@ -30,7 +30,7 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Connects; `TCP_NODELAY` is on, as it is by default.
+    /// Connects, with `TCP_NODELAY`, which is the default.
     pub(crate) async fn connect(address: &str) -> Self {
         Self {
             inner: open(endpoint(address)).await,
@@ -39,15 +39,19 @@ impl Channel {
     }
 
     /// Connects without TLS, with this token for each call.
-    pub(crate) async fn known(address: &str, token: &str) -> Self {
+    pub(crate) async fn connect_with_token(address: &str, token: &str) -> Self {
         Self {
             inner: open(endpoint(address)).await,
             authorization: Some(bearer(token)),
         }
     }
 
-    /// Connects under TLS to a server that is known by this certificate, with this token for each call.
-    pub(crate) async fn secured(address: &str, certificate: &Signed, token: &str) -> Self {
+    /// Connects with TLS to a server with this certificate, with this token for each call.
+    pub(crate) async fn connect_tls(
+        address: &str,
+        certificate: &TestCertificate,
+        token: &str,
+    ) -> Self {
         let tls = ClientTlsConfig::new()
             .domain_name(NAME)
             .ca_certificate(Certificate::from_pem(certificate.authority.pem()));
@@ -92,16 +96,16 @@ impl Service<http::Request<Body>> for Channel {
     }
 }
 
-/// A server's certificate and its key, and the authority that signed it.
+/// A server certificate with its key, and the certificate authority that signed it.
 #[derive(Clone)]
-pub(crate) struct Signed {
+pub(crate) struct TestCertificate {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
     authority: Arc<CertifiedIssuer<'static, KeyPair>>,
 }
 
-impl Signed {
-    /// Makes one, in files of this directory.
+impl TestCertificate {
+    /// Creates a certificate, in files in this directory.
     pub(crate) fn make(dir: &Path) -> Self {
         let key = || KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([]).expect("valid");
@@ -116,7 +120,7 @@ impl Signed {
         signed
     }
 
-    /// Makes another certificate of the same authority, in the same files.
+    /// Replaces the certificate by another one of the same authority, in the same files.
     pub(crate) fn renew(&self) {
         let mut params = CertificateParams::new([NAME.to_owned()]).expect("valid");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

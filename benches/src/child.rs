@@ -1,7 +1,7 @@
-//! This program as a baseline or as a client: a process of its own, so that nothing is shared with what it is
-//! held against.
+//! Runs this program as a baseline or as a client, in a separate process that shares nothing with what it is
+//! compared with.
 //!
-//! A child ends with its standard input: it doesn't outlive whoever started it.
+//! A child ends when its standard input is closed, so that it doesn't outlive its parent.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,23 +11,23 @@ use std::{
 
 use crate::{arrivals, bare, caller, raw};
 
-/// The first argument of a child.
-pub(crate) const MARK: &str = "child";
+/// First argument of a child process.
+pub(crate) const CHILD_ARGUMENT: &str = "child";
 
-/// A child, and the way to talk with it.
+/// A child process and its standard input and output.
 #[derive(Debug)]
-pub(crate) struct Helper {
+pub(crate) struct ChildProcess {
     process: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
-impl Helper {
-    /// Starts this program in the role, on these cores if they are given.
+impl ChildProcess {
+    /// Starts this program in a role, pinned to these cores if given.
     pub(crate) fn start(role: &str, arguments: &[&str], cores: Option<&str>) -> Self {
         let own = std::env::current_exe().expect("a path");
         let mut process = on_cores(&own, cores)
-            .args([MARK, role])
+            .args([CHILD_ARGUMENT, role])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -49,7 +49,7 @@ impl Helper {
         input.flush().expect("it listens");
     }
 
-    /// The child's next line.
+    /// Reads the next line of the child's output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("text");
@@ -58,7 +58,7 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.process.kill();
@@ -66,8 +66,7 @@ impl Drop for Helper {
     }
 }
 
-/// A program, held to these cores if they are given. It ends with the thread that starts it, even if that is
-/// killed.
+/// A command pinned to these cores if given. The process ends with the thread that starts it, even if that is killed.
 pub(crate) fn on_cores(program: &Path, cores: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -78,7 +77,7 @@ pub(crate) fn on_cores(program: &Path, cores: Option<&str>) -> Command {
     command
 }
 
-/// What a child does.
+/// Main function of a child process.
 pub(crate) fn main(mut arguments: Vec<String>) {
     let role = if arguments.is_empty() {
         String::new()

@@ -1,7 +1,7 @@
-//! A directory of any size, told by numbers: what is in it needs no look at it.
+//! A generated directory of any size: its content is computed from numbers, without reading it.
 //!
-//! Every tenth of the groups has a role of its own, a group has three roles, a user is in three groups; beside
-//! that, one group has a tenth of all users, and one user is in a tenth of all groups.
+//! There is one role for every ten groups; a group has three roles, and a user is in three groups. In addition, one
+//! group contains a tenth of all users, and one user is in a tenth of all groups.
 
 mod fill;
 mod schema;
@@ -12,16 +12,16 @@ use uuid::{Builder, Uuid};
 
 pub(crate) use fill::{add_users, keys, members, sql_id};
 
-/// How many rules a role has: ten that allow, and one that denies.
+/// Number of rules of a role: ten ALLOW rules and one DENY rule.
 pub(crate) const RULES: u64 = 11;
 const ACTIONS: [&str; RULES as usize] = [
     "view", "list", "edit", "create", "delete", "export", "import", "approve", "refund", "archive",
     "purge",
 ];
-/// When the directory was begun, in ms since 1970: the first day of 2025.
-pub(crate) const BEGAN: u64 = 1_735_689_600_000;
+/// Creation time of the directory, in Unix milliseconds: the first day of 2025.
+pub(crate) const EPOCH_MILLIS: u64 = 1_735_689_600_000;
 
-/// How much is in a directory.
+/// Size of a directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) groups: u64,
@@ -42,7 +42,7 @@ pub(crate) const LARGE: Size = Size {
     changes: 10_000_000,
 };
 
-/// A directory in a SQLite file.
+/// A generated directory in a SQLite file.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
@@ -50,7 +50,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Makes a directory, unless it is there from an earlier run.
+    /// Creates a directory, unless it exists from an earlier run.
     pub(crate) fn make(path: &Path, size: Size) -> Self {
         let directory = Self {
             path: path.to_owned(),
@@ -70,17 +70,17 @@ impl Directory {
         self.size.groups / 10
     }
 
-    /// The id of a group, as callers write it.
+    /// The id of a group, as text.
     pub(crate) fn group(&self, number: u64) -> String {
         id(Kind::Group, number).to_string()
     }
 
-    /// The id of a user, as callers write it.
+    /// The id of a user, as text.
     pub(crate) fn user(&self, number: u64) -> String {
         id(Kind::User, number).to_string()
     }
 
-    /// The id of a role, as callers write it.
+    /// The id of a role, as text.
     pub(crate) fn role(&self, number: u64) -> String {
         id(Kind::Role, number).to_string()
     }
@@ -91,42 +91,43 @@ impl Directory {
         [0, 1, 2].map(|place| (group + place * (roles / 3)) % roles)
     }
 
-    /// The groups of a user, without those that only the one in a tenth of all groups has.
+    /// The three regular groups of a user: without [`LARGEST_GROUP`] and the many groups of the user who is in a
+    /// tenth of all groups.
     pub(crate) fn groups_of_user(&self, user: u64) -> [u64; 3] {
         let groups = self.size.groups;
         [0, 1, 2].map(|place| (user + place * (groups / 3)) % groups)
     }
 
-    /// What a user may do: another of ten for each number.
+    /// An action that a user is allowed to perform, one of ten by number.
     pub(crate) fn allowed(&self, user: u64, number: u64) -> [String; 3] {
         let role = self.roles_of_group(self.groups_of_user(user)[0])[0];
         rule(role, number % (RULES - 1))
     }
 
-    /// A group, and a user who isn't in it: another pair for each number.
-    pub(crate) fn apart(&self, number: u64) -> (u64, u64) {
+    /// A group and a user who isn't in it, a different pair for each number.
+    pub(crate) fn disjoint_pair(&self, number: u64) -> (u64, u64) {
         let Size { groups, users, .. } = self.size;
         let group = number % groups;
         let turn = number / groups;
-        // Groups of a user are at least a third of all apart.
+        // The groups of a user are at least a third of all groups apart.
         let step = 1 + turn / (users / groups) % (groups / 3 - 1);
         let user = (group + step + turn % (users / groups) * groups) % users;
         (group, user)
     }
 
-    /// Some numbers below `of`, evenly spread: alike hot in a small directory and in a large one. The first few
-    /// are passed over, which have what others have not.
-    pub(crate) fn spread(of: u64, some: u64) -> impl Iterator<Item = u64> {
+    /// `some` numbers below `of`, evenly distributed: the same number of hot resources in a small directory and in
+    /// a large one. Skips the first few, which are special.
+    pub(crate) fn spread_indices(of: u64, some: u64) -> impl Iterator<Item = u64> {
         (0..some).map(move |place| (place * of / some + 5) % of)
     }
 }
 
-/// The group that a tenth of all users are in.
-pub(crate) const HUB: u64 = 0;
+/// The group that contains a tenth of all users.
+pub(crate) const LARGEST_GROUP: u64 = 0;
 /// The user who is in a tenth of all groups.
-pub(crate) const EVERYWHERE: u64 = 0;
+pub(crate) const ROLE_IN_EVERY_GROUP: u64 = 0;
 
-/// What ids are of.
+/// Kinds of resources.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Role = 1,
@@ -134,7 +135,7 @@ enum Kind {
     User,
 }
 
-/// A UUIDv7, as the server would have made it at the time.
+/// A UUIDv7, as the server would have generated it at the creation time.
 fn id(kind: Kind, number: u64) -> Uuid {
     // SplitMix64, from Steele, Lea and Flood: Fast Splittable Pseudorandom Number Generators.
     let mix = |seed: u64| {
@@ -147,12 +148,12 @@ fn id(kind: Kind, number: u64) -> Uuid {
     let mut bytes = [0; 10];
     bytes[..8].copy_from_slice(&random.to_be_bytes());
     bytes[8..].copy_from_slice(&mix(random).to_be_bytes()[..2]);
-    Builder::from_unix_timestamp_millis(BEGAN + number, &bytes).into_uuid()
+    Builder::from_unix_timestamp_millis(EPOCH_MILLIS + number, &bytes).into_uuid()
 }
 
-/// When something of this number was created, in microseconds since 1970.
+/// Creation time of the resource with this number, in Unix microseconds.
 fn created(number: u64) -> i64 {
-    ((BEGAN + number) * 1000) as i64
+    ((EPOCH_MILLIS + number) * 1000) as i64
 }
 
 pub(crate) fn role_name(number: u64) -> String {
@@ -179,12 +180,12 @@ pub(crate) fn person(number: u64) -> [String; 3] {
     [first, last, username]
 }
 
-/// Whether a role's rule denies.
+/// Whether this rule of a role is a DENY rule.
 pub(crate) fn denies(number: u64) -> bool {
     number == RULES - 1
 }
 
-/// Bundle, controller and action of a role's rule; the eleventh denies.
+/// Bundle, controller and action of a rule of a role; the eleventh is the DENY rule.
 pub(crate) fn rule(role: u64, number: u64) -> [String; 3] {
     [
         format!("bundle-{}", role % 20),

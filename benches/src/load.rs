@@ -1,4 +1,4 @@
-//! Load: callers who each wait for an answer before they ask again, and arrivals that wait for nobody.
+//! Closed-loop and open-loop load.
 
 use std::{
     sync::{
@@ -14,33 +14,33 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::calls::Call;
 
-/// What goes before each round without being counted: connections and caches get warm.
+/// Warm-up of connections and caches before each round; not measured.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
-/// How many arrivals can be under way at once; those beyond wait, and their wait counts.
-const UNDER_WAY: usize = 256;
-/// A call that takes longer counts as this long.
+/// Maximum number of in-flight calls of the open loop; further arrivals wait, and their wait counts as latency.
+const MAX_IN_FLIGHT: usize = 256;
+/// Upper bound of recorded latencies.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What a round has seen.
+/// Results of a round.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct LoadResult {
     time: Duration,
     latency: Histogram<u64>,
 }
 
-impl Seen {
-    /// Calls a second.
+impl LoadResult {
+    /// Calls per second.
     pub(crate) fn rate(&self) -> f64 {
         self.latency.len() as f64 / self.time.as_secs_f64()
     }
 
-    /// The latency that this share of the calls stayed within, in ms.
+    /// The latency at this quantile, in ms.
     pub(crate) fn within(&self, share: f64) -> f64 {
         self.latency.value_at_quantile(share) as f64 / 1e6
     }
 }
 
-/// A histogram of nanoseconds, to three digits.
+/// A histogram of nanoseconds with three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1000, nanos(LONGEST), 3).expect("bounds")
 }
@@ -54,19 +54,19 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A number that no other call of this run has.
+/// A number that is unique in this run.
 pub(crate) fn number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Closed loop: each caller asks again when it is answered. They share the connections evenly.
-pub(crate) async fn closed(
+/// Closed loop: each caller makes its next call after the response. The callers share the connections evenly.
+pub(crate) async fn closed_loop(
     channels: &[Channel],
     callers: usize,
     time: Duration,
     call: &Call,
-) -> Seen {
+) -> LoadResult {
     let begin = Instant::now() + WARM_UP;
     let end = begin + time;
     let mut tasks = JoinSet::new();
@@ -86,22 +86,27 @@ pub(crate) async fn closed(
             }
         });
     }
-    Seen {
+    LoadResult {
         time,
         latency: merged(tasks).await,
     }
 }
 
-/// Open loop: calls arrive at a fixed rate, whatever becomes of those before them. A latency counts from when
-/// the call should have begun, so that a stall shows in all calls that it held up.
-pub(crate) async fn open(channels: &[Channel], rate: f64, time: Duration, call: &Call) -> Seen {
+/// Open loop: calls arrive at a fixed rate, independently of earlier responses. Latency is measured from the
+/// intended arrival, so that a stall shows in all calls that it delays.
+pub(crate) async fn open_loop(
+    channels: &[Channel],
+    rate: f64,
+    time: Duration,
+    call: &Call,
+) -> LoadResult {
     let total = (rate * (WARM_UP + time).as_secs_f64()) as u64;
     let begin = Instant::now();
     let counted = begin + WARM_UP;
     let due = Arc::new(Semaphore::new(0));
     let taken = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
-    for caller in 0..UNDER_WAY {
+    for caller in 0..MAX_IN_FLIGHT {
         let (channel, call) = (channels[caller % channels.len()].clone(), call.clone());
         let (due, taken) = (due.clone(), taken.clone());
         tasks.spawn(async move {
@@ -120,19 +125,19 @@ pub(crate) async fn open(channels: &[Channel], rate: f64, time: Duration, call: 
             }
         });
     }
-    // A thread of its own: the runtime's timer knows milliseconds only.
+    // On a separate thread: the runtime's timer has a resolution of a millisecond.
     let pace = std::thread::spawn(move || {
         for arrival in 0..total {
             let intended = begin + Duration::from_secs_f64(arrival as f64 / rate);
             std::thread::sleep(intended.saturating_duration_since(Instant::now()));
             due.add_permits(1);
         }
-        // Those who wait for more find out that there is none.
-        due.add_permits(UNDER_WAY);
+        // Wakes the remaining callers, so that they end.
+        due.add_permits(MAX_IN_FLIGHT);
     });
     let latency = merged(tasks).await;
     pace.join().expect("it only sleeps");
-    Seen { time, latency }
+    LoadResult { time, latency }
 }
 
 async fn merged(mut tasks: JoinSet<Histogram<u64>>) -> Histogram<u64> {

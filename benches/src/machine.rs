@@ -1,21 +1,21 @@
-//! The machine that a run was on, and how busy it was.
+//! The machine of a run, and its load.
 
 use std::{fmt, fs, path::Path};
 
-/// What the figures depend on.
+/// Properties of the machine that affect the results.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) processor: String,
     pub(crate) kernel: String,
-    /// The kind of file system that the data is on: in memory, to sync a file costs nothing.
+    /// File system of the data: on an in-memory one, syncing a file costs nothing.
     pub(crate) disk: String,
-    /// The load average over a minute, before and after.
+    /// The 1-minute load average before and after the run.
     pub(crate) load: (String, String),
 }
 
 impl Machine {
-    /// Looks at the machine before a run whose data is in `dir`.
+    /// Inspects the machine before a run with its data in `dir`.
     pub(crate) fn look(dir: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let processors = read("/proc/cpuinfo");
@@ -32,7 +32,7 @@ impl Machine {
         }
     }
 
-    /// The same after the run.
+    /// Adds the load average after the run.
     pub(crate) fn ended(mut self) -> Self {
         self.load.1 = load();
         self

@@ -1,7 +1,7 @@
-//! What the service costs, as ratios: fills the table of docs/performance.md.
+//! Benchmarks: measures the service against baselines, and prints the table of docs/performance.md.
 //!
-//! Single figures mean little on a machine that others share, so every line is a ratio of medians, from rounds
-//! that alternate with those of its baseline in one run. Server and baselines are processes of their own.
+//! Absolute numbers mean little on a shared machine, so most rows are ratios of medians, from rounds that alternate
+//! with those of the baseline in one run. The server and the baselines are separate processes.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -16,7 +16,6 @@ mod calls;
 mod channel;
 mod child;
 mod directory;
-mod lines;
 mod load;
 mod machine;
 mod openfga;
@@ -24,6 +23,7 @@ mod postgres;
 mod raw;
 mod report;
 mod rounds;
+mod scenarios;
 mod server;
 mod stage;
 
@@ -32,37 +32,37 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use lines::Line;
 use machine::Machine;
 use report::Report;
+use scenarios::Scenario;
 
 /// Measures group-service against baselines, and prints the table of docs/performance.md
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Options {
-    /// The lines to run; all of them if there are none
+    /// Scenarios to run; all but `soak` by default
     #[arg(value_enum)]
-    lines: Vec<Line>,
-    /// How many rounds of each line, alternating with those of its baseline
+    scenarios: Vec<Scenario>,
+    /// Number of rounds of each scenario, alternating with those of its baseline
     #[arg(long, default_value_t = 7, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long a round is, in seconds
+    /// Duration of a round, in seconds
     #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Where the large directory is kept, to be used again; without it, it is made anew and removed at the end
+    /// Where to keep the large directory for later runs; by default it is created for each run and removed afterwards
     #[arg(long, value_name = "DIR")]
     large_dir: Option<PathBuf>,
 }
 
-/// One run: what its lines need, and what they have found.
+/// A run: its options, its files and its results.
 #[derive(Debug)]
 struct Run {
     rounds: usize,
     time: Duration,
-    /// Gone at the end, with all that is in it.
+    /// Removed at the end with all its files.
     dir: tempfile::TempDir,
     large_dir: Option<PathBuf>,
     report: Report,
@@ -76,7 +76,7 @@ impl Run {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(child::MARK) {
+    if arguments.next().as_deref() == Some(child::CHILD_ARGUMENT) {
         return child::main(arguments.collect());
     }
     let options = Options::parse();
@@ -84,7 +84,7 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).expect("signals");
-        // Whoever stops it finds nothing left behind either.
+        // On a signal, too, processes are ended and files removed.
         tokio::select! {
             () = run(options) => {}
             _ = tokio::signal::ctrl_c() => eprintln!("stopped"),
@@ -93,7 +93,7 @@ fn main() {
     });
 }
 
-/// What is measured is the server as it is now, built as its users build it.
+/// Builds the server from the current sources, in release mode as users do.
 fn build() {
     let status = Command::new(env!("CARGO"))
         .args(["build", "--release", "--package", "group-service"])
@@ -106,9 +106,9 @@ fn build() {
 }
 
 async fn run(options: Options) {
-    let mut lines = options.lines;
-    if lines.is_empty() {
-        lines = Line::all();
+    let mut scenarios = options.scenarios;
+    if scenarios.is_empty() {
+        scenarios = Scenario::all();
     }
     let mut run = Run {
         rounds: options.rounds as usize,
@@ -122,8 +122,8 @@ async fn run(options: Options) {
     };
     let machine = Machine::look(run.dir.path());
     eprintln!("{machine}");
-    for line in lines {
-        line.measure(&mut run).await;
+    for scenario in scenarios {
+        scenario.measure(&mut run).await;
     }
     let Run {
         report,

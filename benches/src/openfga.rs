@@ -1,4 +1,4 @@
-//! OpenFGA, the peer: a server of its own with the directory in its memory, and its questions.
+//! OpenFGA as a baseline: a separate server with the same directory in memory, and its check calls.
 
 use std::{
     io::Write,
@@ -17,12 +17,12 @@ use crate::{
     directory::{Directory, RULES, denies, members, rule},
 };
 
-/// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What it takes in one write.
-const TOGETHER: usize = 1000;
+/// Long enough for a busy machine.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of tuples in one write.
+const BATCH_SIZE: usize = 1000;
 
-/// A server, killed at the end.
+/// A running server, killed on drop.
 #[derive(Debug)]
 pub(crate) struct OpenFga {
     process: Child,
@@ -33,7 +33,7 @@ pub(crate) struct OpenFga {
 }
 
 impl OpenFga {
-    /// Starts a server with these further settings and puts the directory into it; nothing if there is none.
+    /// Starts a server with these additional settings and writes the directory to it; `None` if it isn't installed.
     pub(crate) fn start(directory: &Directory, further: &[&str]) -> Option<Self> {
         let there = Command::new("openfga").arg("version").output().is_ok();
         if !there || Command::new("curl").arg("--version").output().is_err() {
@@ -46,7 +46,7 @@ impl OpenFga {
         let process = on_cores("openfga".as_ref(), None)
             .args(["run", "--http-addr", &http, "--grpc-addr", &grpc])
             .args(["--log-level", "none", "--metrics-enabled=false"])
-            .args(["--max-tuples-per-write", &TOGETHER.to_string()])
+            .args(["--max-tuples-per-write", &BATCH_SIZE.to_string()])
             .args(further)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -64,7 +64,9 @@ impl OpenFga {
         let store = loop {
             match server.post("stores", &json!({"name": "bench"})) {
                 Some(made) => break made,
-                None if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(50)),
+                None if began.elapsed() < STARTUP_TIMEOUT => {
+                    std::thread::sleep(Duration::from_millis(50))
+                }
                 None => panic!("OpenFGA doesn't get ready"),
             }
         };
@@ -73,12 +75,12 @@ impl OpenFga {
         Some(server)
     }
 
-    /// Where it answers gRPC.
+    /// The gRPC address.
     pub(crate) fn address(&self) -> String {
         format!("http://{}", self.grpc)
     }
 
-    /// Asks whether each of these users may do something of their own.
+    /// A call that checks, for one of these users by number, an action that a rule allows.
     pub(crate) fn check(&self, asked: Vec<(u64, [String; 3])>) -> Call {
         let questions: Vec<_> = asked
             .into_iter()
@@ -111,13 +113,13 @@ impl OpenFga {
         let id = &made.expect("made")["authorization_model_id"];
         self.model = id.as_str().expect("an id").to_owned();
         let path = format!("stores/{}/write", self.store);
-        for some in tuples(directory).chunks(TOGETHER) {
+        for some in tuples(directory).chunks(BATCH_SIZE) {
             let body = json!({"writes": {"tuple_keys": some}});
             self.post(&path, &body).expect("written");
         }
     }
 
-    /// Sends a request to its HTTP interface; nothing if it isn't answered well.
+    /// Sends a request to the HTTP API; `None` unless it succeeds.
     fn post(&self, path: &str, body: &Value) -> Option<Value> {
         let mut curl = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--data", "@-"])
@@ -129,7 +131,7 @@ impl OpenFga {
             .spawn()
             .expect("it starts");
         let mut input = curl.stdin.take().expect("piped");
-        // It may have ended already, if nobody listens yet.
+        // If it doesn't listen yet, it may have exited.
         let _ = input.write_all(body.to_string().as_bytes());
         drop(input);
         let output = curl.wait_with_output().expect("it ends");
@@ -145,7 +147,7 @@ impl Drop for OpenFga {
     }
 }
 
-/// User, group, role, rule; a denial goes before what allows.
+/// The authorization model: user, group, role, rule; a DENY rule overrides ALLOW rules.
 fn model() -> Value {
     let direct = |of: &str, relation: Option<&str>| {
         let mut there = json!({"type": of});
@@ -198,7 +200,7 @@ fn object([bundle, controller, action]: &[String; 3]) -> String {
     format!("rule:{bundle}/{controller}/{action}")
 }
 
-/// `openfga.v1.CheckRequest`, as far as it is needed.
+/// `openfga.v1.CheckRequest`, with the fields needed here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Check {
     #[prost(string, tag = "1")]
@@ -219,7 +221,7 @@ struct Tuple {
     object: String,
 }
 
-/// `openfga.v1.CheckResponse`, as far as it is needed.
+/// `openfga.v1.CheckResponse`, with the fields needed here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Checked {
     #[prost(bool, tag = "1")]

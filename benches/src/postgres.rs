@@ -1,4 +1,4 @@
-//! A PostgreSQL server of its own, on disk and with all that keeps commits safe, gone with its value.
+//! A separate PostgreSQL server, on disk and with durable commits, removed on drop.
 
 use std::{
     fs::{self, File},
@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// PostgreSQL refuses to be run by root; Debian has a user for it.
+/// PostgreSQL refuses to run as root; Debian has this user for it.
 const ACCOUNT: &str = "postgres";
-/// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for a busy machine.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server, which ends with its value, or with the thread that started it.
+/// A running server, stopped on drop or when the thread that started it ends.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     process: Child,
@@ -22,7 +22,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server with its data in `dir`; says why if there is none to start.
+    /// Starts a server with its data in `dir`. Returns a reason if it isn't installed.
     pub(crate) fn start(dir: &Path) -> Result<Self, String> {
         let bin = installed()?;
         let account = account()?;
@@ -32,7 +32,7 @@ impl Postgres {
             .create(&data)
             .map_err(|error| error.to_string())?;
         if let Some((user, group)) = account {
-            // The account must get at its own directory in ours.
+            // The account needs access to its directory inside ours.
             let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
             fs::set_permissions(dir, open).expect("ours");
             chown(&data, Some(user), Some(group)).expect("root may");
@@ -83,7 +83,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Where its only database is.
+    /// The URL of its only database.
     pub(crate) fn url(&self) -> String {
         format!("postgres://bench@127.0.0.1:{}/postgres", self.port)
     }
@@ -99,7 +99,7 @@ impl Postgres {
             if ready.is_ok_and(|status| status.success()) {
                 return Ok(());
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > STARTUP_TIMEOUT {
                 return Err("PostgreSQL doesn't get ready".to_owned());
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -109,14 +109,14 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // An immediate shutdown, so that its own processes end, too, and its shared memory is given back.
+        // An immediate shutdown, which also ends its child processes and releases its shared memory.
         let process = self.process.id().to_string();
         let _ = Command::new("kill").args(["-s", "QUIT", &process]).status();
         let _ = self.process.wait();
     }
 }
 
-/// The programs of the newest version that is installed.
+/// The directory of the programs of the newest installed version.
 fn installed() -> Result<PathBuf, String> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let newest = versions
@@ -132,7 +132,7 @@ fn installed() -> Result<PathBuf, String> {
         .ok_or_else(|| "PostgreSQL isn't installed".to_owned())
 }
 
-/// Whom to run it as: its own account in place of root.
+/// The account to run it as: its own one if this process runs as root.
 fn account() -> Result<Option<(u32, u32)>, String> {
     let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if !root {

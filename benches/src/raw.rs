@@ -1,5 +1,5 @@
-//! The raw loop: what `CreateGroup` with three roles writes, in one prepared transaction after the other, on a
-//! file of its own, without a server.
+//! The raw loop: executes what `CreateGroup` with three roles writes, as prepared statements in one transaction
+//! after the other, on a separate file, without a server.
 
 use std::{
     io::BufRead,
@@ -12,23 +12,23 @@ use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
 use crate::{
-    child::Helper,
+    child::ChildProcess,
     directory::{keys, sql_id},
 };
 
-/// The loop's process, which runs it when it is told to.
+/// The process of the loop, which runs on command.
 #[derive(Debug)]
-pub(crate) struct Raw(Helper);
+pub(crate) struct SqliteBaseline(ChildProcess);
 
-impl Raw {
-    /// Starts the process on a directory whose first three roles it gives to its groups.
+impl SqliteBaseline {
+    /// Starts the process on a directory; the groups get its first three roles.
     pub(crate) fn start(data: &Path, roles: &[String]) -> Self {
         let mut arguments = vec![data.to_str().expect("text")];
         arguments.extend(roles.iter().map(String::as_str));
-        Self(Helper::start("raw", &arguments, None))
+        Self(ChildProcess::start("raw", &arguments, None))
     }
 
-    /// Runs the loop for this long: transactions a second.
+    /// Runs the loop for this duration; returns transactions per second.
     pub(crate) fn run(&mut self, time: Duration) -> f64 {
         self.0.send(format!("{}\n", time.as_millis()).as_bytes());
         let commits: f64 = self.0.line().parse().expect("a number");
@@ -36,10 +36,10 @@ impl Raw {
     }
 }
 
-/// The baseline's process.
+/// Main function of the baseline process.
 pub(crate) fn main(arguments: &[String]) {
     let db = Connection::open(&arguments[0]).expect("opened");
-    // The settings of src/store/engine/sqlite.rs.
+    // The same settings as in src/store/engine/sqlite.rs.
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864;",
@@ -62,7 +62,7 @@ pub(crate) fn main(arguments: &[String]) {
     }
 }
 
-/// What the server carries out, each statement by itself.
+/// The statements that the server executes.
 fn create(db: &Connection, number: u64, roles: &[Uuid; 3]) {
     let run = |sql: &str| statement(db, sql).execute([]).expect("carried out");
     run("BEGIN IMMEDIATE");

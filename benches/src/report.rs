@@ -1,58 +1,58 @@
-//! What was found, as a table and as JSON.
+//! Results as a table and as JSON.
 
 use std::{fmt::Write, time::Duration};
 
 use serde_json::json;
 
-use crate::{machine::Machine, rounds::Spread};
+use crate::{machine::Machine, rounds::MedianRange};
 
-/// What a figure must be.
+/// The target of a result.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// It only explains another one.
-    Nothing,
+    /// No target: it explains another result.
+    Informational,
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// The name of the line that measured it.
-    pub(crate) line: &'static str,
+    /// The name of the scenario.
+    pub(crate) scenario: &'static str,
     pub(crate) what: String,
     pub(crate) against: String,
-    pub(crate) wanted: Wanted,
-    /// Of the figure: none for a ratio.
+    pub(crate) target: Target,
+    /// Unit of the result; empty for a ratio.
     pub(crate) unit: &'static str,
-    pub(crate) seen: Spread,
-    /// The figures behind the ratio, or what else is to be known.
+    pub(crate) measured: MedianRange,
+    /// The absolute numbers behind a ratio, or other remarks.
     pub(crate) note: String,
 }
 
 impl Row {
     fn met(&self) -> Option<bool> {
-        match self.wanted {
-            Wanted::AtLeast(least) => Some(self.seen.median >= least),
-            Wanted::AtMost(most) => Some(self.seen.median <= most),
-            Wanted::Nothing => None,
+        match self.target {
+            Target::AtLeast(least) => Some(self.measured.median >= least),
+            Target::AtMost(most) => Some(self.measured.median <= most),
+            Target::Informational => None,
         }
     }
 
     fn cells(&self) -> [String; 6] {
         let figure = |value: f64| figure(value, self.unit);
-        let Spread {
+        let MedianRange {
             median,
             least,
             most,
-        } = self.seen;
+        } = self.measured;
         [
             self.what.clone(),
             self.against.clone(),
-            match self.wanted {
-                Wanted::AtLeast(least) => format!("≥ {}", figure(least)),
-                Wanted::AtMost(most) => format!("≤ {}", figure(most)),
-                Wanted::Nothing => String::new(),
+            match self.target {
+                Target::AtLeast(least) => format!("≥ {}", figure(least)),
+                Target::AtMost(most) => format!("≤ {}", figure(most)),
+                Target::Informational => String::new(),
             },
             format!("{} ({}..{})", figure(median), figure(least), figure(most)),
             match self.met() {
@@ -65,16 +65,16 @@ impl Row {
     }
 }
 
-/// All that a run has found.
+/// All results of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
 impl Report {
-    /// Adds a row, and shows it at once: a run takes its time.
+    /// Adds a row, and prints it at once, because a run takes long.
     pub(crate) fn add(&mut self, row: Row) {
-        eprintln!("{}: {}", row.line, row.cells().join(" | "));
+        eprintln!("{}: {}", row.scenario, row.cells().join(" | "));
         self.rows.push(row);
     }
 
@@ -89,24 +89,24 @@ impl Report {
         table
     }
 
-    /// The same for programs.
+    /// The results as JSON.
     pub(crate) fn json(&self, machine: &Machine, rounds: usize, time: Duration) -> String {
         let rows = self.rows.iter().map(|row| {
-            let (bound, value) = match row.wanted {
-                Wanted::AtLeast(value) => (Some("at least"), Some(value)),
-                Wanted::AtMost(value) => (Some("at most"), Some(value)),
-                Wanted::Nothing => (None, None),
+            let (bound, value) = match row.target {
+                Target::AtLeast(value) => (Some("at least"), Some(value)),
+                Target::AtMost(value) => (Some("at most"), Some(value)),
+                Target::Informational => (None, None),
             };
             json!({
-                "line": row.line,
+                "line": row.scenario,
                 "what": row.what,
                 "against": row.against,
                 "unit": row.unit,
                 "bound": bound,
                 "wanted": value,
-                "median": row.seen.median,
-                "min": row.seen.least,
-                "max": row.seen.most,
+                "median": row.measured.median,
+                "min": row.measured.least,
+                "max": row.measured.most,
                 "met": row.met(),
                 "note": row.note,
             })
@@ -126,7 +126,7 @@ impl Report {
     }
 }
 
-/// A number with as many digits as mean something, and its unit.
+/// Formats a number with its significant digits and its unit.
 pub(crate) fn figure(value: f64, unit: &str) -> String {
     let digits = match value.abs() {
         100.0.. => 0,
@@ -144,7 +144,7 @@ pub(crate) fn figure(value: f64, unit: &str) -> String {
     thousands(value)
 }
 
-/// A whole number, in groups of three digits.
+/// Formats a whole number with thousands separators.
 pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

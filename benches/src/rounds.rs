@@ -1,15 +1,15 @@
-//! Rounds that alternate, and what is made of them.
+//! Alternating rounds, and their statistics.
 
-/// A median, with the least and the most of the rounds.
+/// A median, with the minimum and maximum of the rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
+pub(crate) struct MedianRange {
     pub(crate) median: f64,
     pub(crate) least: f64,
     pub(crate) most: f64,
 }
 
-impl Spread {
-    /// Of single figures.
+impl MedianRange {
+    /// The median and range of single values.
     pub(crate) fn of(values: &[f64]) -> Self {
         Self {
             median: median(values),
@@ -18,7 +18,7 @@ impl Spread {
         }
     }
 
-    /// The ratio of the medians, with the least and the most of the rounds' own ratios.
+    /// The ratio of the medians, with the minimum and maximum of the ratios of single rounds.
     pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> Self {
         let ratios: Vec<_> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
         Self {
@@ -28,15 +28,14 @@ impl Spread {
     }
 }
 
-/// The value in the middle.
+/// The median (the upper one for an even number of values).
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// Carries both out in turn, beginning with either in every other round: what changes on the machine in the
-/// meantime meets both alike.
+/// Runs both alternately, each of them first in every other round, so that changes on the machine affect both equally.
 pub(crate) async fn alternate<T, U>(
     rounds: usize,
     mut ours: impl AsyncFnMut() -> T,

@@ -1,4 +1,4 @@
-//! The real server, as users start it: with the default log, which goes to a file.
+//! The real server, started as users do: with the default log filter, logging to a file.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use crate::channel::Channel;
 
 use crate::child::on_cores;
 
-/// A server, killed at the end; its log goes with it.
+/// A running server, killed on drop; its log is removed.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Child,
@@ -26,11 +26,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server on a SQLite file.
-    pub(crate) fn on_file(data: &Path, further: &[&str]) -> Self {
+    pub(crate) fn start_sqlite(data: &Path, further: &[&str]) -> Self {
         Self::start(&url(data), further, data.parent().expect("a file"), None)
     }
 
-    /// Starts a server on a database, on these cores if they are given; its log is a file in `logs`.
+    /// Starts a server on a database, pinned to these cores if given; its log is a file in `logs`.
     pub(crate) fn start(url: &str, further: &[&str], logs: &Path, cores: Option<&str>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -64,17 +64,17 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// The gRPC address.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// A connection.
+    /// Connects to the server.
     pub(crate) async fn connect(&self) -> Channel {
         Channel::connect(&self.address).await
     }
 
-    /// Resident memory in MiB: now, or the most it ever was.
+    /// Resident memory in MiB: current or peak.
     pub(crate) fn memory(&self, most: bool) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("the process runs");
@@ -84,19 +84,19 @@ impl Server {
         kib.expect("a size") / 1024.0
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }
 
-    /// What its log warns of.
+    /// The warnings in its log.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let log = fs::read_to_string(&self.log).expect("a log");
         let bad = |line: &&str| line.contains(" WARN ") || line.contains("ERROR ");
         log.lines().filter(bad).map(str::to_owned).collect()
     }
 
-    /// The processor time that it has taken.
+    /// The processor time used so far.
     pub(crate) fn processor_time(&self) -> Duration {
         processor_time(self.process.id())
     }
@@ -110,12 +110,12 @@ impl Drop for Server {
     }
 }
 
-/// The URL of a SQLite file.
+/// The database URL of a SQLite file.
 pub(crate) fn url(data: &Path) -> String {
     format!("sqlite:{}", data.display())
 }
 
-/// Some connections.
+/// Opens several connections.
 pub(crate) async fn channels(address: &str, number: usize) -> Vec<Channel> {
     let mut channels = Vec::with_capacity(number);
     for _ in 0..number {
@@ -124,10 +124,10 @@ pub(crate) async fn channels(address: &str, number: usize) -> Vec<Channel> {
     channels
 }
 
-/// The processor time that a process has taken: user and system, in ticks of 10 ms.
+/// The processor time used by a process: user and system, with a resolution of 10 ms.
 pub(crate) fn processor_time(process: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    // The name, in parentheses, may hold anything; 11 fields follow it before those that are wanted.
+    // The process name, in parentheses, may contain anything; 11 fields follow before the times.
     let fields = stat.rsplit(')').next().expect("fields");
     let ticks = fields
         .split_whitespace()
@@ -137,7 +137,7 @@ pub(crate) fn processor_time(process: u32) -> Duration {
     Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
-/// Brings a database to the server's schema.
+/// Migrates a database to the server's schema.
 pub(crate) fn migrate(data: &Path) {
     let status = Command::new(program())
         .args(["--database-url", &url(data), "migrate", "up"])
@@ -146,7 +146,7 @@ pub(crate) fn migrate(data: &Path) {
     assert!(status.expect("it runs").success(), "no schema");
 }
 
-/// A token for a caller who may do everything.
+/// Creates a token with all permissions.
 pub(crate) fn token(data: &Path) -> String {
     let output = Command::new(program())
         .args(["--database-url", &url(data)])
@@ -159,7 +159,7 @@ pub(crate) fn token(data: &Path) -> String {
 }
 
 /// Whether the server has a setting.
-pub(crate) fn knows(setting: &str) -> bool {
+pub(crate) fn supports_setting(setting: &str) -> bool {
     static HELP: OnceLock<String> = OnceLock::new();
     let help = HELP.get_or_init(|| {
         let output = Command::new(program()).arg("--help").output();
@@ -168,7 +168,7 @@ pub(crate) fn knows(setting: &str) -> bool {
     help.contains(setting)
 }
 
-/// Beside this program: both are built by the same command.
+/// The path of the server program, next to this one, where the same command builds it.
 fn program() -> PathBuf {
     let own = std::env::current_exe().expect("a path");
     own.with_file_name("group-service")

@@ -1,4 +1,4 @@
-//! A small directory made by calls, on whatever engine.
+//! A small directory created through the API, on any engine.
 
 use crate::channel::Channel;
 use group_service::pb::{
@@ -10,22 +10,22 @@ use crate::directory;
 
 const ROLES: u64 = 9;
 
-/// What is there.
+/// The created resources.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub(crate) struct Fixture {
     pub(crate) groups: Vec<String>,
     pub(crate) users: Vec<String>,
-    /// One for each user who is in a group.
+    /// One question for each user who is in a group.
     pub(crate) questions: Vec<pb::CheckAccessRequest>,
 }
 
-/// Makes groups of three roles with eleven rules each, and users; of these the first few are in a group each.
-pub(crate) async fn stage(
+/// Creates groups with three roles of eleven rules each, and users; each of the first few users is in one group.
+pub(crate) async fn create_fixture(
     channel: &Channel,
     groups: usize,
     users: usize,
     members: usize,
-) -> Staged {
+) -> Fixture {
     let mut client = RoleServiceClient::new(channel.clone());
     let mut roles = Vec::new();
     for role in 0..ROLES {
@@ -57,7 +57,7 @@ pub(crate) async fn stage(
         roles.push(created.role.expect("a role").id);
     }
     let mut client = GroupServiceClient::new(channel.clone());
-    let mut staged = Staged {
+    let mut fixture = Fixture {
         groups: Vec::new(),
         users: Vec::new(),
         questions: Vec::new(),
@@ -75,7 +75,7 @@ pub(crate) async fn stage(
             .await
             .expect("created")
             .into_inner();
-        staged.groups.push(created.group.expect("a group").id);
+        fixture.groups.push(created.group.expect("a group").id);
     }
     let mut user_client = UserServiceClient::new(channel.clone());
     for user in 0..users {
@@ -91,11 +91,11 @@ pub(crate) async fn stage(
             .await
             .expect("created")
             .into_inner();
-        staged.users.push(created.user.expect("a user").id);
+        fixture.users.push(created.user.expect("a user").id);
     }
     for user in 0..members {
         let group = user % groups;
-        let (group_id, user_id) = (staged.groups[group].clone(), staged.users[user].clone());
+        let (group_id, user_id) = (fixture.groups[group].clone(), fixture.users[user].clone());
         let request = pb::AssignUserRequest {
             group_id,
             user_id: user_id.clone(),
@@ -104,7 +104,7 @@ pub(crate) async fn stage(
         client.assign_user(request).await.expect("assigned");
         let role = group as u64 % ROLES;
         let [bundle, controller, action] = directory::rule(role, user as u64 % 10);
-        staged.questions.push(pb::CheckAccessRequest {
+        fixture.questions.push(pb::CheckAccessRequest {
             user_id,
             bundle,
             controller,
@@ -112,5 +112,5 @@ pub(crate) async fn stage(
             min_revision: 0,
         });
     }
-    staged
+    fixture
 }

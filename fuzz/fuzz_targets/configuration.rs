@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::OnceLock};
 use clap::{CommandFactory, Parser};
 use group_service::{
     auth::Grant,
-    config::{Config, Refused, file, show},
+    config::{Config, LoadError, file, show},
     domain::{Caller, Permissions},
     store::Location,
 };
@@ -101,13 +101,13 @@ fn load(text: &str) {
     ];
     match Config::load(args) {
         Ok(loaded) => assert!(!show(&loaded.settings).contains(PASSWORD)),
-        Err(Refused::Mistakes(mistakes)) => {
+        Err(LoadError::Invalid(mistakes)) => {
             assert!(!mistakes.is_empty());
             for mistake in &mistakes {
                 assert!(!mistake.contains(PASSWORD), "{mistake}");
             }
         }
-        Err(Refused::Usage(error)) => panic!("it was the file that was wrong: {error}"),
+        Err(LoadError::Usage(error)) => panic!("it was the file that was wrong: {error}"),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use group_service::{codec::Received, fuzzing, pb};
+use group_service::{codec::RpcMessage, fuzzing, pb};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -22,7 +22,7 @@ const MAX_SIZE: usize = 256 << 10;
 /// What a decoder takes for any message: its own state, its buffer at the start, errors with their details.
 const OVERHEAD: usize = 64 << 10;
 /// As much memory as there ever is, and so little that only the smallest requests are decoded.
-const MEMORY: [u64; 2] = [1 << 30, fuzzing::CALL];
+const MEMORY: [u64; 2] = [1 << 30, fuzzing::MIN_CALL_BYTES];
 
 /// Memory that is allocated now, and the most of it so far.
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
@@ -101,7 +101,7 @@ fuzz_target!(|data: &[u8]| {
     check(&message);
 });
 
-fn check<T: Received + PartialEq + Send + 'static>(message: &[u8]) {
+fn check<T: RpcMessage + PartialEq + Send + 'static>(message: &[u8]) {
     let alone = T::decode(message);
     for memory in MEMORY {
         let before = ALLOCATED.load(Relaxed);

@@ -10,7 +10,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use group_service::{
-    auth::{Grant, Jwts, Source},
+    auth::{Grant, JwtAuthenticator, KeySource},
     domain::{Permission, Token},
     fuzzing,
 };
@@ -25,7 +25,7 @@ const KEY: &str = "k";
 /// Who signs, and who is to find out whether that is so.
 struct Issuer {
     key: EcdsaKeyPair,
-    jwts: Jwts,
+    jwts: JwtAuthenticator,
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -103,7 +103,7 @@ fn signed(data: &[u8]) {
         assert!(from < now + 11.0);
     }
     assert_eq!(claims["sub"], identity.caller().as_str());
-    assert!(identity.may(Permission::Read) && !identity.may(Permission::Write));
+    assert!(identity.has_permission(Permission::Read) && !identity.has_permission(Permission::Write));
 }
 
 fn issuer() -> &'static Issuer {
@@ -119,8 +119,8 @@ fn issuer() -> &'static Issuer {
         let path = std::env::temp_dir().join(format!("group-service-{}.jwks", std::process::id()));
         std::fs::write(&path, keys).expect("written");
         let grants = [Grant::parse("*=read").expect("a grant")];
-        let jwts = Jwts::load(
-            Source::File(path.clone()),
+        let jwts = JwtAuthenticator::load(
+            KeySource::File(path.clone()),
             ISSUER.to_owned(),
             AUDIENCE.to_owned(),
             None,

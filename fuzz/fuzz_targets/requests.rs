@@ -11,11 +11,11 @@ use std::{
 use group_service::{
     domain::{
         Actor, AssignUsers, BatchCheckAccess, ChangeFilter, CheckAccess, CreateGroup, CreateRole,
-        CreateUser, DeleteGroup, DeleteRole, DeleteUser, Folded, Get, GroupId, ListChanges,
+        CreateUser, DeleteGroup, DeleteRole, DeleteUser, SearchText, Get, GroupId, ListChanges,
         ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser, ListUsers, ListUsersInGroup,
-        ListUsersWithAccess, Literal, MAX_ACTION, MAX_BUNDLE, Name, Note, PageRequest, Pattern,
+        ListUsersWithAccess, Literal, MAX_ACTION, MAX_BUNDLE, Name, Description, PageRequest, Pattern,
         Question, Revision, RoleId, Rule, SearchQuery, SortBy, UnassignUsers, UpdateGroup,
-        UpdateRole, UpdateUser, UserId, WatchChanges, Words,
+        UpdateRole, UpdateUser, UserId, WatchChanges, PersonName,
     },
     error::Error,
     pb,
@@ -171,16 +171,16 @@ fn name(name: &Name) {
         }
     }
     // A name is found by itself, if it has words that a query may have.
-    let found = Folded::name(name);
+    let found = SearchText::name(name);
     if let Ok(Some(query)) = SearchQuery::parse(text) {
         let mut words = query.words().iter();
         assert!(words.all(|word| found.as_str().contains(word)), "{text:?}");
     }
 }
 
-fn words(words: &Words) {
+fn words(words: &PersonName) {
     let text = words.clone().into_string();
-    assert_eq!(Words::parse(&text).as_ref(), Ok(words));
+    assert_eq!(PersonName::parse(&text).as_ref(), Ok(words));
     assert!(text.chars().count() <= 255 && !text.contains(char::is_control));
     check_characters(&text);
 }
@@ -191,8 +191,8 @@ fn check_characters(text: &str) {
     ]));
 }
 
-fn note(note: &Note) {
-    assert_eq!(Note::parse(note.as_str()).as_ref(), Ok(note));
+fn note(note: &Description) {
+    assert_eq!(Description::parse(note.as_str()).as_ref(), Ok(note));
     assert!(note.as_str().chars().count() <= 1000);
     assert!(!note.as_str().contains('\0'));
 }

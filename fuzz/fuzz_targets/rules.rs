@@ -4,8 +4,8 @@
 #![no_main]
 
 use group_service::domain::{
-    Asked, Deciding, Effect, Grant, GroupId, GroupRef, Literal, MAX_ACTION, MAX_BUNDLE, Name,
-    Pattern, Question, RoleId, RoleRef, Rule, Rules, UserStatus, Verdict, decide,
+    PreparedRequest, DecidingRule, Effect, EffectiveRule, GroupId, GroupRef, Literal, MAX_ACTION, MAX_BUNDLE, Name,
+    Pattern, AccessRequest, RoleId, RoleRef, Rule, RuleIndex, UserStatus, Decision, decide,
 };
 use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
@@ -18,7 +18,7 @@ const WORDS: [&str; 8] = ["a", "b", "ab", "a.b", "-", "_", "0", "aa"];
 struct Modelled<'a> {
     parts: [&'a str; 3],
     denies: bool,
-    grant: Grant<'a>,
+    grant: EffectiveRule<'a>,
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -37,7 +37,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let asked = [word(input)?, word(input)?, word(input)?];
     let [bundle, controller, action] = asked;
     let literal = |text: &str, max| Literal::parse(text.to_owned(), max).expect("a word");
-    let question = Question {
+    let question = AccessRequest {
         bundle: literal(bundle, MAX_BUNDLE),
         controller: literal(controller, MAX_BUNDLE),
         action: literal(action, MAX_ACTION),
@@ -69,7 +69,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     for (role, rules) in &roles {
         for group in &groups {
             if input.ratio(3_u8, 4_u8)? {
-                grants.extend(rules.iter().map(|rule| Grant { rule, role, group }));
+                grants.extend(rules.iter().map(|rule| EffectiveRule { rule, role, group }));
             }
         }
     }
@@ -83,22 +83,22 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     );
 
     // Prepared, each role has one rule that decides, and those come to the same.
-    let prepared = Asked::new(&question);
+    let prepared = PreparedRequest::new(&question);
     for (role, rules) in &roles {
-        let some = Rules::new(rules.clone());
+        let some = RuleIndex::new(rules.clone());
         let mut sorted = rules.clone();
         sorted.sort();
         assert_eq!(some.to_vec(), sorted);
         let group = &groups[0];
         let of_role: Vec<_> = rules
             .iter()
-            .map(|rule| Grant { rule, role, group })
+            .map(|rule| EffectiveRule { rule, role, group })
             .collect();
         let alone = match model(Some(UserStatus::Active), &of_role, asked) {
-            Verdict::Allowed(deciding) | Verdict::Denied(deciding) => Some(deciding.rule),
+            Decision::Allowed(deciding) | Decision::Denied(deciding) => Some(deciding.rule),
             _ => None,
         };
-        assert_eq!(some.deciding(&prepared), alone.as_ref());
+        assert_eq!(some.deciding_rule(&prepared), alone.as_ref());
     }
     Ok(())
 }
@@ -123,13 +123,13 @@ fn rule(input: &mut Unstructured<'_>) -> Result<Rule> {
 
 /// The contract's words: who isn't there and who is blocked may nothing; a rule that denies decides, else one that
 /// allows; of several that which names the most, then that of the least role id and the least group id.
-fn model(user: Option<UserStatus>, grants: &[Grant<'_>], asked: [&str; 3]) -> Verdict {
+fn model(user: Option<UserStatus>, grants: &[EffectiveRule<'_>], asked: [&str; 3]) -> Decision {
     match user {
-        None => return Verdict::Unknown,
-        Some(UserStatus::Blocked) => return Verdict::Blocked,
+        None => return Decision::UnknownUser,
+        Some(UserStatus::Blocked) => return Decision::Blocked,
         Some(UserStatus::Active) => {}
     }
-    let modelled = |grant: &Grant<'_>| {
+    let modelled = |grant: &EffectiveRule<'_>| {
         let Rule {
             bundle,
             controller,
@@ -170,15 +170,15 @@ fn model(user: Option<UserStatus>, grants: &[Grant<'_>], asked: [&str; 3]) -> Ve
         }
     }
     let Some(Modelled { grant, .. }) = best else {
-        return Verdict::NoRule;
+        return Decision::NoMatchingRule;
     };
-    let deciding = Deciding {
+    let deciding = DecidingRule {
         rule: grant.rule.clone(),
         role: grant.role.clone(),
         group: grant.group.clone(),
     };
     match denied {
-        true => Verdict::Denied(deciding),
-        false => Verdict::Allowed(deciding),
+        true => Decision::Denied(deciding),
+        false => Decision::Allowed(deciding),
     }
 }

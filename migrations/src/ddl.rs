@@ -1,19 +1,19 @@
-//! One text of a schema for every engine: what differs are words, and stand in one table.
+//! Translates one schema text for every engine: the differences are placeholders, defined in one table.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{DbBackend, RuntimeErr, sqlx::mysql::MySqlDatabaseError};
 
-/// Words of the schema, and what they are on SQLite, on PostgreSQL, and on MariaDB and MySQL.
-const WORDS: [[&str; 4]; 15] = [
+/// Placeholders of the schema, and their replacements on SQLite, on PostgreSQL, and on MariaDB and MySQL.
+const PLACEHOLDERS: [[&str; 4]; 15] = [
     // A UUID of 16 bytes.
     ["{id}", "BLOB", "UUID", "BINARY(16)"],
     // A SHA-256 digest.
     ["{digest}", "BLOB", "BYTEA", "BINARY(32)"],
-    // Bytes that sort as text does, at most 1,000.
+    // Bytes that sort like the text, at most 1,000.
     ["{sort}", "BLOB", "BYTEA", "VARBINARY(1000)"],
     ["{no_bytes}", "x''", "''", "''"],
     ["{bytes}", "BLOB", "BYTEA", "MEDIUMBLOB"],
-    // A line of text that may be indexed.
+    // A line of text that can be indexed.
     ["{line}", "TEXT", "TEXT", "VARCHAR(255)"],
     // A part of a rule, short enough for three of them in a key.
     ["{word}", "TEXT", "TEXT", "VARCHAR(60)"],
@@ -29,7 +29,7 @@ const WORDS: [[&str; 4]; 15] = [
         "gen_random_uuid()",
         "unhex(replace(uuid(), '-', ''))",
     ],
-    // At the end of a table whose rows have an id of their own, or are their own key.
+    // The end of a table definition; see also `KEY_ONLY`.
     [
         "{strict}",
         "STRICT",
@@ -38,19 +38,19 @@ const WORDS: [[&str; 4]; 15] = [
     ],
 ];
 
-/// Stands at the end of lines that only SQLite needs, which checks no lengths by itself.
+/// Marks lines for SQLite only, which checks no lengths by itself.
 const SQLITE_ONLY: &str = "-- SQLite";
-/// Stands at the end of a table whose key is all there is to find its rows by.
+/// The end of a table that is looked up by its primary key.
 const KEY_ONLY: &str = "{strict}, WITHOUT ROWID";
 
-/// What MariaDB and MySQL say of what is done already: a table is there, a column is, an index is; a table is
-/// gone, a column or an index is.
-const DONE_ALREADY: [u16; 5] = [1050, 1060, 1061, 1051, 1091];
+/// Errors of MariaDB and MySQL for statements that were already executed: a table, column or index exists; a table,
+/// column or index doesn't exist.
+const ALREADY_APPLIED: [u16; 5] = [1050, 1060, 1061, 1051, 1091];
 
-/// Carries out a schema's statements, one by one.
+/// Executes the statements of a schema, one by one.
 ///
-/// MariaDB and MySQL commit each by itself: there, whoever was killed in the middle begins again, and what is
-/// done already is passed over.
+/// MariaDB and MySQL commit each statement by itself: there an interrupted migration starts again, and statements that
+/// were already executed are skipped.
 pub(crate) async fn run(manager: &SchemaManager<'_>, schema: &str) -> Result<(), DbErr> {
     let db = manager.get_connection();
     let backend = manager.get_database_backend();
@@ -59,7 +59,7 @@ pub(crate) async fn run(manager: &SchemaManager<'_>, schema: &str) -> Result<(),
             continue;
         }
         match db.execute_unprepared(statement).await {
-            Err(error) if is_done_already(&error) => {}
+            Err(error) if is_already_applied(&error) => {}
             result => {
                 result?;
             }
@@ -81,7 +81,7 @@ fn translate(schema: &str, backend: DbBackend) -> String {
     if !sqlite {
         sql = sql.replace(KEY_ONLY, "{strict}");
     }
-    for [word, on_sqlite, on_postgres, on_mysql] in WORDS {
+    for [word, on_sqlite, on_postgres, on_mysql] in PLACEHOLDERS {
         let of_engine = match backend {
             DbBackend::Postgres => on_postgres,
             DbBackend::MySql => on_mysql,
@@ -90,14 +90,14 @@ fn translate(schema: &str, backend: DbBackend) -> String {
         sql = sql.replace(word, of_engine);
     }
     if backend != DbBackend::MySql {
-        // An index has a name of its own there, which tells the table.
+        // Index names are unique per schema on these engines: `DROP INDEX` names no table.
         let dropped = |line: &str| match line.split_once(" ON ") {
             Some((index, _)) if line.starts_with("DROP INDEX ") => format!("{index};\n"),
             _ => format!("{line}\n"),
         };
         sql = sql.lines().map(dropped).collect();
     } else {
-        // Without partial indexes there, and with quotes of its own.
+        // MariaDB and MySQL have no partial indexes, and quote with backticks.
         sql = sql.replace('"', "`");
         let whole = |line: &str| match line.split_once(" WHERE ") {
             Some((index, _)) if line.starts_with("CREATE INDEX ") => format!("{index};\n"),
@@ -109,7 +109,7 @@ fn translate(schema: &str, backend: DbBackend) -> String {
     sql
 }
 
-fn is_done_already(error: &DbErr) -> bool {
+fn is_already_applied(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) =
         error
     else {
@@ -118,5 +118,5 @@ fn is_done_already(error: &DbErr) -> bool {
     cause
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
-        .is_some_and(|error| DONE_ALREADY.contains(&error.number()))
+        .is_some_and(|error| ALREADY_APPLIED.contains(&error.number()))
 }

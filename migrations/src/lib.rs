@@ -1,11 +1,11 @@
-//! The schema's history: one file a migration, applied in order when the server starts.
+//! The schema's history: one file per migration, applied in order when the server starts.
 //!
-//! A migration whose name ends with `_additive` leaves all that older binaries work with as it is: they keep
-//! serving beside it. Every other one that a binary doesn't know makes it refuse the database.
+//! A migration whose name ends with `_additive` changes nothing that older binaries depend on: they keep serving. A
+//! binary refuses a database with any other migration that it doesn't know.
 //!
-//! A migration that has been released is never changed; it imports nothing of the service, so that it
-//! does tomorrow what it did when it was written. One that recomputes keys takes them from `textkeys`, as the service
-//! does: it brings rows to the keys of the binary that runs it.
+//! A released migration is never changed; it imports nothing from the service, so that its behaviour stays the same.
+//! One that recomputes keys takes them from `textkeys`, as the service does: it brings rows to the keys of the binary
+//! that runs it.
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -18,7 +18,7 @@ mod m20261125_000004_tokens_additive;
 mod m20261128_000005_last_states_additive;
 mod m20261128_000006_text_keys;
 
-/// Brings a database to this version's schema, and back.
+/// Applies and reverts the migrations.
 #[derive(Debug)]
 pub struct Migrator;
 
@@ -36,7 +36,7 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Whether a binary that doesn't know the migration of this name can work with what it has made.
+/// Whether a binary that doesn't know this migration can work with its schema.
 #[must_use]
 pub fn is_additive(name: &str) -> bool {
     name.ends_with("_additive")

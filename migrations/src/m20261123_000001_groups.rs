@@ -1,4 +1,4 @@
-//! Groups, roles and their rules, users, and who is where.
+//! Groups, roles and their rules, users, and their assignments.
 
 use sea_orm_migration::prelude::*;
 
@@ -7,9 +7,8 @@ use crate::ddl;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-// Every constraint has a name: `src/store/classify.rs` turns those that a request can break into errors.
-// Ids are UUIDs of 16 bytes, times are microseconds since 1970 in UTC, keys and sort keys are bytes:
-// they compare alike on every engine.
+// Every constraint has a name: `src/store/errors.rs` maps those that a request can violate to errors. Ids are UUIDs of
+// 16 bytes, times are microseconds since 1970 in UTC, keys and sort keys are bytes: they compare alike on every engine.
 const UP: &str = r#"
 CREATE TABLE roles (
     id          {id}     NOT NULL,
@@ -131,12 +130,12 @@ DROP TABLE roles;
 
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait's async methods bind this lifetime early, which only eliding does"
+    reason = "under async_trait the trait's methods bind this lifetime early, which only the elided form does"
 )]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    // Off by default on SQLite, where a crash in the middle would leave half a schema. MariaDB and MySQL have
-    // no transactions of such statements: `ddl` passes over what is there already.
+    // Off by default on SQLite, where a crash would leave half a schema. On MariaDB and MySQL DDL isn't transactional:
+    // `ddl` skips what exists already.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }

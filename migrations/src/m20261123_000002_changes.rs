@@ -1,4 +1,4 @@
-//! Revisions, changes, and what requests were answered.
+//! Revisions, changes, and stored responses to requests.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
@@ -7,7 +7,7 @@ use crate::ddl;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-// Names stand in a change as they were then. Its rows refer to nothing: they outlive what they tell of.
+// A change holds names as they were at its time. Its rows reference nothing: they outlive the resources they describe.
 const UP: &str = r#"
 CREATE TABLE directory (
     id              {int} NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE requests (
 CREATE INDEX ix_requests_created_at ON requests (created_at);
 "#;
 
-// Wakes the followers of every instance at the commit. It costs the writer no statement of its own.
+// Notifies all instances at the commit, so that they wake their watchers. It costs the writer no extra statement.
 const UP_POSTGRES: &str = r"
 CREATE FUNCTION tell_revision() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_notify('group_service_revision', NEW.revision::text); RETURN NULL; END $$;
@@ -78,12 +78,12 @@ DROP TABLE directory;
 
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait's async methods bind this lifetime early, which only eliding does"
+    reason = "under async_trait the trait's methods bind this lifetime early, which only the elided form does"
 )]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    // Off by default on SQLite, where a crash in the middle would leave half a schema. MariaDB and MySQL have
-    // no transactions of such statements: `ddl` passes over what is there already.
+    // Off by default on SQLite, where a crash would leave half a schema. On MariaDB and MySQL DDL isn't transactional:
+    // `ddl` skips what exists already.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }

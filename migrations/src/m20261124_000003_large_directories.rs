@@ -1,5 +1,4 @@
-//! Large directories: what lists are sorted by stands beside who is in them, groups are counted, and what is
-//! searched for is looked up.
+//! Large directories: copies of sort keys in the association tables, counters, and search indexes.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
@@ -8,8 +7,8 @@ use crate::ddl;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-// A page of a group's users, or of the groups of a user or a role, is a range of an index then. The columns have
-// defaults because rows are there already; every later row brings its values.
+// With these columns, a page of a group's users, or of the groups of a user or a role, is an index range. The columns
+// have defaults because of existing rows; all later rows have explicit values.
 const UP: &str = r#"
 ALTER TABLE directory ADD COLUMN group_count {big} NOT NULL DEFAULT 0;
 ALTER TABLE directory ADD COLUMN latest_time {big} NOT NULL DEFAULT 0;
@@ -65,7 +64,7 @@ ALTER TABLE directory DROP COLUMN latest_time;
 ALTER TABLE directory DROP COLUMN clock_skew;
 "#;
 
-// The others have the key at the end of every index anyway.
+// On the other engines every index ends with the primary key anyway.
 const UP_POSTGRES: &str = r"
 DROP INDEX ix_changes_actor ON changes;
 DROP INDEX ix_changes_group ON changes;
@@ -88,11 +87,11 @@ CREATE INDEX ix_changes_role ON changes (role_id) WHERE role_id IS NOT NULL;
 CREATE INDEX ix_changes_user ON changes (user_id) WHERE user_id IS NOT NULL;
 ";
 
-/// What is searched: the table, and what its index is named after.
+/// The searchable tables, and the names that their indexes begin with.
 const SEARCHED: [[&str; 2]; 3] = [["groups", "group"], ["roles", "role"], ["users", "user"]];
 
-// A row's number is its place in the index: rowids of its own table may change at a VACUUM. The index holds no
-// texts, only which rows have a trigram; texts are folded already.
+// `number` identifies a row in the index: rowids of the table itself may change at a VACUUM. The index holds no texts,
+// only which rows contain a trigram; the texts are already folded.
 const UP_SQLITE: &str = r#"
 CREATE TABLE {name}_search (
     number INTEGER NOT NULL,
@@ -128,8 +127,8 @@ DROP TABLE {name}_trigrams;
 DROP TABLE {name}_search;
 "#;
 
-// The extension is trusted: whoever may create in the database may create it. Without it all works as it did, and
-// a search that finds little takes longer.
+// The extension is trusted: a role that may create objects in the database may create it. Without it everything still
+// works, but selective searches take longer.
 const UP_POSTGRES_SEARCH: &str = r#"
 DO $$ BEGIN
     CREATE EXTENSION IF NOT EXISTS pg_trgm;
@@ -147,8 +146,8 @@ DROP INDEX IF EXISTS ix_roles_search_text;
 DROP INDEX IF EXISTS ix_users_search_text;
 ";
 
-/// Carries out a text once for each table that is searched. It isn't taken apart: triggers have statements in them.
-async fn of_each_searched(manager: &SchemaManager<'_>, text: &str) -> Result<(), DbErr> {
+/// Executes a text once for each searchable table. It isn't split at semicolons: triggers contain statements.
+async fn run_for_each_searched_table(manager: &SchemaManager<'_>, text: &str) -> Result<(), DbErr> {
     for [table, name] in SEARCHED {
         let text = text.replace("{table}", table).replace("{name}", name);
         manager.get_connection().execute_unprepared(&text).await?;
@@ -158,12 +157,12 @@ async fn of_each_searched(manager: &SchemaManager<'_>, text: &str) -> Result<(),
 
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait's async methods bind this lifetime early, which only eliding does"
+    reason = "under async_trait the trait's methods bind this lifetime early, which only the elided form does"
 )]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    // Off by default on SQLite, where a crash in the middle would leave half a schema. MariaDB and MySQL have
-    // no transactions of such statements: `ddl` passes over what is there already.
+    // Off by default on SQLite, where a crash would leave half a schema. On MariaDB and MySQL DDL isn't transactional:
+    // `ddl` skips what exists already.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -177,7 +176,7 @@ impl MigrationTrait for Migration {
                 db.execute_unprepared(UP_POSTGRES_SEARCH).await?;
                 Ok(())
             }
-            DbBackend::Sqlite => of_each_searched(manager, UP_SQLITE).await,
+            DbBackend::Sqlite => run_for_each_searched_table(manager, UP_SQLITE).await,
             _ => Ok(()),
         }
     }
@@ -188,7 +187,7 @@ impl MigrationTrait for Migration {
                 ddl::run(manager, DOWN_POSTGRES).await?;
                 ddl::run(manager, DOWN_POSTGRES_SEARCH).await?;
             }
-            DbBackend::Sqlite => of_each_searched(manager, DOWN_SQLITE).await?,
+            DbBackend::Sqlite => run_for_each_searched_table(manager, DOWN_SQLITE).await?,
             _ => {}
         }
         ddl::run(manager, DOWN).await

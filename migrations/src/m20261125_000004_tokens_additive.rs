@@ -1,4 +1,4 @@
-//! Tokens, by which callers are known.
+//! Tokens that authenticate callers.
 
 use sea_orm_migration::prelude::*;
 
@@ -28,11 +28,11 @@ const DOWN: &str = "DROP TABLE tokens;";
 
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait's async methods bind this lifetime early, which only eliding does"
+    reason = "under async_trait the trait's methods bind this lifetime early, which only the elided form does"
 )]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    // Off by default on SQLite, where a crash in the middle would leave half a schema.
+    // Off by default on SQLite, where a crash would leave half a schema.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }

@@ -1,4 +1,4 @@
-//! What was deleted, as it was at last: in the change that deleted it.
+//! The last states of deleted resources, in the changes that deleted them.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,11 +13,11 @@ const DOWN: &str = "ALTER TABLE changes DROP COLUMN deleted;";
 
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait's async methods bind this lifetime early, which only eliding does"
+    reason = "under async_trait the trait's methods bind this lifetime early, which only the elided form does"
 )]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    // Off by default on SQLite, where a crash in the middle would leave half a schema.
+    // Off by default on SQLite, where a crash would leave half a schema.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }

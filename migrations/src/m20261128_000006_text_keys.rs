@@ -1,6 +1,6 @@
-//! Unique keys without default ignorable characters, search texts without accents: both are recomputed.
+//! Recomputes unique keys without default ignorable characters, and search texts without accents.
 //!
-//! Not additive: an older binary would go on to write the keys of before, beside which names are no longer unique.
+//! Not additive: an older binary would go on writing the old keys, and names would no longer be unique.
 
 use std::collections::HashMap;
 
@@ -12,36 +12,36 @@ use sea_orm_migration::{
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// How many rows are read at once.
+/// Number of rows read at once.
 const READ_BATCH: u64 = 1000;
-/// How many rows are written by one statement.
+/// Number of rows written by one statement.
 const WRITE_BATCH: usize = 100;
-/// How many names that collide are told.
-const MAX_TOLD: usize = 10;
+/// Maximum number of reported collisions.
+const MAX_REPORTED: usize = 10;
 
-/// What has a name.
-struct Named {
+/// A table with unique names.
+struct NamedTable {
     table: &'static str,
     name: &'static str,
     key: &'static str,
-    /// What else it is found by.
+    /// Further columns that are searched.
     more: &'static [&'static str],
 }
 
-const NAMED: [Named; 3] = [
-    Named {
+const NAMED_TABLES: [NamedTable; 3] = [
+    NamedTable {
         table: "groups",
         name: "title",
         key: "title_key",
         more: &[],
     },
-    Named {
+    NamedTable {
         table: "roles",
         name: "name",
         key: "name_key",
         more: &[],
     },
-    Named {
+    NamedTable {
         table: "users",
         name: "username",
         key: "username_key",
@@ -49,18 +49,18 @@ const NAMED: [Named; 3] = [
     },
 ];
 
-/// How keys are computed.
-struct Keys {
+/// The functions that compute the keys.
+struct KeyFunctions {
     unique_key: fn(&str) -> Vec<u8>,
     search_text: fn(&str) -> String,
 }
 
-const AFTER: Keys = Keys {
+const AFTER: KeyFunctions = KeyFunctions {
     unique_key: textkeys::unique_key,
     search_text: textkeys::search_text,
 };
 
-const BEFORE: Keys = Keys {
+const BEFORE: KeyFunctions = KeyFunctions {
     unique_key: textkeys::compatibility_key,
     search_text: textkeys::compatibility_casefold,
 };
@@ -68,14 +68,14 @@ const BEFORE: Keys = Keys {
 struct Row {
     id: Uuid,
     name: String,
-    /// All that it is found by.
+    /// The texts that are searched.
     texts: String,
     key: Vec<u8>,
     search_text: String,
 }
 
-impl Named {
-    /// The rows behind `last`, in the order of their ids.
+impl NamedTable {
+    /// The rows after `last`, in order of id.
     async fn read(
         &self,
         manager: &SchemaManager<'_>,
@@ -112,12 +112,12 @@ impl Named {
         })
     }
 
-    /// Which names are the same by their new keys. Only those whose keys change are kept in memory, which are few:
-    /// those with characters that are ignored from now on.
+    /// Finds names whose new keys collide. Only names whose keys change are kept in memory, which are few: those with
+    /// characters that are now ignored.
     async fn collisions(
         &self,
         manager: &SchemaManager<'_>,
-        keys: &Keys,
+        keys: &KeyFunctions,
     ) -> Result<Vec<String>, DbErr> {
         let mut collisions = Vec::new();
         let mut changed: HashMap<Vec<u8>, (Uuid, String)> = HashMap::new();
@@ -165,7 +165,11 @@ impl Named {
         format!("{} {one} and {other}", self.table)
     }
 
-    async fn recompute(&self, manager: &SchemaManager<'_>, keys: &Keys) -> Result<(), DbErr> {
+    async fn recompute(
+        &self,
+        manager: &SchemaManager<'_>,
+        keys: &KeyFunctions,
+    ) -> Result<(), DbErr> {
         let mut last = None;
         loop {
             let mut rows = self.read(manager, last).await?;
@@ -205,23 +209,23 @@ impl Named {
 
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait's async methods bind this lifetime early, which only eliding does"
+    reason = "under async_trait the trait's methods bind this lifetime early, which only the elided form does"
 )]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    // Off by default on SQLite, MariaDB and MySQL, where a crash in the middle would leave some keys of each kind.
+    // Off by default on SQLite, MariaDB and MySQL, where a crash would leave some old and some new keys.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let mut collisions = Vec::new();
-        for named in &NAMED {
+        for named in &NAMED_TABLES {
             collisions.extend(named.collisions(manager, &AFTER).await?);
         }
         if !collisions.is_empty() {
-            let more = collisions.len().saturating_sub(MAX_TOLD);
-            collisions.truncate(MAX_TOLD);
+            let more = collisions.len().saturating_sub(MAX_REPORTED);
+            collisions.truncate(MAX_REPORTED);
             if more > 0 {
                 collisions.push(format!("{more} more"));
             }
@@ -232,15 +236,15 @@ impl MigrationTrait for Migration {
                 collisions.join("; ")
             )));
         }
-        for named in &NAMED {
+        for named in &NAMED_TABLES {
             named.recompute(manager, &AFTER).await?;
         }
         Ok(())
     }
 
-    // Names that differ by the keys of now differ by those of before.
+    // Names whose new keys differ also have different old keys, so there are no collisions.
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for named in &NAMED {
+        for named in &NAMED_TABLES {
             named.recompute(manager, &BEFORE).await?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Callers' certificates (RFC 5280): whom they name, and until when.
+//! Client certificates (RFC 5280): which caller they name, and when they expire.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_cert::{
@@ -7,25 +7,25 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-use super::passed;
+use super::sleep_until;
 use crate::{
     domain::{Caller, Timestamp},
-    tls::Authorities,
+    tls::ClientAuthorities,
 };
 
-/// What says who is at the other end of a connection: a chain of certificates that was verified when it began.
+/// A certificate chain that was verified when its connection began.
 #[derive(Debug)]
-pub(super) struct Certified {
+pub(super) struct VerifiedCertificate {
     chain: Vec<CertificateDer<'static>>,
     expires: Timestamp,
-    authorities: Authorities,
+    authorities: ClientAuthorities,
 }
 
-impl Certified {
+impl VerifiedCertificate {
     pub(super) fn new(
         chain: &[CertificateDer<'static>],
         expires: Timestamp,
-        authorities: Authorities,
+        authorities: ClientAuthorities,
     ) -> Self {
         Self {
             chain: chain.to_vec(),
@@ -34,22 +34,22 @@ impl Certified {
         }
     }
 
-    /// Whether it is in time. Those whose authority is gone have their connection closed.
+    /// Whether the chain hasn't expired. A removed authority isn't checked here: it closes the connection.
     pub(super) fn is_valid(&self) -> bool {
         self.expires > Timestamp::now()
     }
 
-    /// Waits until it has expired, or its authority is gone.
-    pub(super) async fn ended(&self) {
+    /// Waits until the chain has expired, or its authority is removed.
+    pub(super) async fn wait_until_invalid(&self) {
         tokio::select! {
-            () = passed(self.expires) => {}
-            () = self.authorities.clone().gone(&self.chain) => {}
+            () = sleep_until(self.expires) => {}
+            () = self.authorities.clone().wait_until_revoked(&self.chain) => {}
         }
     }
 }
 
-/// Whom a certificate names, and when the first one of its chain expires; nothing if it doesn't name exactly one caller,
-/// in the form in which the name is recorded.
+/// The caller that a certificate names, and the earliest expiry in its chain; `None` unless the certificate names
+/// exactly one caller, in the form in which the name is recorded.
 pub(super) fn subject(chain: &[CertificateDer<'_>]) -> Option<(Caller, Timestamp)> {
     let chain: Option<Vec<_>> = chain
         .iter()
@@ -64,10 +64,10 @@ pub(super) fn subject(chain: &[CertificateDer<'_>]) -> Option<(Caller, Timestamp
 
 fn expires(certificate: &Certificate) -> Timestamp {
     let validity = &certificate.tbs_certificate.validity;
-    Timestamp::from_micros(0).after(validity.not_after.to_unix_duration())
+    Timestamp::from_micros(0).plus(validity.not_after.to_unix_duration())
 }
 
-/// The only URI of a certificate, or else, if it has none, its only DNS name.
+/// The certificate's only URI name, or its only DNS name if it has no URI.
 fn name(certificate: &Certificate) -> Option<String> {
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get().ok()??;
     let (mut uris, mut dns) = (Vec::new(), Vec::new());
@@ -85,7 +85,8 @@ fn name(certificate: &Certificate) -> Option<String> {
     }
 }
 
-/// Whether a URI has a scheme, so that it is no DNS name, and can't be written in another way (RFC 3986, section 6.2.2).
+/// Whether a URI has a scheme, so that it can't be taken for a DNS name, and is in normal form (RFC 3986, section
+/// 6.2.2).
 fn is_canonical_uri(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else {
         return false;
@@ -112,7 +113,7 @@ fn is_canonical_dns(name: &str) -> bool {
     })
 }
 
-/// Whether a part of a path stands for the one before it, or for nothing.
+/// Whether a path has a `.` or `..` segment.
 pub(super) fn has_dot_segments(path: &str) -> bool {
     path.split('/').any(|part| part == "." || part == "..")
 }

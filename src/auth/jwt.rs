@@ -1,9 +1,9 @@
-//! JSON Web Tokens (RFC 7519): signed by an issuer whose keys are trusted, and change while it serves.
+//! JSON Web Tokens (RFC 7519), signed by a trusted issuer, whose keys are reloaded while the server runs.
 
 mod claims;
+mod error;
+mod key_source;
 mod keys;
-mod source;
-mod wrong;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,95 +17,95 @@ use tokio::{
     time::sleep,
 };
 
-pub(super) use self::keys::{Keys, Verified};
-pub use self::source::Source;
-use self::{claims::Expected, wrong::Wrong};
-use super::{Credential, Grants, Identity, Proof, Refusal, passed};
+pub use self::key_source::KeySource;
+pub(super) use self::keys::{KeySet, VerifiedJwt};
+use self::{claims::ExpectedClaims, error::JwtError};
+use super::{AuthenticationError, Credential, Identity, PermissionGrants, Proof, sleep_until};
 use crate::domain::{Caller, Timestamp};
 
-/// How often it is looked whether a file has changed.
+/// How often a key file is checked for changes.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a URL is read.
+/// How often keys are read from a URL.
 const URL_INTERVAL: Duration = Duration::from_secs(300);
-/// How long it isn't read again whatever happens, so that nobody has it read by sending nonsense.
+/// Minimum time between two reads of a URL, so that callers can't cause more reads by sending tokens with unknown keys.
 const URL_PAUSE: Duration = Duration::from_secs(5);
-/// Longer ones aren't even looked at.
+/// Longer tokens are rejected unread, in bytes.
 const MAX_LENGTH: usize = 8 * 1024;
 
-/// The tokens of an issuer that is trusted.
+/// Authenticates JWTs of a trusted issuer.
 #[derive(Clone, Debug)]
-pub struct Jwts {
-    source: Arc<Source>,
-    expected: Arc<Expected>,
-    grants: Grants,
-    keys: Arc<watch::Sender<Arc<Keys>>>,
-    /// Somebody has named a key that isn't there.
-    unknown: Arc<Notify>,
-    /// Why the keys couldn't be read when it was last tried: said once for each reason.
-    complaint: Arc<Mutex<Option<String>>>,
+pub struct JwtAuthenticator {
+    source: Arc<KeySource>,
+    expected: Arc<ExpectedClaims>,
+    grants: PermissionGrants,
+    keys: Arc<watch::Sender<Arc<KeySet>>>,
+    /// Notified when a token names an unknown key.
+    unknown_key_seen: Arc<Notify>,
+    /// The error of the last read, so that each one is logged once.
+    last_error: Arc<Mutex<Option<String>>>,
 }
 
-impl Jwts {
-    /// Reads the keys, if they are in a file: a URL is read by [`Self::begin`].
+impl JwtAuthenticator {
+    /// Reads the keys, if they are in a file: a URL is read by [`Self::load_initial_keys`].
     ///
     /// # Errors
     /// What is wrong with them, for the operator.
     pub fn load(
-        source: Source,
+        source: KeySource,
         issuer: String,
         audience: String,
         kind: Option<String>,
-        grants: Grants,
+        grants: PermissionGrants,
     ) -> Result<Self, String> {
         let keys = match &source {
-            Source::File(path) => source::read(path).and_then(Keys::parse),
-            Source::Url(url) => source::check(url).map(|()| Keys::default()),
+            KeySource::File(path) => key_source::read(path).and_then(KeySet::parse),
+            KeySource::Url(url) => key_source::check(url).map(|()| KeySet::default()),
         };
         let keys = keys.map_err(|reason| format!("--jwt-keys {source}: {reason}"))?;
         Ok(Self {
             source: Arc::new(source),
-            expected: Arc::new(Expected {
+            expected: Arc::new(ExpectedClaims {
                 issuer,
                 audience,
                 kind,
             }),
             grants,
             keys: Arc::new(watch::Sender::new(Arc::new(keys))),
-            unknown: Arc::default(),
-            complaint: Arc::default(),
+            unknown_key_seen: Arc::default(),
+            last_error: Arc::default(),
         })
     }
 
-    /// Reads a URL for the first time, so that the first callers are known. One that is away is no reason not to
-    /// serve: who has a token of our own, or a certificate, needs none of it.
-    pub async fn begin(&self) {
-        if let Source::Url(_) = *self.source {
-            self.look().await;
+    /// Reads a URL for the first time, so that the first callers can be authenticated. The server starts even if the
+    /// URL is unavailable, because tokens of this service and certificates don't need it.
+    pub async fn load_initial_keys(&self) {
+        if let KeySource::Url(_) = *self.source {
+            self.reload_and_log().await;
         }
     }
 
-    /// Goes on reading the keys, and at once at SIGHUP.
-    pub(super) async fn follow(&self) {
+    /// Reloads the keys, periodically and at SIGHUP.
+    pub(super) async fn refresh_loop(&self) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else {
             return;
         };
         loop {
-            self.due(&mut hangup).await;
-            self.look().await;
+            self.wait_until_due(&mut hangup).await;
+            self.reload_and_log().await;
         }
     }
 
     /// Waits until the keys should be read again.
-    async fn due(&self, hangup: &mut Signal) {
-        let failed = self.complaint().is_some();
+    async fn wait_until_due(&self, hangup: &mut Signal) {
+        let failed = self.last_error().is_some();
         let (interval, pause) = match *self.source {
-            Source::File(_) => (FILE_INTERVAL, FILE_INTERVAL),
-            Source::Url(_) if failed => (URL_PAUSE, URL_PAUSE),
-            Source::Url(_) => (URL_INTERVAL, URL_PAUSE),
+            KeySource::File(_) => (FILE_INTERVAL, FILE_INTERVAL),
+            KeySource::Url(_) if failed => (URL_PAUSE, URL_PAUSE),
+            KeySource::Url(_) => (URL_INTERVAL, URL_PAUSE),
         };
         let asked_for = async {
             sleep(pause).await;
-            self.unknown.notified().await;
+            self.unknown_key_seen.notified().await;
         };
         tokio::select! {
             _ = hangup.recv() => {}
@@ -114,118 +114,125 @@ impl Jwts {
         }
     }
 
-    async fn look(&self) {
-        let complaint = match self.reload().await {
+    async fn reload_and_log(&self) {
+        let last_error = match self.reload().await {
             Ok(true) => {
-                tracing::info!("the keys of JWTs have changed");
+                tracing::info!("JWT keys reloaded");
                 None
             }
             Ok(false) => None,
             Err(reason) => Some(reason),
         };
-        let mut before = self.complaint();
-        if let Some(reason) = &complaint
+        let mut before = self.last_error();
+        if let Some(reason) = &last_error
             && before.as_ref() != Some(reason)
         {
             let source = &self.source;
-            tracing::warn!("the keys of JWTs can't be read from {source}: {reason}");
+            tracing::warn!(
+                "cannot read JWT keys from {source}: {reason}; the previous keys stay in use"
+            );
         }
-        *before = complaint;
+        *before = last_error;
     }
 
-    /// Reads the keys; true if they are others now.
+    /// Reads the keys; true if they have changed.
     async fn reload(&self) -> Result<bool, String> {
         let contents = match &*self.source {
-            Source::File(path) => source::read(path)?,
-            Source::Url(url) => source::fetch(url).await?,
+            KeySource::File(path) => key_source::read(path)?,
+            KeySource::Url(url) => key_source::fetch(url).await?,
         };
-        if self.keys.borrow().are_of(&contents) {
+        if self.keys.borrow().are_parsed_from(&contents) {
             return Ok(false);
         }
-        // What was verified by the old ones goes with them.
-        self.keys.send_replace(Arc::new(Keys::parse(contents)?));
+        // Tokens that the old keys verified are forgotten with them.
+        self.keys.send_replace(Arc::new(KeySet::parse(contents)?));
         Ok(true)
     }
 
-    /// Finds out who sends this token.
+    /// Authenticates the caller with this token.
     ///
     /// # Errors
-    /// It isn't valid.
-    pub fn identify(&self, token: &str) -> Result<Identity, Refusal> {
+    /// The token isn't valid.
+    pub fn identify(&self, token: &str) -> Result<Identity, AuthenticationError> {
         let verified = self.verify(token).map_err(|wrong| {
-            if wrong == Wrong::UnknownKey {
-                self.unknown.notify_one();
+            if wrong == JwtError::UnknownKey {
+                self.unknown_key_seen.notify_one();
             }
-            tracing::debug!(reason = %wrong, "a JWT is refused");
-            Refusal::Invalid
+            tracing::debug!(reason = %wrong, "JWT rejected");
+            AuthenticationError::Invalid
         })?;
         Ok(self.identity(verified))
     }
 
-    /// Finds out who sends this token, if it was verified before: without verifying a signature.
+    /// Authenticates the caller with this token if the token was verified before, without verifying a signature.
     ///
     /// # Errors
-    /// It wasn't verified before, or isn't valid any more.
-    pub(super) fn recall(&self, token: &str) -> Result<Identity, Refusal> {
-        let verified = self.keys.borrow().remembered(&Sha256::digest(token).into());
-        let verified = verified.and_then(|verified| verified.in_time().ok());
+    /// The token wasn't verified before, or has expired.
+    pub(super) fn identify_cached(&self, token: &str) -> Result<Identity, AuthenticationError> {
+        let verified = self.keys.borrow().cached(&Sha256::digest(token).into());
+        let verified = verified.and_then(|verified| verified.check_not_expired().ok());
         verified
             .map(|verified| self.identity(verified))
-            .ok_or(Refusal::Invalid)
+            .ok_or(AuthenticationError::Invalid)
     }
 
-    fn identity(&self, verified: Arc<Verified>) -> Identity {
+    fn identity(&self, verified: Arc<VerifiedJwt>) -> Identity {
         Identity {
-            who: verified.who.clone(),
+            principal: verified.principal.clone(),
             proof: Proof::Jwt(verified, self.keys.clone()),
         }
     }
 
-    /// Verifies a token, or remembers that this was done: a signature costs some ten times what all else of a call does.
-    fn verify(&self, token: &str) -> Result<Arc<Verified>, Wrong> {
+    /// Verifies a token, or takes it from the cache: verifying a signature costs some ten times as much as the rest of
+    /// a call.
+    fn verify(&self, token: &str) -> Result<Arc<VerifiedJwt>, JwtError> {
         if token.len() > MAX_LENGTH {
-            return Err(Wrong::TooLong);
+            return Err(JwtError::TooLong);
         }
         let keys = self.keys.borrow().clone();
-        // Whoever finds an entry has sent a token of this digest: there is no other to be found by trying.
+        // The cache can't be probed for other callers' tokens: only the token itself has this digest.
         let digest = Sha256::digest(token).into();
-        if let Some(verified) = keys.remembered(&digest) {
-            return verified.in_time();
+        if let Some(verified) = keys.cached(&digest) {
+            return verified.check_not_expired();
         }
         let (claims, key) = keys.verify(token, &self.expected)?;
-        // A name that isn't written as it is recorded might look like another's.
+        // Names must already be in the form in which they are recorded, as another one might look like a different
+        // caller's.
         let caller = Caller::parse(&claims.sub).ok();
         let caller = caller.filter(|caller| caller.as_str() == claims.sub);
-        let verified = Arc::new(Verified {
-            who: Arc::new(
+        let verified = Arc::new(VerifiedJwt {
+            principal: Arc::new(
                 self.grants
-                    .who(caller.ok_or(Wrong::Caller)?, Credential::Jwt),
+                    .principal(caller.ok_or(JwtError::InvalidSubject)?, Credential::Jwt),
             ),
-            until: claims.until(),
+            expires_at: claims.expires_at(),
             key,
         });
-        keys.remember(digest, verified.clone());
-        verified.in_time()
+        keys.cache(digest, verified.clone());
+        verified.check_not_expired()
     }
 
-    fn complaint(&self) -> MutexGuard<'_, Option<String>> {
-        let complaint = self.complaint.lock();
-        complaint.unwrap_or_else(PoisonError::into_inner)
+    fn last_error(&self) -> MutexGuard<'_, Option<String>> {
+        let last_error = self.last_error.lock();
+        last_error.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a token is in time, and its key still trusted.
-pub(super) fn is_known(verified: &Verified, keys: &watch::Sender<Arc<Keys>>) -> bool {
-    keys.borrow().have(&verified.key) && verified.until > Timestamp::now()
+/// Whether a token hasn't expired and its key is still trusted.
+pub(super) fn is_valid(verified: &VerifiedJwt, keys: &watch::Sender<Arc<KeySet>>) -> bool {
+    keys.borrow().contains(&verified.key) && verified.expires_at > Timestamp::now()
 }
 
-/// Waits until a token has expired, or its key is trusted no longer.
-pub(super) async fn ended(verified: &Verified, keys: &watch::Sender<Arc<Keys>>) -> Refusal {
+/// Waits until a token has expired or its key is no longer trusted.
+pub(super) async fn wait_until_invalid(
+    verified: &VerifiedJwt,
+    keys: &watch::Sender<Arc<KeySet>>,
+) -> AuthenticationError {
     let mut changes = keys.subscribe();
     tokio::select! {
-        // The sender is here, so the channel can't be closed.
-        _ = changes.wait_for(|keys| !keys.have(&verified.key)) => {}
-        () = passed(verified.until) => {}
+        // The channel can't close: its sender is borrowed here.
+        _ = changes.wait_for(|keys| !keys.contains(&verified.key)) => {}
+        () = sleep_until(verified.expires_at) => {}
     }
-    Refusal::Invalid
+    AuthenticationError::Invalid
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
-use super::{Credential, Identity, Proof, Refusal, Who};
+use super::{AuthenticationError, Credential, Identity, Principal, Proof};
 use crate::{
     domain::{Timestamp, Token, TokenDigest, TokenId},
     entity::token::Model,
@@ -18,37 +18,38 @@ use crate::{
     store::{self, Db},
 };
 
-/// How often they are read: a token that is revoked is refused this much later at the most, on every instance.
-const INTERVAL: Duration = Duration::from_millis(500);
-/// How long it takes at least until they are read again because a caller sends one that isn't known: whatever callers
-/// send, they are read ten times a second at most.
-const LOOK_UP_PAUSE: Duration = Duration::from_millis(100);
-/// How long a call with an unknown token waits for that.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the database may take to give the tokens.
+/// How often the tokens are read. Every instance rejects a revoked token after at most this and the duration of the
+/// read, unless the read fails: see [`MAX_STALENESS`].
+const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum time before the tokens are read again because a caller has sent an unknown one, so that callers can't cause
+/// more than ten reads per second.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a call with an unknown token waits for the next read.
+const REFRESH_WAIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of reading the tokens from the database.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// So many calls may wait for it; others are refused at once.
-const MAX_LOOK_UPS: usize = 64;
-/// For how long they are trusted while they can't be read.
-const MAX_AGE: Duration = Duration::from_secs(5);
+/// Maximum number of calls that wait for the next read; others are rejected at once.
+const MAX_REFRESH_WAITERS: usize = 64;
+/// How long the last snapshot is used while the tokens can't be read.
+const MAX_STALENESS: Duration = Duration::from_secs(5);
 
-/// The tokens that are valid, of which there is a copy no older than a second.
+/// Authenticates tokens by a snapshot of the valid ones, which is read every `REFRESH_INTERVAL`.
 #[derive(Clone, Debug)]
-pub struct Tokens {
+pub struct TokenAuthenticator {
     db: Db,
-    known: Arc<watch::Sender<Known>>,
-    look_ups: Arc<LookUps>,
+    snapshot: Arc<watch::Sender<TokenSnapshot>>,
+    refresh_requests: Arc<RefreshRequests>,
 }
 
-/// Calls that wait for the tokens to be read again, as one of them may be new.
+/// Calls that wait for the next read of the tokens, as one of them may have a new token.
 #[derive(Debug)]
-struct LookUps {
+struct RefreshRequests {
     wanted: Notify,
     room: Semaphore,
 }
 
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct TokenSnapshot {
     db: Db,
     read: Instant,
     tokens: HashMap<TokenId, Entry>,
@@ -57,120 +58,131 @@ pub(super) struct Known {
 #[derive(Debug)]
 struct Entry {
     digest: TokenDigest,
-    who: Arc<Who>,
+    principal: Arc<Principal>,
     expires_at: Option<Timestamp>,
 }
 
-impl Tokens {
-    /// Reads those that are valid.
+impl TokenAuthenticator {
+    /// Reads the first snapshot of valid tokens.
     ///
     /// # Errors
-    /// They can't be read.
+    /// The tokens can't be read.
     pub async fn read(db: Db) -> Result<Self> {
-        let known = Arc::new(watch::Sender::new(known(&db).await?));
-        let look_ups = Arc::new(LookUps {
+        let snapshot = Arc::new(watch::Sender::new(read_snapshot(&db).await?));
+        let refresh_requests = Arc::new(RefreshRequests {
             wanted: Notify::new(),
-            room: Semaphore::new(MAX_LOOK_UPS),
+            room: Semaphore::new(MAX_REFRESH_WAITERS),
         });
         Ok(Self {
             db,
-            known,
-            look_ups,
+            snapshot,
+            refresh_requests,
         })
     }
 
-    /// Goes on reading them.
-    pub async fn follow(&self) {
+    /// Reads the tokens periodically, and earlier if calls wait for it.
+    pub async fn refresh_loop(&self) {
         loop {
             let wanted = async {
-                sleep(LOOK_UP_PAUSE).await;
-                self.look_ups.wanted.notified().await;
+                sleep(MIN_REFRESH_INTERVAL).await;
+                self.refresh_requests.wanted.notified().await;
             };
-            // Whichever comes first.
-            let _ = timeout(INTERVAL, wanted).await;
-            let read = known(&self.db).with_subscriber(NoSubscriber::default());
+            // Waits for whichever comes first.
+            let _ = timeout(REFRESH_INTERVAL, wanted).await;
+            let read = read_snapshot(&self.db).with_subscriber(NoSubscriber::default());
             let late = |_| Err(Error::Unavailable("it doesn't answer in time".into()));
             match timeout(READ_TIMEOUT, read).await.unwrap_or_else(late) {
-                Ok(known) => drop(self.known.send_replace(known)),
-                // Whoever watches must be told when they are trusted no longer.
+                Ok(snapshot) => drop(self.snapshot.send_replace(snapshot)),
+                // Wakes the tasks in `wait_until_invalid`, which check whether the snapshot has become too old.
                 Err(error) => {
-                    tracing::debug!(error = %error, "tokens can't be read");
-                    self.known.send_modify(|_| {});
+                    tracing::debug!(error = %error, "cannot read tokens from the database");
+                    self.snapshot.send_modify(|_| {});
                 }
             }
         }
     }
 
-    /// Finds out who sends this token.
+    /// Authenticates the caller with this token.
     ///
     /// # Errors
-    /// It isn't valid, or that can't be found out.
-    pub fn identify(&self, token: &Token) -> Result<Identity, Refusal> {
-        let known = self.known.borrow();
-        // The id is no secret: only what is behind it is compared in constant time.
-        let entry = known.find(token.id())?;
-        if !entry.digest.is_of(token) {
-            return Err(Refusal::Invalid);
+    /// The token is invalid, or the snapshot is too old.
+    pub fn identify(&self, token: &Token) -> Result<Identity, AuthenticationError> {
+        let snapshot = self.snapshot.borrow();
+        // The id isn't secret: only the digest is compared in constant time.
+        let entry = snapshot.find(token.id())?;
+        if !entry.digest.matches_token(token) {
+            return Err(AuthenticationError::Invalid);
         }
         Ok(Identity {
-            who: entry.who.clone(),
-            proof: Proof::Token(token.id(), self.known.clone()),
+            principal: entry.principal.clone(),
+            proof: Proof::Token(token.id(), self.snapshot.clone()),
         })
     }
 }
 
-impl Tokens {
-    /// Waits for the next read of the tokens if this token's id is unknown, as it may be new. None if it is known.
-    pub(super) fn look_up(&self, token: &Token) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if self.known.borrow().tokens.contains_key(&token.id()) {
+impl TokenAuthenticator {
+    /// A future that waits for the next read of the tokens, if this token's id is unknown and may be new; `None` if it
+    /// is known.
+    pub(super) fn wait_for_token_refresh(
+        &self,
+        token: &Token,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if self.snapshot.borrow().tokens.contains_key(&token.id()) {
             return None;
         }
-        let (look_ups, mut known) = (self.look_ups.clone(), self.known.subscribe());
+        let (refresh_requests, mut snapshot) =
+            (self.refresh_requests.clone(), self.snapshot.subscribe());
         let asked = Instant::now();
         Some(async move {
-            let Ok(_room) = look_ups.room.try_acquire() else {
+            let Ok(_room) = refresh_requests.room.try_acquire() else {
                 return;
             };
-            look_ups.wanted.notify_one();
-            let read = known.wait_for(|known| known.read >= asked);
-            let _ = timeout(LOOK_UP_TIMEOUT, read).await;
+            refresh_requests.wanted.notify_one();
+            let read = snapshot.wait_for(|snapshot| snapshot.read >= asked);
+            let _ = timeout(REFRESH_WAIT_TIMEOUT, read).await;
         })
     }
 }
 
-impl Known {
-    fn find(&self, id: TokenId) -> Result<&Entry, Refusal> {
-        if self.read.elapsed() > MAX_AGE {
-            return Err(Refusal::Unavailable);
+impl TokenSnapshot {
+    fn find(&self, id: TokenId) -> Result<&Entry, AuthenticationError> {
+        if self.read.elapsed() > MAX_STALENESS {
+            return Err(AuthenticationError::Unavailable);
         }
-        let entry = self.tokens.get(&id).ok_or(Refusal::Invalid)?;
+        let entry = self.tokens.get(&id).ok_or(AuthenticationError::Invalid)?;
         let expires = entry.expires_at;
         if expires.is_some_and(|expires| expires <= self.db.now()) {
-            return Err(Refusal::Invalid);
+            return Err(AuthenticationError::Invalid);
         }
         Ok(entry)
     }
 }
 
-/// Whether a token is still known.
-pub(super) fn check(id: TokenId, known: &watch::Sender<Known>) -> Result<(), Refusal> {
-    known.borrow().find(id).map(drop)
+/// Checks that a token is still valid.
+pub(super) fn revalidate(
+    id: TokenId,
+    snapshot: &watch::Sender<TokenSnapshot>,
+) -> Result<(), AuthenticationError> {
+    snapshot.borrow().find(id).map(drop)
 }
 
-/// Waits until a token is no longer known.
-pub(super) async fn ended(id: TokenId, known: &watch::Sender<Known>) -> Refusal {
-    let mut changes = known.subscribe();
+/// Waits until a token is no longer valid, or the snapshot is too old.
+pub(super) async fn wait_until_invalid(
+    id: TokenId,
+    snapshot: &watch::Sender<TokenSnapshot>,
+) -> AuthenticationError {
+    let mut changes = snapshot.subscribe();
     loop {
         let found = changes.borrow_and_update().find(id).map(drop);
-        if let Err(refusal) = found {
-            return refusal;
+        if let Err(error) = found {
+            return error;
         }
-        // The sender is here, so the channel can't be closed.
+        // The channel can't close: its sender is borrowed here.
         let _ = changes.changed().await;
     }
 }
 
-async fn known(db: &Db) -> Result<Known> {
+async fn read_snapshot(db: &Db) -> Result<TokenSnapshot> {
     let read = Instant::now();
     let valid = store::token::valid(db).await?.into_iter();
     let entry = |token: Model| {
@@ -186,12 +198,12 @@ async fn known(db: &Db) -> Result<Known> {
             id,
             Entry {
                 digest,
-                who: Arc::new(Who::new(caller, permissions, Credential::Token)),
+                principal: Arc::new(Principal::new(caller, permissions, Credential::Token)),
                 expires_at,
             },
         )
     };
-    Ok(Known {
+    Ok(TokenSnapshot {
         db: db.clone(),
         read,
         tokens: valid.map(entry).collect(),

@@ -1,50 +1,51 @@
-//! How many entries the lists of an encoded message have.
+//! Counts the list entries of an encoded message.
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-/// How many entries the lists of a request may have together. Each list has a smaller bound of its own, which is checked
-/// once the request is decoded: this one is for what no caller sends by mistake.
+/// Maximum number of entries in all lists of a request together. Each list has a smaller limit of its own, which is
+/// checked after decoding: this one stops requests that no caller sends by mistake.
 pub(crate) const MAX_ENTRIES: usize = 10_000;
-/// How deep messages may stand in each other, as prost has it.
+/// Maximum nesting depth of messages, the same as prost's.
 const MAX_DEPTH: u32 = 100;
 
-/// A field that is a list, or a message that may have lists.
+/// A field that is a list, or a message that may contain lists.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its number in the proto.
+    /// The field's number in the proto.
     pub number: u32,
-    /// Its name in the proto.
+    /// The field's name in the proto.
     pub name: &'static str,
-    /// Whether it is a list.
+    /// Whether the field is repeated.
     pub repeated: bool,
-    /// What it is, or what its entries are.
+    /// The type of the field, or of its entries.
     pub element: Element,
 }
 
-/// What a field is.
+/// The type of a field or list entry.
 #[derive(Clone, Copy, Debug)]
 pub enum Element {
     /// A string, or bytes.
     Text,
-    /// A number, or an enum, of one byte or more; many in one value if the list is packed.
+    /// A varint: a number or an enum of one byte or more; several in one value if the list is packed.
     Varint,
-    /// A number of so many bytes; many in one value if the list is packed.
+    /// A number of this many bytes; several in one value if the list is packed.
     Fixed(usize),
-    /// A message of these fields.
+    /// A message with these fields.
     Message(&'static &'static [Field]),
 }
 
-/// Why a message isn't decoded.
+/// Why a message is rejected before decoding.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// It is no protobuf.
+pub(super) enum ListError {
+    /// It isn't valid protobuf.
     Malformed,
-    /// With this field its lists have too many entries.
+    /// The lists have too many entries, the first one too many in this field.
     TooMany(String),
 }
 
-/// How many entries all lists of a message have, those of messages in it included. Ends at the first entry too many.
-pub(super) fn count_entries(fields: &[Field], message: &[u8]) -> Result<usize, Refusal> {
+/// Counts the entries of all lists of a message, including those of nested messages. Fails at the first entry over
+/// [`MAX_ENTRIES`].
+pub(super) fn count_entries(fields: &[Field], message: &[u8]) -> Result<usize, ListError> {
     let mut entries = 0;
     add_entries(fields, message, MAX_DEPTH, &mut entries)?;
     Ok(entries)
@@ -55,27 +56,27 @@ fn add_entries(
     mut message: &[u8],
     depth: u32,
     entries: &mut usize,
-) -> Result<(), Refusal> {
+) -> Result<(), ListError> {
     if fields.is_empty() {
         return Ok(());
     }
-    let depth = depth.checked_sub(1).ok_or(Refusal::Malformed)?;
+    let depth = depth.checked_sub(1).ok_or(ListError::Malformed)?;
     while !message.is_empty() {
-        let (number, wire_type) = decode_key(&mut message).map_err(|_| Refusal::Malformed)?;
+        let (number, wire_type) = decode_key(&mut message).map_err(|_| ListError::Malformed)?;
         let field = fields.iter().find(|field| field.number == number);
         let value = match (field, wire_type) {
             (Some(_), WireType::LengthDelimited) => {
-                let length = decode_varint(&mut message).map_err(|_| Refusal::Malformed)?;
-                let length = usize::try_from(length).map_err(|_| Refusal::Malformed)?;
+                let length = decode_varint(&mut message).map_err(|_| ListError::Malformed)?;
+                let length = usize::try_from(length).map_err(|_| ListError::Malformed)?;
                 let split = message.split_at_checked(length);
-                let (value, rest) = split.ok_or(Refusal::Malformed)?;
+                let (value, rest) = split.ok_or(ListError::Malformed)?;
                 message = rest;
                 value
             }
             _ => {
                 let context = DecodeContext::default();
                 skip_field(wire_type, number, &mut message, context)
-                    .map_err(|_| Refusal::Malformed)?;
+                    .map_err(|_| ListError::Malformed)?;
                 &[]
             }
         };
@@ -89,13 +90,13 @@ fn add_entries(
                 _ => 1,
             };
             if *entries > MAX_ENTRIES {
-                return Err(Refusal::TooMany(field.name.to_owned()));
+                return Err(ListError::TooMany(field.name.to_owned()));
             }
         }
         if let Element::Message(fields) = field.element {
-            add_entries(fields, value, depth, entries).map_err(|refusal| match refusal {
-                Refusal::TooMany(inner) => Refusal::TooMany(format!("{}.{inner}", field.name)),
-                Refusal::Malformed => Refusal::Malformed,
+            add_entries(fields, value, depth, entries).map_err(|error| match error {
+                ListError::TooMany(inner) => ListError::TooMany(format!("{}.{inner}", field.name)),
+                ListError::Malformed => ListError::Malformed,
             })?;
         }
     }
@@ -104,7 +105,7 @@ fn add_entries(
 
 mod requests {
     use super::{Element, Field};
-    use crate::codec::Received;
+    use crate::codec::RpcMessage;
 
     include!(concat!(env!("OUT_DIR"), "/request_lists.rs"));
 }

@@ -2,35 +2,35 @@ use std::{io::Write, path::Path};
 
 use group_service::store::{
     Db, Settings,
-    backup::{self, BackupError, Holdings},
+    backup::{self, BackupError, BackupSummary},
 };
 
-use super::told;
+use super::format_time;
 use crate::{EXIT_USAGE, shutdown};
 
 /// Copies the database to a file.
 pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), (u8, String)> {
-    tell(unless_stopped(backup::make(&settings.location, file)).await?);
+    print_summary(run_until_shutdown(backup::make(&settings.location, file)).await?);
     Ok(())
 }
 
-/// Makes the database from a backup, or only checks it.
+/// Restores the database from a backup, or only checks the backup.
 pub(super) async fn restore(
     settings: &Settings,
     file: &Path,
     check: bool,
     force: bool,
 ) -> Result<(), (u8, String)> {
-    let held = if check {
-        unless_stopped(backup::check(file)).await
+    let summary = if check {
+        run_until_shutdown(backup::check(file)).await
     } else {
-        unless_stopped(backup::restore(&settings.location, file, force)).await
+        run_until_shutdown(backup::restore(&settings.location, file, force)).await
     };
-    tell(held?);
+    print_summary(summary?);
     Ok(())
 }
 
-/// Gives the directory's history another id.
+/// Gives the directory's history a new id.
 pub(super) async fn new_history(settings: &Settings) -> Result<(), (u8, String)> {
     let db = Db::open(settings).await;
     let db = db.map_err(|error| (EXIT_USAGE, error.to_string()))?;
@@ -42,19 +42,19 @@ pub(super) async fn new_history(settings: &Settings) -> Result<(), (u8, String)>
     Ok(())
 }
 
-/// Whoever is stopped in the middle takes what is half done away.
-async fn unless_stopped(
-    work: impl Future<Output = Result<Holdings, BackupError>>,
-) -> Result<Holdings, (u8, String)> {
+/// Runs `work` until it is done or a signal arrives; dropping it then removes its partial file.
+async fn run_until_shutdown(
+    work: impl Future<Output = Result<BackupSummary, BackupError>>,
+) -> Result<BackupSummary, (u8, String)> {
     let stopped = shutdown().map_err(|error| (1, format!("can't wait for signals: {error}")))?;
     tokio::select! {
-        held = work => held.map_err(|error| (EXIT_USAGE, error.to_string())),
+        summary = work => summary.map_err(|error| (EXIT_USAGE, error.to_string())),
         () = stopped => Err((1, "stopped before it was done: nothing has changed".to_owned())),
     }
 }
 
-fn tell(held: Holdings) {
-    let Holdings {
+fn print_summary(summary: BackupSummary) {
+    let BackupSummary {
         history,
         revision,
         oldest,
@@ -62,8 +62,8 @@ fn tell(held: Holdings) {
         groups,
         roles,
         users,
-    } = held;
-    let changed = changed.map_or("none is kept".to_owned(), told);
+    } = summary;
+    let changed = changed.map_or("none is kept".to_owned(), format_time);
     let _ = write!(
         std::io::stdout(),
         "history_id       {history}\n\

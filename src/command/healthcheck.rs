@@ -25,16 +25,16 @@ use tonic_health::pb::{HealthCheckResponse, health_check_response::ServingStatus
 
 use crate::EXIT_USAGE;
 
-/// How long all of it may take.
+/// Timeout of the whole check.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// No answer to these questions is longer.
-const MAX_ANSWER: usize = 16 * 1024;
-/// What there is to send: a message, uncompressed, of no bytes, which asks for the server as a whole.
-const QUESTION: Bytes = Bytes::from_static(&[0; 5]);
+/// Maximum size of a response.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+/// The gRPC frame of an empty `HealthCheckRequest`, uncompressed, which asks for the server as a whole.
+const HEALTH_REQUEST: Bytes = Bytes::from_static(&[0; 5]);
 
-/// Asks the server that has these settings whether it serves.
+/// Checks whether the server with these settings is serving.
 pub(super) async fn healthcheck(config: &Config) -> Result<(), (u8, String)> {
-    let metrics = config.observing.metrics_listen;
+    let metrics = config.observability.metrics_listen;
     let (setting, address) = match metrics {
         Some(address) => ("--metrics-listen", address),
         None => ("--listen", config.network.listen),
@@ -43,14 +43,14 @@ pub(super) async fn healthcheck(config: &Config) -> Result<(), (u8, String)> {
         let reason = format!("{setting} {address}: only the server knows which port it has taken");
         return Err((EXIT_USAGE, reason));
     }
-    let address = within_reach(address);
+    let address = dialable(address);
     let tls = config.network.tls_certificate.is_some();
     let asked = async {
         let stream = TcpStream::connect(address).await;
         let stream = stream.map_err(|error| error.to_string())?;
         match metrics {
             Some(_) => ask_http(stream).await,
-            None if tls => ask_grpc(shake_hands(stream, address).await?).await,
+            None if tls => ask_grpc(connect_tls(stream, address).await?).await,
             None => ask_grpc(stream).await,
         }
     };
@@ -67,8 +67,8 @@ pub(super) async fn healthcheck(config: &Config) -> Result<(), (u8, String)> {
     Ok(())
 }
 
-/// Who listens on all addresses is found on loopback.
-fn within_reach(mut address: SocketAddr) -> SocketAddr {
+/// A server that listens on all addresses is dialed on loopback.
+fn dialable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -77,13 +77,13 @@ fn within_reach(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Asks `/readyz` over HTTP/1.1.
+/// Requests `/readyz` over HTTP/1.1.
 async fn ask_http(mut stream: TcpStream) -> Result<(), String> {
     let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut answer = Vec::new();
     let exchanged = async {
         stream.write_all(request.as_bytes()).await?;
-        let most = MAX_ANSWER as u64;
+        let most = MAX_RESPONSE_BYTES as u64;
         stream.take(most).read_to_end(&mut answer).await
     };
     let exchanged = exchanged.await;
@@ -96,7 +96,7 @@ async fn ask_http(mut stream: TcpStream) -> Result<(), String> {
     }
 }
 
-/// Asks `grpc.health.v1.Health` by the protocol itself: of all that a client does, one call is needed.
+/// Calls `grpc.health.v1.Health/Check` directly over HTTP/2: a single call needs no gRPC client.
 async fn ask_grpc(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(), String> {
@@ -109,13 +109,13 @@ async fn ask_grpc(
             .body(())
             .unwrap_or_default();
         let (response, mut body) = client.ready().await?.send_request(request, false)?;
-        body.send_data(QUESTION, true)?;
+        body.send_data(HEALTH_REQUEST, true)?;
         let mut body = response.await?.into_body();
         let mut answer = Vec::new();
         while let Some(part) = body.data().await {
             let part = part?;
             answer.extend_from_slice(&part);
-            if answer.len() > MAX_ANSWER {
+            if answer.len() > MAX_RESPONSE_BYTES {
                 break;
             }
             body.flow_control().release_capacity(part.len())?;
@@ -124,7 +124,7 @@ async fn ask_grpc(
     };
     let answer = exchanged.await;
     let answer = answer.map_err(|error| format!("it hangs up ({error})"))?;
-    // A refusal has no message.
+    // An error response has no message.
     let message = answer.get(5..).and_then(|message| {
         let message = HealthCheckResponse::decode(message);
         message.ok()
@@ -136,7 +136,7 @@ async fn ask_grpc(
     }
 }
 
-async fn shake_hands(
+async fn connect_tls(
     stream: TcpStream,
     address: SocketAddr,
 ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, String> {
@@ -147,7 +147,7 @@ async fn shake_hands(
         .map_err(|error| wrong(&error))?;
     let mut config = config
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Oneself(provider)))
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let name = ServerName::from(address.ip());
@@ -155,13 +155,12 @@ async fn shake_hands(
     connected.await.map_err(|error| wrong(&error))
 }
 
-/// Takes whatever certificate the server has. It is asked at the address that it listens on itself, is told nothing
-/// secret, and answers with one bit. A certificate that has expired, or a new one that it couldn't take up, is no
-/// reason to have a server restarted that serves.
+/// Accepts any server certificate. The check dials the server's own listen address, sends no secrets, and gets one bit.
+/// An expired certificate, or a new one that the server couldn't load, is no reason to restart a server that serves.
 #[derive(Debug)]
-struct Oneself(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Oneself {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

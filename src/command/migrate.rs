@@ -1,16 +1,19 @@
 use std::io::Write;
 
 use group_service::{
-    config::Migrate,
+    config::MigrateAction,
     store::{self, Direction, Migration, Settings},
 };
 
-/// Looks after the database's schema.
-pub(super) async fn migrate(settings: &Settings, step: Migrate) -> Result<(), store::OpenError> {
-    match step {
-        Migrate::Up => store::migrate(settings, Direction::Up).await?,
-        Migrate::Down => store::migrate(settings, Direction::Down).await?,
-        Migrate::Status => {}
+/// Migrates the database's schema, and prints the migrations' states.
+pub(super) async fn migrate(
+    settings: &Settings,
+    action: MigrateAction,
+) -> Result<(), store::OpenError> {
+    match action {
+        MigrateAction::Up => store::migrate(settings, Direction::Up).await?,
+        MigrateAction::Down => store::migrate(settings, Direction::Down).await?,
+        MigrateAction::Status => {}
     }
     for Migration {
         name,

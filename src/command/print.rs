@@ -8,14 +8,14 @@ use clap_mangen::{
 };
 use group_service::config::Config;
 
-/// Prints what lets a shell complete arguments.
+/// Prints a shell completion script.
 pub(super) fn completions(shell: Shell) -> Result<(), (u8, String)> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Config::command(), "group-service", &mut text);
     print(&text)
 }
 
-/// Prints the manual page: one for all that there is.
+/// Prints the manual page, a single one for all commands.
 pub(super) fn man() -> Result<(), (u8, String)> {
     let mut text = Vec::new();
     let page = page(&mut text);
@@ -57,7 +57,7 @@ fn page(text: &mut Vec<u8>) -> std::io::Result<()> {
     page.render_version_section(text)
 }
 
-/// A command, or those below it, with what belongs to it alone.
+/// Describes a command with its own arguments, or its subcommands.
 fn describe(page: &mut Roff, above: &str, command: &Command) {
     let name = format!("{above}{}", command.get_name());
     if command.has_subcommands() {

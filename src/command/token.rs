@@ -1,29 +1,29 @@
 use std::io::Write;
 
 use group_service::{
-    config::TokenStep,
+    config::TokenAction,
     domain::{Timestamp, Token},
     entity,
     error::Error,
     store::{self, Db, Settings},
 };
 
-use super::told;
+use super::format_time;
 use crate::EXIT_USAGE;
 
-/// Looks after the tokens that callers are known by.
-pub(super) async fn token(settings: &Settings, step: &TokenStep) -> Result<(), (u8, String)> {
+/// Creates, lists or revokes tokens.
+pub(super) async fn token(settings: &Settings, action: &TokenAction) -> Result<(), (u8, String)> {
     let db = Db::open(settings).await;
     let db = db.map_err(|error| (EXIT_USAGE, error.to_string()))?;
-    let result = look_after_tokens(&db, step).await;
+    let result = run_step(&db, action).await;
     db.close().await;
     result.map_err(|error| (1, format!("{}: {error}", settings.location)))
 }
 
-async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
+async fn run_step(db: &Db, action: &TokenAction) -> Result<(), String> {
     let failed = |error: Error| error.to_string();
-    match step {
-        TokenStep::Create {
+    match action {
+        TokenAction::Create {
             caller,
             permissions,
             expires,
@@ -36,15 +36,15 @@ async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
             let _ = writeln!(
                 std::io::stderr(),
                 "not shown again: {}",
-                line(&row, db.now())
+                describe(&row, db.now())
             );
         }
-        TokenStep::List => {
+        TokenAction::List => {
             for row in store::token::list(db).await.map_err(failed)? {
-                let _ = writeln!(std::io::stdout(), "{}", line(&row, db.now()));
+                let _ = writeln!(std::io::stdout(), "{}", describe(&row, db.now()));
             }
         }
-        TokenStep::Revoke { id } => {
+        TokenAction::Revoke { id } => {
             if !store::token::revoke(db, *id).await.map_err(failed)? {
                 return Err(format!("there is no token {id} to revoke"));
             }
@@ -53,12 +53,12 @@ async fn look_after_tokens(db: &Db, step: &TokenStep) -> Result<(), String> {
     Ok(())
 }
 
-/// What may be told of a token.
-fn line(row: &entity::token::Model, now: Timestamp) -> String {
+/// Describes a token without its secret.
+fn describe(row: &entity::token::Model, now: Timestamp) -> String {
     let state = match (row.revoked_at, row.expires_at) {
-        (Some(revoked), _) => format!("revoked {}", told(revoked)),
-        (None, Some(expires)) if expires <= now => format!("expired {}", told(expires)),
-        (None, Some(expires)) => format!("until {}", told(expires)),
+        (Some(revoked), _) => format!("revoked {}", format_time(revoked)),
+        (None, Some(expires)) if expires <= now => format!("expired {}", format_time(expires)),
+        (None, Some(expires)) => format!("until {}", format_time(expires)),
         (None, None) => "until it is revoked".to_owned(),
     };
     format!(

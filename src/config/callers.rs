@@ -1,12 +1,13 @@
 use clap::{Args, ValueEnum};
 
-use crate::auth::{Grant, Source};
+use crate::auth::{KeySource, PermissionGrant};
 
-/// Who may call.
+/// Authentication and permissions of callers.
 #[derive(Args, Clone, Debug)]
 pub struct Callers {
-    /// Whether callers must be known: by a token, which `group-service token` makes, by a JWT of
-    /// `--jwt-keys`, or by a certificate of `--tls-client-ca`; with `off` everybody may do everything
+    /// Whether callers must authenticate: with a token (created by `group-service token create`), a JWT signed by a
+    /// key in `--jwt-keys`, or a client certificate issued by `--tls-client-ca`; with `off`, every caller has all
+    /// permissions
     #[arg(
         long,
         global = true,
@@ -16,32 +17,32 @@ pub struct Callers {
     )]
     pub authentication: Authentication,
 
-    /// What callers may do who are known by a certificate of this name (URI or DNS name) or by a JWT of this
-    /// subject, or of one that begins so and goes on if it ends with `*`; `certificate:` or `jwt:` before the caller
-    /// restricts it to one of them, and must be there if both are set up; may be given several times
+    /// Permissions of the caller whose certificate has this URI or DNS name, or whose JWT has this subject; a
+    /// trailing `*` matches every longer name with that prefix; prefix the caller with `certificate:` or `jwt:` to
+    /// match only that kind of credential, which is required if both are configured; repeatable
     #[arg(
         long = "grant",
         global = true,
         env = "GROUP_SERVICE_GRANTS",
         value_name = "CALLER=PERMISSIONS",
         value_delimiter = ' ',
-        value_parser = Grant::parse
+        value_parser = PermissionGrant::parse
     )]
-    pub grants: Vec<Grant>,
+    pub grants: Vec<PermissionGrant>,
 
-    /// The keys of the issuer of callers' JWTs, a JWK set: a file, which is read again when it changes, or an
-    /// `https://` URL, which is read every 5 minutes and when a token names a key that isn't known
+    /// JWK set with the public keys of the JWT issuer: a file, reloaded when it changes, or an `https://` URL
+    /// (`http://` on loopback), reloaded every 5 minutes and when a token names an unknown key
     #[arg(
         long,
         global = true,
         env = "GROUP_SERVICE_JWT_KEYS",
         hide_env_values = true,
         value_name = "FILE|URL",
-        value_parser = Source::parse
+        value_parser = KeySource::parse
     )]
-    pub jwt_keys: Option<Source>,
+    pub jwt_keys: Option<KeySource>,
 
-    /// The issuer that JWTs must be of: their `iss`
+    /// Required issuer of JWTs: their `iss` claim
     #[arg(
         long,
         global = true,
@@ -50,7 +51,7 @@ pub struct Callers {
     )]
     pub jwt_issuer: Option<String>,
 
-    /// The audience that JWTs must be for: their `aud`, or one of it
+    /// Required audience of JWTs: their `aud` claim, or one of its values
     #[arg(
         long,
         global = true,
@@ -59,8 +60,8 @@ pub struct Callers {
     )]
     pub jwt_audience: Option<String>,
 
-    /// The type that JWTs must say they are of: the `typ` of their header, such as `at+jwt` (RFC 9068). Without it, a
-    /// token may have none, or be `JWT` or `at+jwt`
+    /// Required type of JWTs: the `typ` header, such as `at+jwt` (RFC 9068). By default `typ` may be absent, `JWT`
+    /// or `at+jwt`
     #[arg(
         long,
         global = true,
@@ -71,16 +72,16 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Which JWTs callers are known by: keys, issuer and audience.
+    /// Keys, issuer and audience of accepted JWTs; `None` unless all three are set.
     #[must_use]
-    pub fn jwt(&self) -> Option<(&Source, &String, &String)> {
+    pub fn jwt(&self) -> Option<(&KeySource, &String, &String)> {
         let keys = self.jwt_keys.as_ref()?;
         let issuer = self.jwt_issuer.as_ref()?;
         Some((keys, issuer, self.jwt_audience.as_ref()?))
     }
 
-    /// Whether the settings go together: what is wrong with them is added to `mistakes`.
-    pub(super) fn check(&self, certificates: bool, mistakes: &mut Vec<String>) {
+    /// Checks that the settings are consistent with each other; appends what is wrong to `errors`.
+    pub(super) fn check(&self, certificates: bool, errors: &mut Vec<String>) {
         let Self {
             authentication,
             jwt_keys,
@@ -95,24 +96,24 @@ impl Callers {
                 .iter()
                 .any(|set| set.is_some());
         if any && !(jwt_keys.is_some() && said(jwt_issuer) && said(jwt_audience)) {
-            mistakes.push("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
+            errors.push("JWTs take --jwt-keys, --jwt-issuer and --jwt-audience".to_owned());
         }
         if any && *authentication == Authentication::Off {
-            mistakes.push("--jwt-keys takes --authentication required".to_owned());
+            errors.push("--jwt-keys takes --authentication required".to_owned());
         }
-        if any && certificates && !grants.iter().all(Grant::names_credential) {
+        if any && certificates && !grants.iter().all(PermissionGrant::restricts_credential) {
             let reason = "--grant: with --tls-client-ca and --jwt-keys, each caller must begin with \
                           `certificate:` or `jwt:`";
-            mistakes.push(reason.to_owned());
+            errors.push(reason.to_owned());
         }
     }
 }
 
-/// How callers are known.
+/// Whether callers must authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Authentication {
-    /// Not at all.
+    /// Every caller has all permissions.
     Off,
-    /// By a token, a JWT or a certificate.
+    /// Callers need a token, a JWT or a client certificate.
     Required,
 }

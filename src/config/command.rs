@@ -6,104 +6,103 @@ use clap_complete::Shell;
 use super::parse::{duration, token_id};
 use crate::domain::{Caller, Permissions, TokenId};
 
-/// What to do.
+/// Commands of the program.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT: the default
+    /// Serve until SIGTERM or SIGINT (the default)
     Serve,
-    /// Look after the configuration
+    /// Check or print the configuration
     Config {
-        /// What to do with it
+        /// Subcommand
         #[command(subcommand)]
-        step: ConfigStep,
+        action: ConfigAction,
     },
-    /// Look after the database's schema
+    /// Manage the database schema
     Migrate {
-        /// What to do with it
+        /// Subcommand
         #[command(subcommand)]
-        step: Migrate,
+        action: MigrateAction,
     },
-    /// Look after the tokens that callers are known by
+    /// Manage the tokens that callers authenticate with
     Token {
-        /// What to do with them
+        /// Subcommand
         #[command(subcommand)]
-        step: TokenStep,
+        action: TokenAction,
     },
-    /// Ask the server that runs here with the same settings whether it serves; exits with 0, or with 1 if it
-    /// doesn't, for containers and systemd
+    /// Check whether the local server with the same settings is serving; exits with 0 if it is and 1 if it isn't,
+    /// for containers and systemd
     Healthcheck,
-    /// Copy a SQLite database to a file, while it is served or not
+    /// Back up a SQLite database to a file; works while a server has it open
     Backup {
-        /// The file; it must not be there yet
+        /// Destination file; it must not exist
         file: PathBuf,
     },
-    /// Make a SQLite database from a backup, with another history id, while no server has it open
+    /// Restore a SQLite database from a backup, with a new history id; stop the server first
     Restore {
-        /// The backup
+        /// Backup file
         file: PathBuf,
-        /// Only check the backup, and tell what is in it
+        /// Only verify the backup and print what it contains
         #[arg(long)]
         check: bool,
         /// Restore even if a running server holds the lock of the old database: that server stops serving
         #[arg(long, conflicts_with = "check")]
         force: bool,
     },
-    /// Give the directory another history id, so that followers of the old one are told: after a restore by the
-    /// database's own tools, with all instances stopped
+    /// Assign a new history id so that watchers notice lost revisions; run after restoring with database tools, with all instances stopped
     NewHistory,
-    /// Print what lets a shell complete this program's arguments
+    /// Print a shell completion script
     Completions {
-        /// The shell
+        /// Shell
         shell: Shell,
     },
-    /// Print the manual page, for `man -l -`
+    /// Print the manual page; pipe it to `man -l -`
     Man,
 }
 
-/// What to do with the configuration.
+/// Subcommands of `config`.
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub enum ConfigStep {
-    /// Look whether a start would take it, the certificates included; changes nothing
+pub enum ConfigAction {
+    /// Validate all settings, including the certificates; changes nothing
     Check,
-    /// Tell every setting, and where it was found; passwords are left out
+    /// Print every setting and where it comes from; passwords are redacted
     Show,
-    /// Print a file with every setting, what it means and what it is if nothing is said
+    /// Print a configuration file with every setting, its description and its default
     Example,
 }
 
-/// What to do with tokens.
+/// Subcommands of `token`.
 #[derive(Clone, Debug, Subcommand)]
-pub enum TokenStep {
-    /// Make one, and show it this once
+pub enum TokenAction {
+    /// Create a token and print it; it can't be shown again
     Create {
-        /// The name that the caller's changes are recorded under
+        /// Caller name, recorded as the actor of the caller's changes
         #[arg(value_parser = Caller::parse)]
         caller: Caller,
-        /// What the caller may do, separated by commas: read, check, write, audit; all for these; act-as to name
-        /// other actors in `x-actor`
+        /// Permissions, separated by commas: read, check, write, audit; all grants these four; act-as allows
+        /// setting another actor in `x-actor`
         #[arg(long, value_name = "PERMISSIONS", value_parser = Permissions::parse)]
         permissions: Permissions,
-        /// How long it is valid, such as `90d` or `12h`; until it is revoked if it isn't given
+        /// Lifetime, such as `90d` or `12h`; by default the token is valid until revoked
         #[arg(long, value_name = "TIME", value_parser = duration)]
         expires: Option<Duration>,
     },
-    /// List them
+    /// List all tokens
     List,
-    /// Revoke one: within a second no instance accepts it any more
+    /// Revoke a token; every instance rejects it within a second
     Revoke {
-        /// Its id, as `list` tells it
+        /// Token id, as printed by `token list`
         #[arg(value_parser = token_id)]
         id: TokenId,
     },
 }
 
-/// What to do with the database's schema.
+/// Subcommands of `migrate`.
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub enum Migrate {
-    /// Bring it to this version's, as every start does
+pub enum MigrateAction {
+    /// Apply all pending migrations, as every server start does
     Up,
-    /// Take its last migration back, with all the data that it made room for
+    /// Revert the last migration, deleting the data it introduced
     Down,
-    /// Tell which migrations it has
+    /// List the migrations and whether each is applied
     Status,
 }

@@ -5,12 +5,11 @@ use clap::Args;
 use super::parse::{duration, max_staleness, size};
 use crate::store::Location;
 
-/// Where the data is, and how it is read.
+/// Database, cache and retention.
 #[derive(Args, Clone, Debug)]
 pub struct Database {
-    /// Where the data is: `sqlite:` and the path of a file, created if it isn't there; or `postgres://`,
-    /// `mysql://` or `mariadb://` and `user:password@host:port/database`, where several hosts of the same
-    /// database are separated by commas
+    /// Database URL: `sqlite:PATH` (created if it doesn't exist), or `postgres://`, `mysql://` or `mariadb://`
+    /// followed by `user:password@host:port/database`; separate several hosts of one database by commas
     #[arg(
         long,
         global = true,
@@ -22,8 +21,7 @@ pub struct Database {
     )]
     pub database_url: Location,
 
-    /// Where the data can be read, too: a replica, or the nearest node of a cluster. Reads go there when it has
-    /// come as far as they ask for
+    /// Database URL of a replica or of the nearest cluster node; reads go there while it is fresh enough for them
     #[arg(
         long,
         global = true,
@@ -34,7 +32,7 @@ pub struct Database {
     )]
     pub read_database_url: Option<Location>,
 
-    /// How many connections to the database calls share, beside up to four for its health, changes and tokens
+    /// Number of database connections for calls; health probes, change polling and tokens use up to four more
     #[arg(
         long,
         global = true,
@@ -45,7 +43,7 @@ pub struct Database {
     )]
     pub database_connections: u32,
 
-    /// How long a start waits for a database that isn't there yet
+    /// How long to wait at startup for a database that isn't reachable yet
     #[arg(
         long,
         global = true,
@@ -56,7 +54,7 @@ pub struct Database {
     )]
     pub connect_timeout: Duration,
 
-    /// How much memory answers may be kept in, such as `64KiB`, `128MiB` or `2GiB`; `0` switches it off
+    /// Maximum memory of the cache, such as `64KiB`, `128MiB` or `2GiB`; `0` disables it
     #[arg(
         long,
         global = true,
@@ -67,8 +65,7 @@ pub struct Database {
     )]
     pub cache_memory: u64,
 
-    /// How old the state may be that a read is answered with, from memory or by the replica: beyond it the primary
-    /// answers. From 1s to 1m
+    /// Maximum staleness of the cache or the replica, from 1s to 1m; if it is exceeded, reads go to the primary
     #[arg(
         long,
         global = true,
@@ -79,7 +76,7 @@ pub struct Database {
     )]
     pub max_staleness: Duration,
 
-    /// How long changes are kept, such as `90d`, `12h`, `30m` or `60s`; for ever if it isn't given
+    /// How long to keep changes, such as `90d`, `12h`, `30m` or `60s`; forever by default
     #[arg(
         long,
         global = true,

@@ -1,48 +1,48 @@
-//! The configuration file: TOML, whose keys are the settings' names.
+//! The configuration file: TOML, with the settings' names as keys.
 
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::load::{arguments, is_many};
+use super::load::{arguments, is_list};
 
-/// What a file sets.
+/// One setting in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The name of the setting.
+pub struct FileEntry {
+    /// Name of the setting.
     pub key: String,
-    /// In which line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What it is set to, in words.
+    /// Its values, as text.
     pub values: Vec<String>,
 }
 
-/// One of so many letters may differ between a key and the one that was meant.
-const NEAR: usize = 3;
+/// A known setting is suggested for an unknown key if at most one in this many bytes of the key differs.
+const MAX_DISTANCE_DIVISOR: usize = 3;
 
-/// Reads a file: what it sets, and its text. What is wrong with it is added to `mistakes`.
+/// Reads a file and returns its entries and its text; errors are appended to `errors`.
 pub(super) fn read(
     path: &Path,
     command: &clap::Command,
-    mistakes: &mut Vec<String>,
-) -> (Vec<Entry>, String) {
+    errors: &mut Vec<String>,
+) -> (Vec<FileEntry>, String) {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            mistakes.push(format!("{}: {error}", path.display()));
+            errors.push(format!("{}: {error}", path.display()));
             return (Vec::new(), String::new());
         }
     };
     let (entries, wrong) = parse(&text, command);
     for (line, reason) in wrong {
-        mistakes.push(format!("{}:{line}: {reason}", path.display()));
+        errors.push(format!("{}:{line}: {reason}", path.display()));
     }
     (entries, text)
 }
 
-/// Reads a file's text: what it sets, and what is wrong with it, each with its line.
+/// Parses a file's text into its entries and its errors, each with its line number.
 #[must_use]
-pub fn parse(text: &str, command: &clap::Command) -> (Vec<Entry>, Vec<(usize, String)>) {
+pub fn parse(text: &str, command: &clap::Command) -> (Vec<FileEntry>, Vec<(usize, String)>) {
     let line = |at: usize| {
         text.as_bytes()
             .iter()
@@ -69,22 +69,22 @@ pub fn parse(text: &str, command: &clap::Command) -> (Vec<Entry>, Vec<(usize, St
             wrong.push((at, unknown(&key, command)));
             continue;
         };
-        let many = is_many(arg);
+        let is_list = is_list(arg);
         let values = match value.into_inner() {
-            DeValue::Array(values) if many => values
+            DeValue::Array(values) if is_list => values
                 .into_iter()
-                .map(|value| word(value.get_ref()))
+                .map(|value| scalar_text(value.get_ref()))
                 .collect(),
-            value if !many => word(&value).map(|value| vec![value]),
+            value if !is_list => scalar_text(&value).map(|value| vec![value]),
             _ => None,
         };
         match values {
-            Some(values) => entries.push(Entry {
+            Some(values) => entries.push(FileEntry {
                 key,
                 line: at,
                 values,
             }),
-            None if many => wrong.push((at, format!("{key}: it must be a list of texts"))),
+            None if is_list => wrong.push((at, format!("{key}: it must be a list of texts"))),
             None => wrong.push((
                 at,
                 format!("{key}: it must be one value: a text, a number, true or false"),
@@ -96,7 +96,7 @@ pub fn parse(text: &str, command: &clap::Command) -> (Vec<Entry>, Vec<(usize, St
     (entries, wrong)
 }
 
-fn word(value: &DeValue<'_>) -> Option<String> {
+fn scalar_text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.clone().into_owned()),
         DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
@@ -106,9 +106,9 @@ fn word(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// What is said of a key that isn't there, with the one that was probably meant.
+/// The error for an unknown key, with the most similar setting as a suggestion.
 fn unknown(key: &str, command: &clap::Command) -> String {
-    // A long text takes long to compare, and resembles nothing.
+    // Long keys are slow to compare, and resemble no setting.
     let key: String = key.chars().take(64).collect();
     let near = arguments(command)
         .map(|arg| {
@@ -118,7 +118,7 @@ fn unknown(key: &str, command: &clap::Command) -> String {
             )
         })
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, _)| *distance <= key.len() / NEAR);
+        .filter(|(distance, _)| *distance <= key.len() / MAX_DISTANCE_DIVISOR);
     match near {
         Some((_, arg)) => format!("there is no setting {key}; was {} meant?", arg.get_id()),
         None => format!("there is no setting {key}"),

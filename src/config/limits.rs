@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::parse::{duration, size};
 
-/// How much of everything there may be. Beyond it calls are refused, or connections closed.
+/// Deadlines, queues, rates, connections and memory.
 #[derive(Args, Clone, Debug)]
 pub struct Limits {
-    /// How long a call may take whose caller doesn't say; feeds may take for ever
+    /// Deadline of calls without one; watch streams have no deadline
     #[arg(
         long,
         global = true,
@@ -18,7 +18,7 @@ pub struct Limits {
     )]
     pub default_deadline: Duration,
 
-    /// How long a call may take, whatever its caller says; feeds may take for ever
+    /// Maximum deadline of a call; watch streams have no deadline
     #[arg(
         long,
         global = true,
@@ -29,8 +29,8 @@ pub struct Limits {
     )]
     pub max_deadline: Duration,
 
-    /// How long a call may wait to be carried out where more than 128 wait, or some were refused in the last 100 ms:
-    /// then it is refused as OVERLOADED. A sudden rush may wait for up to a second
+    /// Maximum queueing time while overloaded (more than 128 queued, or a rejection in the last 100 ms); calls that
+    /// would wait longer fail with OVERLOADED. A burst may wait up to one second
     #[arg(
         long,
         global = true,
@@ -41,7 +41,8 @@ pub struct Limits {
     )]
     pub queue_time: Duration,
 
-    /// How many calls may wait to be carried out, reads and writes each; of a known caller as many as it leaves free
+    /// Maximum number of queued calls, for reads and writes each; an authenticated caller may use as many places as
+    /// it leaves free for others
     #[arg(
         long,
         global = true,
@@ -52,7 +53,7 @@ pub struct Limits {
     )]
     pub max_queue: u32,
 
-    /// How many may follow the feed of changes at once; a known caller as often as it leaves room for others
+    /// Maximum number of concurrent watchers; an authenticated caller may open as many as it leaves free for others
     #[arg(
         long,
         global = true,
@@ -62,8 +63,8 @@ pub struct Limits {
     )]
     pub max_watchers: u32,
 
-    /// How many calls a second each caller may make, or each address where callers aren't known; calls that are refused
-    /// because their caller isn't known count by address. Any number if it isn't given
+    /// Maximum calls per second of each caller, or of each address if callers don't authenticate; calls that fail
+    /// authentication count by address. Unlimited by default
     #[arg(
         long,
         global = true,
@@ -73,7 +74,7 @@ pub struct Limits {
     )]
     pub max_rate: Option<u32>,
 
-    /// How many connections there may be, at most as many as the limit of open files leaves
+    /// Maximum number of connections; lowered at startup to what the limit of open files allows
     #[arg(
         long,
         global = true,
@@ -84,7 +85,7 @@ pub struct Limits {
     )]
     pub max_connections: u32,
 
-    /// How many connections there may be from one address (IPv6: from one /64), and of one known caller
+    /// Maximum number of connections per address (IPv6: per /64 network), and per authenticated caller
     #[arg(
         long,
         global = true,
@@ -95,7 +96,7 @@ pub struct Limits {
     )]
     pub max_connections_per_address: u32,
 
-    /// How many calls there may be at once on one connection
+    /// Maximum number of concurrent calls per connection
     #[arg(
         long,
         global = true,
@@ -106,7 +107,7 @@ pub struct Limits {
     )]
     pub max_streams: u32,
 
-    /// How large the headers of a call may be
+    /// Maximum size of a call's headers
     #[arg(
         long,
         global = true,
@@ -117,9 +118,8 @@ pub struct Limits {
     )]
     pub max_header_size: u64,
 
-    /// How much memory requests and answers may take that are buffered at once: beyond it the largest connection is
-    /// closed of the caller or address that has the most of it. Calls without credentials have an eighth more for
-    /// themselves
+    /// Memory limit of in-flight requests and responses: while it is exceeded, the largest connection of the caller
+    /// or address that uses the most is closed. Calls without credentials have an extra eighth of it
     #[arg(
         long,
         global = true,

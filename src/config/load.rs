@@ -1,4 +1,4 @@
-//! Where settings come from: a file, the environment, flags, in rising order; and every mistake in them at once.
+//! Merges the settings of the file, the environment and the flags, in rising precedence, and collects every error.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,57 +13,57 @@ use clap::{
 
 use super::{Config, file};
 
-/// The configuration, and where each setting comes from.
+/// The configuration, and the source of each setting.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What was configured.
+    /// The configuration.
     pub config: Config,
-    /// Each setting in the order of their definition.
+    /// All settings, in the order of their definition.
     pub settings: Vec<Setting>,
-    /// What stood in the file, so that no change of it is missed.
+    /// Text of the file when it was loaded, so that [`super::watch_file`] misses no later change.
     pub(super) contents: Option<String>,
 }
 
-/// A setting as it was found.
+/// One setting with its values and its source.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// What it is called in a file.
+    /// Its key in the configuration file.
     pub key: String,
-    /// What it is set to, in words; nothing, and it isn't set.
+    /// Its values, as text; empty if it isn't set.
     pub values: Vec<String>,
-    /// Where that was found.
-    pub source: Source,
-    /// Whether it is a URL that may hold a password, or another secret.
+    /// Where the values come from.
+    pub source: SettingSource,
+    /// Whether it may contain a secret, such as the password in a URL.
     pub secret: bool,
-    /// Whether there may be several.
-    pub many: bool,
-    /// Which part of the settings it belongs to.
+    /// Whether it takes several values.
+    pub is_list: bool,
+    /// Its section in `--help` and in the configuration file.
     pub heading: String,
 }
 
-/// Where a setting was found.
+/// Where a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Nowhere: it is what it usually is.
+pub enum SettingSource {
+    /// It isn't set anywhere.
     Default,
-    /// In the configuration file, in this line.
+    /// The configuration file, at this line.
     File(PathBuf, usize),
-    /// In this variable.
+    /// This environment variable.
     Variable(String),
-    /// In this flag.
+    /// This flag.
     Flag(String),
 }
 
-/// Why there is no configuration.
+/// Why loading the configuration failed.
 #[derive(Debug)]
-pub enum Refused {
-    /// The command line can't be understood, or asks for help.
+pub enum LoadError {
+    /// The command line is invalid, or asks for help or the version.
     Usage(clap::Error),
-    /// What is wrong with the settings: a sentence each.
-    Mistakes(Vec<String>),
+    /// Settings are invalid: one sentence for each error.
+    Invalid(Vec<String>),
 }
 
-impl std::fmt::Display for Source {
+impl std::fmt::Display for SettingSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -73,68 +73,72 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// The settings that there are: all that a file may set.
+/// The settings that a configuration file may contain: all global arguments but `--config`.
 pub(super) fn arguments(command: &clap::Command) -> impl Iterator<Item = &Arg> {
     let settings = command.get_arguments().filter(|arg| arg.is_global_set());
     settings.filter(|arg| arg.get_id() != "config")
 }
 
-/// Whether a setting is a URL that may hold a password, or another secret.
+/// Whether a setting may contain a secret, such as the password in a URL.
 pub(super) fn is_secret(arg: &Arg) -> bool {
     arg.is_hide_env_values_set()
 }
 
 impl Config {
-    /// Gathers the configuration from the command line, the environment and the file that one of them names.
+    /// Loads the configuration from the command line, the environment and the file that one of them names.
     ///
     /// # Errors
-    /// What is wrong with it, all of it.
-    pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Loaded, Refused> {
+    /// All errors of all sources at once.
+    pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadError> {
         let args: Vec<_> = args.into_iter().collect();
         let command = Self::command();
-        // First as words only: clap would end at the first that is wrong.
+        // First without parsing values: clap would stop at the first invalid one.
         let words = command.clone().mut_args(|arg| match arg.is_global_set() {
             true => arg.value_parser(clap::value_parser!(OsString)),
             false => arg,
         });
-        let found = words.try_get_matches_from(&args).map_err(Refused::Usage)?;
-        let mut mistakes = Vec::new();
+        let found = words
+            .try_get_matches_from(&args)
+            .map_err(LoadError::Usage)?;
+        let mut errors = Vec::new();
         let path = found.get_one::<OsString>("config").map(PathBuf::from);
         let read = path
             .as_ref()
-            .map(|path| file::read(path, &command, &mut mistakes));
+            .map(|path| file::read(path, &command, &mut errors));
         let (entries, contents) = read.unzip();
         let entries = entries.unwrap_or_default();
         for (arg, entry) in of(&command, &entries) {
             let path = path.as_deref().unwrap_or(Path::new(""));
             let place = format!("{}:{}: {}", path.display(), entry.line, entry.key);
-            check(arg, &entry.values, &place, &mut mistakes);
+            check(arg, &entry.values, &place, &mut errors);
         }
         let mut settings = Vec::new();
         for arg in arguments(&command) {
             let entry = entries
                 .iter()
                 .find(|entry| entry.key == arg.get_id().as_str());
-            let at = entry.and_then(|entry| Some(Source::File(path.clone()?, entry.line)));
+            let at = entry.and_then(|entry| Some(SettingSource::File(path.clone()?, entry.line)));
             let setting = setting(arg, &found, entry.map(|entry| &entry.values[..]).zip(at));
             match &setting.source {
-                Source::Variable(place) | Source::Flag(place) => {
-                    check(arg, &setting.values, place, &mut mistakes);
+                SettingSource::Variable(place) | SettingSource::Flag(place) => {
+                    check(arg, &setting.values, place, &mut errors);
                 }
-                Source::Default | Source::File(..) => {}
+                SettingSource::Default | SettingSource::File(..) => {}
             }
             settings.push(setting);
         }
-        if !mistakes.is_empty() {
-            return Err(Refused::Mistakes(mistakes));
+        if !errors.is_empty() {
+            return Err(LoadError::Invalid(errors));
         }
         let mut command = command;
         for entry in entries {
             command = command.mut_arg(entry.key, |arg| arg.default_values(entry.values));
         }
-        let found = command.try_get_matches_from(args).map_err(Refused::Usage)?;
-        let config = Self::from_arg_matches(&found).map_err(Refused::Usage)?;
-        config.check().map_err(Refused::Mistakes)?;
+        let found = command
+            .try_get_matches_from(args)
+            .map_err(LoadError::Usage)?;
+        let config = Self::from_arg_matches(&found).map_err(LoadError::Usage)?;
+        config.check().map_err(LoadError::Invalid)?;
         Ok(Loaded {
             config,
             settings,
@@ -143,18 +147,18 @@ impl Config {
     }
 }
 
-/// The entries, each with the setting that it sets.
+/// The entries, each with the argument that it sets.
 fn of<'a>(
     command: &'a clap::Command,
-    entries: &'a [file::Entry],
-) -> impl Iterator<Item = (&'a Arg, &'a file::Entry)> {
+    entries: &'a [file::FileEntry],
+) -> impl Iterator<Item = (&'a Arg, &'a file::FileEntry)> {
     entries.iter().filter_map(|entry| {
         let arg = arguments(command).find(|arg| arg.get_id().as_str() == entry.key);
         Some((arg?, entry))
     })
 }
 
-fn setting(arg: &Arg, found: &ArgMatches, entry: Option<(&[String], Source)>) -> Setting {
+fn setting(arg: &Arg, found: &ArgMatches, entry: Option<(&[String], SettingSource)>) -> Setting {
     let id = arg.get_id().as_str();
     let words = |values: &mut dyn Iterator<Item = &OsStr>| -> Vec<String> {
         values
@@ -165,19 +169,19 @@ fn setting(arg: &Arg, found: &ArgMatches, entry: Option<(&[String], Source)>) ->
     let (values, source) = match (found.value_source(id), entry) {
         (Some(ValueSource::CommandLine), _) => {
             let flag = arg.get_long().unwrap_or(id);
-            (given(), Source::Flag(format!("--{flag}")))
+            (given(), SettingSource::Flag(format!("--{flag}")))
         }
         (Some(ValueSource::EnvVariable), _) => {
             let name = arg.get_env().unwrap_or_default();
             (
                 given(),
-                Source::Variable(name.to_string_lossy().into_owned()),
+                SettingSource::Variable(name.to_string_lossy().into_owned()),
             )
         }
         (_, Some((values, source))) => (values.to_vec(), source),
         _ => {
             let values = &mut arg.get_default_values().iter().map(|value| &**value);
-            (words(values), Source::Default)
+            (words(values), SettingSource::Default)
         }
     };
     Setting {
@@ -185,18 +189,18 @@ fn setting(arg: &Arg, found: &ArgMatches, entry: Option<(&[String], Source)>) ->
         values,
         source,
         secret: is_secret(arg),
-        many: is_many(arg),
+        is_list: is_list(arg),
         heading: arg.get_help_heading().unwrap_or_default().to_owned(),
     }
 }
 
-/// Whether there may be several of it.
-pub(super) fn is_many(arg: &Arg) -> bool {
+/// Whether a setting takes several values.
+pub(super) fn is_list(arg: &Arg) -> bool {
     matches!(arg.get_action(), clap::ArgAction::Append)
 }
 
-/// Looks whether a setting may have these values.
-fn check(arg: &Arg, values: &[String], place: &str, mistakes: &mut Vec<String>) {
+/// Validates the values of a setting; appends an error for each invalid one.
+fn check(arg: &Arg, values: &[String], place: &str, errors: &mut Vec<String>) {
     let flag = arg.get_long().unwrap_or_default();
     for value in values {
         let alone = clap::Command::new("setting")
@@ -206,15 +210,16 @@ fn check(arg: &Arg, values: &[String], place: &str, mistakes: &mut Vec<String>) 
             continue;
         };
         let reason = reason(&error);
-        // Where an address is wanted, what stands before an @ may be a password, and what stands behind a ? a key.
-        mistakes.push(match is_secret(arg) || value.contains(['@', '?']) {
+        // A URL may have been given for another setting: text before an `@` may be a password, and text after a `?`
+        // a key.
+        errors.push(match is_secret(arg) || value.contains(['@', '?']) {
             true => format!("{place}: {reason}"),
             false => format!("{place}: '{value}': {reason}"),
         });
     }
 }
 
-/// What a value should have been.
+/// What is wrong with a value.
 fn reason(error: &clap::Error) -> String {
     if let Some(source) = std::error::Error::source(error) {
         return source.to_string();

@@ -4,10 +4,10 @@ use clap::{Args, ValueEnum};
 
 use super::parse::listen;
 
-/// Where it listens, and how connections are taken.
+/// Listening address, TLS, compression and reflection.
 #[derive(Args, Clone, Debug)]
 pub struct Network {
-    /// The address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free port
     #[arg(
         long,
         global = true,
@@ -18,7 +18,7 @@ pub struct Network {
     )]
     pub listen: SocketAddr,
 
-    /// The server's certificate and those between it and its authority, in PEM; read again when it changes
+    /// Server certificate with its intermediate certificates, in PEM; reloaded when it changes
     #[arg(
         long,
         global = true,
@@ -27,7 +27,7 @@ pub struct Network {
     )]
     pub tls_certificate: Option<PathBuf>,
 
-    /// The key of the server's certificate, in PEM
+    /// Private key of the server certificate, in PEM
     #[arg(
         long,
         global = true,
@@ -36,7 +36,7 @@ pub struct Network {
     )]
     pub tls_key: Option<PathBuf>,
 
-    /// The authorities of callers' certificates, in PEM
+    /// Certificate authorities that client certificates are verified against, in PEM
     #[arg(
         long,
         global = true,
@@ -45,7 +45,7 @@ pub struct Network {
     )]
     pub tls_client_ca: Option<PathBuf>,
 
-    /// Listen beyond loopback although callers aren't known, or what is sent can be read and changed on the way
+    /// Allow listening beyond loopback without authentication or without TLS
     #[arg(
         long,
         global = true,
@@ -59,8 +59,7 @@ pub struct Network {
     )]
     pub insecure: bool,
 
-    /// Whether calls may be compressed: `gzip` takes compressed requests, and compresses answers to callers who take
-    /// that
+    /// Message compression: `gzip` accepts compressed requests, and compresses responses for clients that accept it
     #[arg(
         long,
         global = true,
@@ -70,7 +69,7 @@ pub struct Network {
     )]
     pub compression: Compression,
 
-    /// Whether tools may ask what the server can do: gRPC reflection
+    /// Whether to serve gRPC reflection
     #[arg(
         long,
         global = true,
@@ -85,11 +84,11 @@ pub struct Network {
     pub reflection: bool,
 }
 
-/// How calls may be compressed.
+/// Message compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     Off,
-    /// As RFC 1952 has it.
+    /// gzip (RFC 1952).
     Gzip,
 }

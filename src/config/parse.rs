@@ -1,4 +1,4 @@
-//! Reading settings: each complaint ends the sentence that the setting begins.
+//! Parsers of setting values. Each error completes a sentence that begins with the setting's name: `it must be …`.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,7 +17,8 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<Targets, String> {
-    // A word alone would be taken for the name of a target to log everything of, and nothing for a level.
+    // `Targets` takes a bare word for a target to be logged at every level, so that a misspelt level would be
+    // accepted; an empty part would be accepted, too.
     let parts: Vec<_> = text.split(',').map(str::trim).collect();
     let known = |part: &&str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
     let known = parts.iter().all(|part| !part.is_empty() && known(part));
@@ -32,7 +33,7 @@ pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
     let uri: Option<http::Uri> = text.parse().ok();
     let known = uri.is_some_and(|uri| {
         let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        // A password would end up in logs: keys go into the variable OTEL_EXPORTER_OTLP_HEADERS.
+        // A password in the URL could be logged: credentials belong into the variable OTEL_EXPORTER_OTLP_HEADERS.
         let open = uri
             .authority()
             .is_some_and(|one| !one.as_str().contains('@'));

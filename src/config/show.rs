@@ -1,19 +1,19 @@
-//! The configuration in words: what it is, and what it could be.
+//! Output of `config show` and `config example`.
 
 use std::fmt::Write;
 
 use clap::CommandFactory;
 
 use super::{
-    Config, Source,
-    load::{Setting, arguments, is_many},
+    Config, SettingSource,
+    load::{Setting, arguments, is_list},
 };
 use crate::store::Location;
 
-/// How wide a comment may be.
+/// Maximum width of a comment line, in characters.
 const WIDTH: usize = 118;
 
-/// The settings as a file has them, each with where it was found. What is secret is left out.
+/// The settings in the format of the configuration file, each with its source. Secrets are redacted.
 #[must_use]
 pub fn show(settings: &[Setting]) -> String {
     let mut text = String::new();
@@ -29,25 +29,28 @@ pub fn show(settings: &[Setting]) -> String {
             values,
             source,
             secret,
-            many,
+            is_list,
             ..
         } = setting;
-        let values: Vec<_> = values.iter().map(|value| told(value, *secret)).collect();
+        let values: Vec<_> = values
+            .iter()
+            .map(|value| display_value(value, *secret))
+            .collect();
         let from = match source {
-            Source::Default => String::new(),
+            SettingSource::Default => String::new(),
             source => format!("  # {source}"),
         };
         let _ = match values.first() {
-            None if *many => writeln!(text, "{key} = []"),
+            None if *is_list => writeln!(text, "{key} = []"),
             None => writeln!(text, "#{key} is not set"),
-            Some(_) if *many => writeln!(text, "{key} = [{}]{from}", values.join(", ")),
+            Some(_) if *is_list => writeln!(text, "{key} = [{}]{from}", values.join(", ")),
             Some(value) => writeln!(text, "{key} = {value}{from}"),
         };
     }
     text
 }
 
-/// A file with every setting: what it means and what it usually is.
+/// A configuration file with every setting, its description and its default.
 #[must_use]
 pub fn example() -> String {
     let command = Config::command();
@@ -72,7 +75,7 @@ pub fn example() -> String {
         let name = arg.get_value_names().and_then(|names| names.first());
         let _ = match (default, name) {
             (Some(value), _) => writeln!(text, "#{key} = {}", quoted(&value.to_string_lossy())),
-            (None, Some(name)) if is_many(arg) => writeln!(text, "#{key} = [\"{name}\"]"),
+            (None, Some(name)) if is_list(arg) => writeln!(text, "#{key} = [\"{name}\"]"),
             (None, name) => writeln!(
                 text,
                 "#{key} = \"{}\"",
@@ -95,29 +98,29 @@ fn comment(text: &mut String, help: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-fn told(value: &str, secret: bool) -> String {
+fn display_value(value: &str, secret: bool) -> String {
     match Location::parse(value) {
         Ok(Location::Sqlite(_)) if secret => quoted(value),
-        // A location doesn't tell user, password and parameters.
+        // The `Display` of a location omits user, password and parameters.
         Ok(location) if secret => quoted(&location.to_string()),
         _ => quoted(&without_secrets(value)),
     }
 }
 
-/// A URL without what may be secret in it: user and password, query and fragment. Anything else as it is.
+/// Redacts the parts of a URL that may be secret: user and password, query and fragment. Other values are unchanged.
 fn without_secrets(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("://") else {
         return value.to_owned();
     };
     match rest.split_once(['?', '#']) {
-        // It can't be said what of it belongs to a password.
+        // A password may contain any of the delimiters, so its end can't be determined.
         _ if rest.contains('@') => format!("{scheme}://hidden"),
         Some((address, _)) => format!("{scheme}://{address}?hidden"),
         None => value.to_owned(),
     }
 }
 
-/// A value as TOML has it.
+/// Formats a value as TOML.
 fn quoted(value: &str) -> String {
     if value.parse::<u32>().is_ok() || value.parse::<bool>().is_ok() {
         return value.to_owned();

@@ -1,4 +1,4 @@
-//! What changes, and in which order.
+//! Changes of the directory, and their order.
 
 mod deleted;
 mod kind;
@@ -6,24 +6,26 @@ mod log;
 
 use sea_orm::DeriveValueType;
 
-use super::{Caller, GroupId, Name, Note, RequestId, RoleId, Rule, Timestamp, UserId, Words};
+use super::{
+    Caller, Description, GroupId, Name, PersonName, RequestId, RoleId, Rule, Timestamp, UserId,
+};
 
-pub use deleted::{Deleted, DeletedDetails};
+pub use deleted::{DeletedResource, DeletedResourceDetails};
 pub use kind::{ChangeKind, KindNumber};
 pub use log::ChangeLog;
 
-/// A number that a committed write has: without gaps, in the order of the commits, from 1.
+/// The number of a committed write: consecutive, in commit order, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, DeriveValueType)]
 pub struct Revision(i64);
 
 impl Revision {
-    /// Before any write.
+    /// The revision before any write.
     pub const NONE: Self = Self(0);
 
-    /// Checks a number that a caller sent.
+    /// Checks a number sent by a caller.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller.
+    /// What is wrong with the value, for the caller.
     pub fn parse(number: i64) -> Result<Self, String> {
         if number < 0 {
             return Err("must not be negative".to_owned());
@@ -43,7 +45,7 @@ impl Revision {
         self.plus(1)
     }
 
-    /// The revision that is so many behind this one.
+    /// The revision `revisions` after this one.
     #[must_use]
     pub fn plus(self, revisions: i64) -> Self {
         Self(self.0.saturating_add(revisions))
@@ -56,47 +58,47 @@ impl Revision {
     }
 }
 
-/// One thing that happened, with the names that things had when it was complete.
+/// A change, with the names that its resources had once it was complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What kind of thing.
+    /// The kind of change.
     pub kind: KindNumber,
-    /// The group that is concerned.
+    /// The changed group.
     pub group: Option<(GroupId, Name)>,
-    /// The role that is concerned.
+    /// The changed role.
     pub role: Option<(RoleId, Name)>,
-    /// The user who is concerned.
+    /// The changed user.
     pub user: Option<(UserId, Name)>,
-    /// What it was before.
+    /// The value before the change.
     pub before: Option<Value>,
-    /// What it was after.
+    /// The value after the change.
     pub after: Option<Value>,
-    /// What was deleted, if something was.
-    pub deleted: Option<Deleted>,
+    /// The last state of a deleted resource.
+    pub deleted: Option<DeletedResource>,
 }
 
 impl Change {
-    /// Something that happened to a group.
+    /// A change of a group.
     #[must_use]
-    pub fn of_group(kind: ChangeKind, id: GroupId, title: &Name) -> Self {
+    pub fn for_group(kind: ChangeKind, id: GroupId, title: &Name) -> Self {
         Self {
             group: Some((id, title.clone())),
             ..Self::new(kind)
         }
     }
 
-    /// Something that happened to a role.
+    /// A change of a role.
     #[must_use]
-    pub fn of_role(kind: ChangeKind, id: RoleId, name: &Name) -> Self {
+    pub fn for_role(kind: ChangeKind, id: RoleId, name: &Name) -> Self {
         Self {
             role: Some((id, name.clone())),
             ..Self::new(kind)
         }
     }
 
-    /// Something that happened to a user.
+    /// A change of a user.
     #[must_use]
-    pub fn of_user(kind: ChangeKind, id: UserId, username: &Name) -> Self {
+    pub fn for_user(kind: ChangeKind, id: UserId, username: &Name) -> Self {
         Self {
             user: Some((id, username.clone())),
             ..Self::new(kind)
@@ -115,7 +117,7 @@ impl Change {
         }
     }
 
-    /// With the role that is concerned, too.
+    /// Adds the role involved.
     #[must_use]
     pub fn with_role(self, id: RoleId, name: &Name) -> Self {
         Self {
@@ -124,7 +126,7 @@ impl Change {
         }
     }
 
-    /// With the user who is concerned, too.
+    /// Adds the user involved.
     #[must_use]
     pub fn with_user(self, id: UserId, username: &Name) -> Self {
         Self {
@@ -133,27 +135,27 @@ impl Change {
         }
     }
 
-    /// From what it was.
+    /// Adds the value before the change.
     #[must_use]
-    pub fn from(self, before: Value) -> Self {
+    pub fn with_before(self, before: Value) -> Self {
         Self {
             before: Some(before),
             ..self
         }
     }
 
-    /// To what it is.
+    /// Adds the value after the change.
     #[must_use]
-    pub fn to(self, after: Value) -> Self {
+    pub fn with_after(self, after: Value) -> Self {
         Self {
             after: Some(after),
             ..self
         }
     }
 
-    /// What is lost with what was deleted, beside its name and what other changes of the deletion tell.
+    /// Adds the deleted resource's last state, apart from its name and from what other changes of the deletion record.
     #[must_use]
-    pub fn with_deleted(self, deleted: Deleted) -> Self {
+    pub fn with_deleted(self, deleted: DeletedResource) -> Self {
         Self {
             deleted: Some(deleted),
             ..self
@@ -161,32 +163,32 @@ impl Change {
     }
 }
 
-/// What a change is from, or to.
+/// A value before or after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// A title, role name or username.
     Name(Name),
     /// A description.
-    Description(Note),
+    Description(Description),
     /// A rule.
     Rule(Rule),
     /// A first and a last name.
-    PersonName(Words, Words),
-    /// As it is stored: its form is that of another version.
+    PersonName(PersonName, PersonName),
+    /// A stored value in the format of another version.
     Raw(String),
 }
 
-/// Who does something, as the caller says: at most 255 characters.
+/// Who makes a change, as stated by the caller: at most 255 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, DeriveValueType)]
 pub struct Actor(String);
 
 impl Actor {
-    /// Checks the name of an actor; an empty one is nobody's.
+    /// Checks the name of an actor; an empty name means unknown.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller.
+    /// What is wrong with the value, for the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Words::parse(text).map(|words| Self(words.into_string()))
+        PersonName::parse(text).map(|words| Self(words.into_string()))
     }
 
     /// The name.
@@ -202,29 +204,29 @@ impl From<&Caller> for Actor {
     }
 }
 
-/// Which changes are wanted: those for which all that is given holds.
+/// A filter of changes; a change matches if all given conditions hold.
 #[derive(Clone, Debug, Default)]
 pub struct ChangeFilter {
-    /// Of this group.
+    /// Changes of this group.
     pub group: Option<GroupId>,
-    /// Of this role.
+    /// Changes of this role.
     pub role: Option<RoleId>,
-    /// Of this user.
+    /// Changes of this user.
     pub user: Option<UserId>,
-    /// By this actor.
+    /// Changes by this actor.
     pub actor: Option<Actor>,
-    /// Of these kinds; of all if there are none.
+    /// Changes of these kinds; of all kinds if empty.
     pub kinds: Vec<ChangeKind>,
-    /// At this time or later.
+    /// Changes at this time or later.
     pub start: Option<Timestamp>,
-    /// Before this time.
+    /// Changes before this time.
     pub end: Option<Timestamp>,
 }
 
 impl ChangeFilter {
-    /// Whether a change is wanted.
+    /// Whether a change matches the filter.
     #[must_use]
-    pub fn matches(&self, recorded: &Recorded) -> bool {
+    pub fn matches(&self, recorded: &RecordedChange) -> bool {
         let Self {
             group,
             role,
@@ -252,19 +254,19 @@ impl ChangeFilter {
     }
 }
 
-/// A change as it stands in the table.
+/// A change as it is recorded in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedChange {
     /// The revision that it belongs to.
     pub revision: Revision,
-    /// Its place in the revision, from 0.
+    /// Its index within the revision, from 0.
     pub index: i32,
-    /// When it happened.
+    /// The time of the change.
     pub time: Timestamp,
-    /// Who did it.
+    /// Who made the change.
     pub actor: Actor,
-    /// The request that did it, if it had an id.
+    /// The id of the request that made the change, if it had one.
     pub request_id: Option<RequestId>,
-    /// What happened.
+    /// The change.
     pub change: Change,
 }

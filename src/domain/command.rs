@@ -1,17 +1,16 @@
-//! What callers ask for, each with valid values only. `grpc` makes them from requests, `store` carries
-//! them out.
+//! The commands that callers send, with valid values only. `grpc` converts requests into them, `store` executes them.
 
 use super::{
-    ChangeFilter, Etag, FieldViolation, GroupId, HistoryId, Name, Note, PageRequest, Question,
-    Revision, RoleId, Rule, SearchQuery, UserId, UserStatus, Words,
+    AccessRequest, ChangeFilter, Description, Etag, FieldViolation, GroupId, HistoryId, Name,
+    PageRequest, PersonName, Revision, RoleId, Rule, SearchQuery, UserId, UserStatus,
 };
 
-/// Get one thing.
+/// Get one resource.
 #[derive(Clone, Copy, Debug)]
 pub struct Get<I> {
-    /// The thing.
+    /// The resource's id.
     pub id: I,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
@@ -46,7 +45,7 @@ pub struct DeleteGroup {
     pub id: GroupId,
     /// The etag that the group must have.
     pub etag: Option<Etag>,
-    /// Whether a group that isn't there is a success.
+    /// Whether a missing group is a success.
     pub allow_missing: bool,
 }
 
@@ -55,15 +54,15 @@ pub struct DeleteGroup {
 pub struct ListGroups {
     /// The page.
     pub page: PageRequest,
-    /// What the title contains.
+    /// Words that the title contains.
     pub query: Option<SearchQuery>,
     /// The role that the groups have.
     pub role_id: Option<RoleId>,
     /// The user who is in the groups.
     pub user_id: Option<UserId>,
-    /// Whether to count all that match.
+    /// Whether to count all matches.
     pub with_total_size: bool,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
@@ -74,7 +73,7 @@ pub struct ListRolesInGroup {
     pub group_id: GroupId,
     /// The page.
     pub page: PageRequest,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
@@ -85,15 +84,15 @@ pub struct ListUsersInGroup {
     pub group_id: GroupId,
     /// The page.
     pub page: PageRequest,
-    /// What the username or the names contain.
+    /// Words that the username or the names contain.
     pub query: Option<SearchQuery>,
-    /// Whether to count all that match.
+    /// Whether to count all matches.
     pub with_total_size: bool,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
-/// Put users into a group.
+/// Assign users to a group.
 #[derive(Clone, Debug)]
 pub struct AssignUsers {
     /// The group.
@@ -102,14 +101,14 @@ pub struct AssignUsers {
     pub user_ids: Vec<UserId>,
 }
 
-/// Take users out of a group.
+/// Remove users from a group.
 #[derive(Clone, Debug)]
 pub struct UnassignUsers {
     /// The group.
     pub group_id: GroupId,
     /// The users: at least one, each once.
     pub user_ids: Vec<UserId>,
-    /// Whether a user who isn't in the group is passed over.
+    /// Whether users who aren't in the group are skipped.
     pub allow_missing: bool,
 }
 
@@ -119,8 +118,8 @@ pub struct CreateRole {
     /// The name.
     pub name: Name,
     /// What the role is for.
-    pub description: Note,
-    /// What it allows and denies, each rule once.
+    pub description: Description,
+    /// The rules, each once.
     pub rules: Vec<Rule>,
 }
 
@@ -132,7 +131,7 @@ pub struct UpdateRole {
     /// The new name, if it is to change.
     pub name: Option<Name>,
     /// The new description, if it is to change.
-    pub description: Option<Note>,
+    pub description: Option<Description>,
     /// Rules to add, each once.
     pub add: Vec<Rule>,
     /// Rules to remove, each once, none of them in `add`.
@@ -148,7 +147,7 @@ pub struct DeleteRole {
     pub id: RoleId,
     /// The etag that the role must have.
     pub etag: Option<Etag>,
-    /// Whether a role that isn't there is a success.
+    /// Whether a missing role is a success.
     pub allow_missing: bool,
 }
 
@@ -157,9 +156,9 @@ pub struct DeleteRole {
 pub struct ListRoles {
     /// The page.
     pub page: PageRequest,
-    /// What the name contains.
+    /// Words that the name contains.
     pub query: Option<SearchQuery>,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
@@ -169,9 +168,9 @@ pub struct CreateUser {
     /// The username.
     pub username: Name,
     /// The first name.
-    pub first_name: Words,
+    pub first_name: PersonName,
     /// The last name.
-    pub last_name: Words,
+    pub last_name: PersonName,
 }
 
 /// Change a user.
@@ -182,9 +181,9 @@ pub struct UpdateUser {
     /// The new username, if it is to change.
     pub username: Option<Name>,
     /// The new first name, if it is to change.
-    pub first_name: Option<Words>,
+    pub first_name: Option<PersonName>,
     /// The new last name, if it is to change.
-    pub last_name: Option<Words>,
+    pub last_name: Option<PersonName>,
     /// The new status, if it is to change.
     pub status: Option<UserStatus>,
     /// The etag that the user must have.
@@ -198,7 +197,7 @@ pub struct DeleteUser {
     pub id: UserId,
     /// The etag that the user must have.
     pub etag: Option<Etag>,
-    /// Whether a user who isn't there is a success.
+    /// Whether a missing user is a success.
     pub allow_missing: bool,
 }
 
@@ -207,11 +206,11 @@ pub struct DeleteUser {
 pub struct ListUsers {
     /// The page.
     pub page: PageRequest,
-    /// What the username or the names contain.
+    /// Words that the username or the names contain.
     pub query: Option<SearchQuery>,
     /// The status of the users.
     pub status: Option<UserStatus>,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
@@ -222,36 +221,36 @@ pub struct ListRolesOfUser {
     pub user_id: UserId,
     /// The page.
     pub page: PageRequest,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
-/// Decide questions, on one state.
+/// Decide access requests, all on one state.
 #[derive(Clone, Debug)]
 pub struct CheckAccess {
-    /// Who asks for what.
-    pub questions: Vec<(UserId, Question)>,
-    /// The state must be at least as fresh.
+    /// Users and their access requests.
+    pub questions: Vec<(UserId, AccessRequest)>,
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
-/// Decide the questions of a batch, each for itself.
+/// Decide a batch of access requests, each independently.
 #[derive(Clone, Debug)]
 pub struct BatchCheckAccess {
-    /// Those that can be decided, in their order.
+    /// The valid access requests, in order.
     pub check: CheckAccess,
-    /// Those that are malformed: the place in the batch, and every violation.
+    /// The malformed access requests: their index in the batch, and all violations.
     pub malformed: Vec<(usize, Vec<FieldViolation>)>,
 }
 
-/// List the users who may do something.
+/// List the users who have access.
 #[derive(Clone, Debug)]
 pub struct ListUsersWithAccess {
-    /// What they may do.
-    pub question: Question,
+    /// The access request that is allowed.
+    pub question: AccessRequest,
     /// The page.
     pub page: PageRequest,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
@@ -260,23 +259,23 @@ pub struct ListUsersWithAccess {
 pub struct ListChanges {
     /// The page.
     pub page: PageRequest,
-    /// Which changes.
+    /// The filter of changes.
     pub filter: ChangeFilter,
-    /// The first revision that is wanted, if it matters.
+    /// The first requested revision, if any.
     pub from: Option<Revision>,
-    /// The history that the revisions are of, if it is checked.
+    /// The expected history of the revisions, if it is to be checked.
     pub history: Option<HistoryId>,
-    /// The state must be at least as fresh.
+    /// The minimum revision of the state that is read.
     pub min_revision: Revision,
 }
 
-/// Follow changes.
+/// Watch changes.
 #[derive(Clone, Debug)]
 pub struct WatchChanges {
-    /// The first revision that is wanted; none for what comes from now on.
+    /// The first requested revision; `None` for changes from now on.
     pub from: Option<Revision>,
-    /// The history that `from` is of, if it is checked.
+    /// The expected history of `from`, if it is to be checked.
     pub history: Option<HistoryId>,
-    /// Which changes.
+    /// The filter of changes.
     pub filter: ChangeFilter,
 }

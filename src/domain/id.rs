@@ -1,8 +1,8 @@
-//! Typed ids, from one list: a group's id can't be passed for a user's.
+//! Typed ids: a group's id can't be passed for a user's.
 
 use sea_orm::{DbErr, TryFromU64, prelude::Uuid};
 
-/// What every typed id can do.
+/// Common operations of typed ids.
 pub trait Id: Copy + Eq + Ord + std::hash::Hash {
     /// Parses a hyphenated UUID; a caller may write it in either case.
     ///
@@ -18,7 +18,7 @@ macro_rules! ids {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Makes a new id: a UUIDv7, so that ids made later sort later.
+            /// Generates a new id: a UUIDv7, so that later ids sort later.
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
@@ -71,9 +71,9 @@ ids! {
     RoleId
     /// The id of a user.
     UserId
-    /// The id that a caller gives to a request, to send it again.
+    /// The id that a caller gives to a request, so that the request can be retried safely.
     RequestId
-    /// The id of a directory's history: another one after a restore from a backup.
+    /// The id of a directory's history, which changes after a restore from a backup.
     HistoryId
     /// The id of a token.
     TokenId

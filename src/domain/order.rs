@@ -1,37 +1,37 @@
 //! The order of a list.
 
-/// What a list is sorted by; rows alike in it are in order of their ids.
+/// The sort key of a list; ties are broken by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortBy {
     /// The title, role name or username.
     Name,
-    /// When the row was created.
+    /// The creation time.
     CreateTime,
-    /// The revision, and the place in it: of changes only.
+    /// The revision and the index within it; for changes only.
     Revision,
 }
 
-/// What a list is sorted by, and in which direction.
+/// The sort key and direction of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// What the list is sorted by.
+    /// The sort key.
     pub by: SortBy,
-    /// Whether it begins with the greatest.
+    /// Whether the order is descending.
     pub descending: bool,
 }
 
 impl Order {
-    /// By name, from the least: the default of every list.
+    /// By name, ascending: the default of every list but that of changes.
     pub const BY_NAME: Self = Self {
         by: SortBy::Name,
         descending: false,
     };
 
-    /// Reads the `order_by` of changes.
+    /// Parses the `order_by` of changes.
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.
-    pub fn of_changes(text: &str) -> Result<Self, String> {
+    pub fn parse_changes(text: &str) -> Result<Self, String> {
         let words: Vec<_> = text.split_ascii_whitespace().collect();
         let descending = match words[..] {
             [] | ["revision"] => false,
@@ -44,7 +44,7 @@ impl Order {
         })
     }
 
-    /// Reads an `order_by` (AIP-132), where `name` is what the list calls its names.
+    /// Parses an `order_by` (AIP-132), where `name` is the list's term for its names.
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.

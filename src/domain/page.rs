@@ -1,4 +1,4 @@
-//! Keyset pages: a page begins behind the last row of the page before, wherever that row is by now.
+//! Keyset pagination: a page begins after the last row of the previous page, wherever that row is by now.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sea_orm::prelude::Uuid;
@@ -8,17 +8,17 @@ use super::{Order, Revision, SearchQuery, SortBy, SortKey, Timestamp, Violations
 
 const DEFAULT_SIZE: u16 = 50;
 const MAX_SIZE: u16 = 1000;
-/// Two sort keys of 1,000 bytes, two ids, a tag and what base64 adds: no token that we gave is longer.
+/// Two sort keys of 1,000 bytes, two ids, a tag and the base64 overhead: no token from this service is longer.
 const MAX_TOKEN_CHARS: usize = 2800;
 const TAG_BYTES: usize = 16;
 const ID_BYTES: usize = 16;
 
-/// The part of a list that is asked for.
+/// The requested part of a list.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
-    /// How many rows at most: 1 to 1000.
+    /// Maximum number of rows: 1 to 1000.
     pub size: u16,
-    /// The row behind which the page begins; none for the first page.
+    /// The row after which the page begins; `None` for the first page.
     pub after: Option<Cursor>,
     /// The order of the list.
     pub order: Order,
@@ -27,7 +27,7 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    /// Reads `page_size` and `page_token`; `None` if either is wrong.
+    /// Parses `page_size` and `page_token`; `None` if either is invalid.
     pub fn parse(
         violations: &mut Violations,
         page_size: i32,
@@ -44,7 +44,7 @@ impl PageRequest {
                 None
             }
         };
-        // Where the filter or the order is wrong already, the token can't be judged.
+        // With an invalid filter or order, the token can't be checked.
         let order = order?;
         let scope = scope?.order(order);
         let after = match page_token {
@@ -69,12 +69,12 @@ impl PageRequest {
     }
 }
 
-/// A place in a list: behind the row with this key and id.
+/// A position in a list: after the row with this key and id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// What the list is sorted by.
+    /// The row's sort key.
     pub key: CursorKey,
-    /// The id that decides among rows alike in their keys; nil where the key is unique.
+    /// The row's id, which breaks ties between equal keys; nil where the key is unique.
     pub id: Uuid,
     /// Position in the row's nested list. If set, the next page starts with the same row and continues that list.
     pub within: Option<Box<Cursor>>,
@@ -83,11 +83,11 @@ pub struct Cursor {
 /// The key of a [`Cursor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorKey {
-    /// Of a list by name.
+    /// In a list sorted by name.
     Name(SortKey),
-    /// Of a list by creation.
+    /// In a list sorted by creation time.
     CreateTime(Timestamp),
-    /// Of changes: the revision, and the place in it.
+    /// In a list of changes: the revision and the index within it.
     Change(Revision, i32),
 }
 
@@ -108,7 +108,7 @@ impl Scope {
         self.bytes(id.as_ref().map_or(&[], |id| id.as_bytes()))
     }
 
-    /// Binds to the words that are searched for, if any.
+    /// Binds to the words of the search query, if any.
     #[must_use]
     pub fn text(self, query: Option<&SearchQuery>) -> Self {
         let words = query.map_or(String::new(), |query| query.words().join(" "));
@@ -129,7 +129,7 @@ impl Scope {
         self.bytes(&number.to_be_bytes())
     }
 
-    /// Binds to places within rows, whose tokens are other ones.
+    /// Binds to positions in nested lists, whose tokens have a different format.
     fn within(&self) -> Self {
         self.clone().bytes(b"within")
     }
@@ -143,7 +143,7 @@ impl Scope {
         self.bytes(&[by, u8::from(descending)])
     }
 
-    /// Each value is preceded by its length, so that no two filters look alike.
+    /// Each value is preceded by its length, so that different filters have different digests.
     fn bytes(self, bytes: &[u8]) -> Self {
         let Self(digest) = self;
         Self(
@@ -161,13 +161,13 @@ impl Scope {
 
 /// Page tokens: a [`Cursor`] and a tag over it and its [`Scope`], in base64.
 ///
-/// The tag tells tokens that were altered or belong to another list. It is no secret and needs none: a
-/// forged token only begins a page elsewhere in a list that its bearer may read anyway.
+/// The tag detects tokens that were altered or belong to another list. It is not secret and needn't be: a forged token
+/// only begins a page elsewhere in a list that the caller may read anyway.
 #[derive(Debug)]
 pub struct PageToken;
 
 impl PageToken {
-    /// The token of the page behind `cursor`.
+    /// The token of the page after `cursor`.
     #[must_use]
     pub fn encode(cursor: &Cursor, scope: &Scope) -> String {
         match &cursor.within {
@@ -181,7 +181,7 @@ impl PageToken {
         }
     }
 
-    /// Puts the tag before a payload.
+    /// Prepends the tag to a payload and encodes both.
     pub(crate) fn seal(payload: &[u8], scope: &Scope) -> String {
         BASE64_URL_SAFE_NO_PAD.encode([&scope.tag(payload), payload].concat())
     }
@@ -210,7 +210,7 @@ impl PageToken {
 }
 
 impl Cursor {
-    /// The id and the key; not the place within.
+    /// Encodes the id and the key, without `within`.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.id.as_bytes().to_vec();
         match &self.key {

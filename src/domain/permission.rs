@@ -1,21 +1,21 @@
-//! What callers may do.
+//! Permissions of callers.
 
 use std::fmt::{self, Display};
 
 use sea_orm::DeriveValueType;
 
-/// What a caller may do.
+/// A permission of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Look at groups, roles and users.
+    /// Read groups, roles and users.
     Read = 1,
-    /// Ask who may do what.
+    /// Check access.
     Check = 2,
     /// Change groups, roles and users.
     Write = 4,
-    /// Look at what was changed, and by whom.
+    /// Read changes and who made them.
     Audit = 8,
-    /// Name another actor of a change than the caller.
+    /// Record changes under another actor than the caller.
     ActAs = 16,
 }
 
@@ -28,7 +28,7 @@ impl Permission {
         Self::ActAs,
     ];
 
-    /// Its name, as it is given and told.
+    /// Its name in settings and error details.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,24 +41,24 @@ impl Permission {
     }
 }
 
-/// Some of them.
+/// A set of permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct Permissions(i16);
 
 impl Permissions {
-    /// None of them.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// These and those.
+    /// The union of both sets.
     #[must_use]
-    pub fn and(self, others: Self) -> Self {
+    pub fn union(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 
-    /// Reads names, separated by commas; `all` are those that RPCs need.
+    /// Parses names separated by commas; `all` stands for all but `act-as`.
     ///
     /// # Errors
-    /// What is wrong with them, for the operator.
+    /// What is wrong with the text, for the operator.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut bits = 0;
         for name in text.split(',').map(str::trim) {
@@ -80,7 +80,7 @@ impl Permissions {
         Ok(Self(bits))
     }
 
-    /// Whether this one is among them.
+    /// Whether the set contains this permission.
     #[must_use]
     pub fn allow(self, permission: Permission) -> bool {
         self.0 & permission as i16 != 0

@@ -1,8 +1,8 @@
-//! Things as others show them.
+//! References to resources, with their names.
 
 use super::{GroupId, Name, RoleId};
 
-/// A role as a group shows it.
+/// A role as shown in a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoleRef {
     /// The id.
@@ -11,7 +11,7 @@ pub struct RoleRef {
     pub name: Name,
 }
 
-/// A group as a user's role shows it.
+/// A group as shown in a user's role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupRef {
     /// The id.

@@ -1,27 +1,27 @@
-//! Rules, and the decision that they come to. Pure: what the contract says of access is all in here.
+//! Rules and access decisions. Pure: implements everything that the API promises about access decisions.
 
-mod prepared;
+mod index;
 
 use sea_orm::{DeriveActiveEnum, DeriveValueType, EnumIter};
 
 use super::{GroupRef, RoleRef, UserStatus};
 
-pub use prepared::{Asked, Rules};
+pub use index::{PreparedRequest, RuleIndex};
 
 /// The longest bundle or controller, in characters.
 pub const MAX_BUNDLE: usize = 60;
 /// The longest action, in characters.
 pub const MAX_ACTION: usize = 45;
 
-const ANY: &str = "*";
+const WILDCARD: &str = "*";
 
-/// What a rule does with the questions that it matches.
+/// The effect of a rule on the access requests that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 pub enum Effect {
-    /// The user may.
+    /// Allows access.
     Allow = 1,
-    /// The user may not, whatever other rules allow.
+    /// Denies access, whatever other rules allow.
     Deny = 2,
 }
 
@@ -35,7 +35,7 @@ impl Pattern {
     /// # Errors
     /// What is wrong with the text, for the caller.
     pub fn parse(text: &str, max: usize) -> Result<Self, String> {
-        if text == ANY {
+        if text == WILDCARD {
             return Ok(Self(text.to_owned()));
         }
         Literal::parse(text.to_owned(), max).map(|Literal(text)| Self(text))
@@ -54,14 +54,14 @@ impl Pattern {
     }
 
     fn matches(&self, asked: &Literal) -> bool {
-        self.0 == ANY || self.0 == asked.0
+        self.0 == WILDCARD || self.0 == asked.0
     }
 }
 
 impl Ord for Pattern {
-    /// Literals in their order, then `*`: what names more comes first.
+    /// Literals in their order, then `*`: more specific patterns come first.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0 == ANY, &self.0).cmp(&(other.0 == ANY, &other.0))
+        (self.0 == WILDCARD, &self.0).cmp(&(other.0 == WILDCARD, &other.0))
     }
 }
 
@@ -71,12 +71,12 @@ impl PartialOrd for Pattern {
     }
 }
 
-/// A part of a question: lower-case letters, digits, `-`, `_` and `.`.
+/// A part of an access request: lower-case letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Literal(String);
 
 impl Literal {
-    /// Checks a part of a question, of at most `max` characters.
+    /// Checks a part of an access request, of at most `max` characters.
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.
@@ -104,7 +104,7 @@ impl Literal {
     }
 }
 
-/// What may be done, or may not be. In order of bundle, controller, action and effect.
+/// A rule of a role. Ordered by bundle, controller, action and effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     /// The bundle.
@@ -118,16 +118,16 @@ pub struct Rule {
 }
 
 impl Rule {
-    fn matches(&self, question: &Question) -> bool {
+    fn matches(&self, question: &AccessRequest) -> bool {
         self.bundle.matches(&question.bundle)
             && self.controller.matches(&question.controller)
             && self.action.matches(&question.action)
     }
 }
 
-/// What a user wants to do.
+/// An access request: the action that a user wants to perform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Question {
+pub struct AccessRequest {
     /// The bundle.
     pub bundle: Literal,
     /// The controller.
@@ -136,14 +136,14 @@ pub struct Question {
     pub action: Literal,
 }
 
-/// What decides comes first: DENY, then what names the most.
-fn deciding(rule: &Rule) -> (bool, &Rule) {
+/// Sort key by which the deciding rule comes first: DENY, then the most specific rule.
+fn precedence(rule: &Rule) -> (bool, &Rule) {
     (rule.effect != Effect::Deny, rule)
 }
 
-/// A rule that a user has, from a role, from a group.
+/// A rule that applies to a user through a role of a group.
 #[derive(Clone, Copy, Debug)]
-pub struct Grant<'a> {
+pub struct EffectiveRule<'a> {
     /// The rule.
     pub rule: &'a Rule,
     /// The role that has the rule.
@@ -152,9 +152,9 @@ pub struct Grant<'a> {
     pub group: &'a GroupRef,
 }
 
-/// The rule that decided, with its role and the group that gives it.
+/// The rule that decided, with its role and the group that assigns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deciding {
+pub struct DecidingRule {
     /// The rule.
     pub rule: Rule,
     /// The role that has the rule.
@@ -163,48 +163,49 @@ pub struct Deciding {
     pub group: GroupRef,
 }
 
-/// The answer to a question.
+/// The decision on an access request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// Allowed by this rule; none denies it.
-    Allowed(Deciding),
+    Allowed(DecidingRule),
     /// Denied by this rule.
-    Denied(Deciding),
+    Denied(DecidingRule),
     /// Denied, because no rule matches.
-    NoRule,
+    NoMatchingRule,
     /// Denied, because the user is blocked.
     Blocked,
-    /// Denied, because there is no such user.
-    Unknown,
+    /// Denied, because the user doesn't exist.
+    UnknownUser,
 }
 
-/// Decides: may a user of this status (none: there is no such user), who has these grants, do this?
+/// Decides whether a user with this status (`None`: the user doesn't exist) and these effective rules has access.
 ///
-/// A matching DENY decides, else a matching ALLOW. Of several it is the one that names the most, literals
-/// before `*`, then the one of the least role id and the least group id: the order of `grants` doesn't matter.
+/// A matching DENY decides, otherwise a matching ALLOW. Of several matches the most specific one decides, literals
+/// before `*`, then the one with the least role id and the least group id: the order of `effective_rules` doesn't
+/// matter.
 pub fn decide<'a>(
     user: Option<UserStatus>,
-    grants: impl Iterator<Item = Grant<'a>>,
-    question: &Question,
-) -> Verdict {
+    effective_rules: impl Iterator<Item = EffectiveRule<'a>>,
+    question: &AccessRequest,
+) -> Decision {
     match user {
-        None => return Verdict::Unknown,
-        Some(UserStatus::Blocked) => return Verdict::Blocked,
+        None => return Decision::UnknownUser,
+        Some(UserStatus::Blocked) => return Decision::Blocked,
         Some(UserStatus::Active) => {}
     }
-    let decides = grants
+    let decides = effective_rules
         .filter(|grant| grant.rule.matches(question))
-        .min_by_key(|Grant { rule, role, group }| (deciding(rule), role.id, group.id));
-    let Some(Grant { rule, role, group }) = decides else {
-        return Verdict::NoRule;
+        .min_by_key(|EffectiveRule { rule, role, group }| (precedence(rule), role.id, group.id));
+    let Some(EffectiveRule { rule, role, group }) = decides else {
+        return Decision::NoMatchingRule;
     };
-    let decides = Deciding {
+    let decides = DecidingRule {
         rule: rule.clone(),
         role: role.clone(),
         group: group.clone(),
     };
     match rule.effect {
-        Effect::Deny => Verdict::Denied(decides),
-        Effect::Allow => Verdict::Allowed(decides),
+        Effect::Deny => Decision::Denied(decides),
+        Effect::Allow => Decision::Allowed(decides),
     }
 }

@@ -1,13 +1,13 @@
-//! Whether a user may do anything at all.
+//! Whether a user is active or blocked.
 
 use sea_orm::{DeriveActiveEnum, EnumIter};
 
-/// Whether a user may do anything at all.
+/// Whether a user is active or blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 pub enum UserStatus {
-    /// The user may do what the roles of the user's groups allow.
+    /// The rules of the user's roles apply.
     Active = 1,
-    /// The user may do nothing, whatever the roles say.
+    /// All access is denied, whatever the rules say.
     Blocked = 2,
 }

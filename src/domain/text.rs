@@ -1,4 +1,4 @@
-//! Text as people type it, and the keys that make it comparable on every database engine.
+//! Texts as people type them, and the keys that make them comparable on every database engine.
 
 mod check;
 mod query;
@@ -15,12 +15,12 @@ use check::{check_characters, check_visible, forbidden_in_descriptions, forbidde
 
 pub use query::SearchQuery;
 
-/// The longest [`Name`], [`Words`] or query, in Unicode scalar values.
+/// The longest [`Name`], [`PersonName`] or query, in Unicode scalar values.
 const MAX_CHARS: usize = 255;
-/// The longest [`Note`], in Unicode scalar values.
-const MAX_NOTE_CHARS: usize = 1000;
-/// Sort keys are cut to this many bytes: within the index limits of every engine (PostgreSQL has the
-/// tightest, 2,704 bytes a row). Texts alike so far are in order of their ids.
+/// The longest [`Description`], in Unicode scalar values.
+const MAX_DESCRIPTION_CHARS: usize = 1000;
+/// Sort keys are truncated to this many bytes to stay within the index limits of every engine (PostgreSQL has the
+/// tightest, 2,704 bytes a row). Texts whose truncated keys are equal are ordered by id.
 const MAX_SORT_KEY_BYTES: usize = 1000;
 
 /// A title, role name or username: NFC, trimmed, 1 to 255 characters, at least one of them visible, no control
@@ -34,16 +34,16 @@ impl Name {
     /// # Errors
     /// What is wrong with the text, for the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let text = line(text)?;
+        let text = single_line(text)?;
         if text.is_empty() {
             return Err("must not be empty".to_owned());
         }
         Ok(Self(text))
     }
 
-    /// A name as it is stored: one that an older version accepted stays readable.
+    /// A stored name, not checked: names that an older version accepted stay readable.
     #[must_use]
-    pub fn stored(text: &str) -> Self {
+    pub fn from_stored(text: &str) -> Self {
         Self(text.to_owned())
     }
 
@@ -59,35 +59,35 @@ impl Name {
         &self.0
     }
 
-    /// What may exist only once for a kind of thing.
+    /// The key that must be unique among resources of a kind.
     #[must_use]
     pub fn unique_key(&self) -> UniqueKey {
         UniqueKey(textkeys::unique_key(&self.0))
     }
 
-    /// What lists are sorted by.
+    /// The key that lists are sorted by.
     #[must_use]
     pub fn sort_key(&self) -> SortKey {
-        SortKey::of(&self.0)
+        SortKey::from_text(&self.0)
     }
 }
 
-/// A person's first or last name: as a [`Name`], but it may be empty, and need not be unique.
+/// A person's first or last name: like a [`Name`], but it may be empty, and needn't be unique.
 #[derive(Clone, Debug, Default, PartialEq, Eq, DeriveValueType)]
-pub struct Words(String);
+pub struct PersonName(String);
 
-impl Words {
-    /// Normalizes and checks a line of text.
+impl PersonName {
+    /// Normalizes and checks a first or last name.
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
-        line(text).map(Self)
+        single_line(text).map(Self)
     }
 
-    /// A line of text as it is stored: one that an older version accepted stays readable.
+    /// A stored first or last name, not checked: names that an older version accepted stay readable.
     #[must_use]
-    pub fn stored(text: &str) -> Self {
+    pub fn from_stored(text: &str) -> Self {
         Self(text.to_owned())
     }
 
@@ -100,24 +100,24 @@ impl Words {
 
 /// A description: NFC, trimmed, at most 1000 characters; line breaks and tabs are allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, DeriveValueType)]
-pub struct Note(String);
+pub struct Description(String);
 
-impl Note {
+impl Description {
     /// Normalizes and checks a description.
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
-        normalize(text, MAX_NOTE_CHARS, forbidden_in_descriptions).map(Self)
+        normalize(text, MAX_DESCRIPTION_CHARS, forbidden_in_descriptions).map(Self)
     }
 
-    /// A description as it is stored: one that an older version accepted stays readable.
+    /// A stored description, not checked: descriptions that an older version accepted stay readable.
     #[must_use]
-    pub fn stored(text: &str) -> Self {
+    pub fn from_stored(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -140,47 +140,47 @@ impl Note {
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct UniqueKey(Vec<u8>);
 
-/// A key whose bytes sort as the text does by the Unicode root collation, numbers by value (UTS #10).
+/// A key whose bytes sort like the text by the Unicode root collation, with numbers by value (UTS #10).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, DeriveValueType)]
 pub struct SortKey(Vec<u8>);
 
 impl SortKey {
-    fn of(text: &str) -> Self {
+    fn from_text(text: &str) -> Self {
         let mut bytes = Vec::with_capacity(text.len() * 2);
         let Ok(()) = collator().write_sort_key_to(text, &mut bytes);
         bytes.truncate(MAX_SORT_KEY_BYTES);
         Self(bytes)
     }
 
-    /// The key as it stands in a page token.
+    /// The key from a page token.
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes that compare as the texts do.
+    /// The bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Text in which the words of a [`SearchQuery`] are looked for: without regard to case, accents and invisible
-/// characters.
+/// Text in which the words of a [`SearchQuery`] are searched, ignoring case, accents and invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
-pub struct Folded(String);
+pub struct SearchText(String);
 
-impl Folded {
-    /// Folds a title or role name to search in.
+impl SearchText {
+    /// The search text of a title or role name.
     #[must_use]
     pub fn name(name: &Name) -> Self {
         Self(textkeys::search_text(&name.0))
     }
 
-    /// Folds what a user is found by. No match spans two of them: the words of a query have no white space.
+    /// The search text of a user. No match spans the username and the names, or both names: the words of a query have
+    /// no white space.
     #[must_use]
-    pub fn user(username: &Name, first_name: &Words, last_name: &Words) -> Self {
-        let Words(first) = first_name;
-        let Words(last) = last_name;
+    pub fn user(username: &Name, first_name: &PersonName, last_name: &PersonName) -> Self {
+        let PersonName(first) = first_name;
+        let PersonName(last) = last_name;
         Self(textkeys::search_text(&format!(
             "{}\n{first} {last}",
             username.0
@@ -194,7 +194,7 @@ impl Folded {
     }
 }
 
-fn line(text: &str) -> Result<String, String> {
+fn single_line(text: &str) -> Result<String, String> {
     let text = normalize(text, MAX_CHARS, forbidden_in_names)?;
     if !text.is_empty() {
         check_visible(&text)?;

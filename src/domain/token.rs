@@ -1,4 +1,4 @@
-//! Tokens, by which callers are known.
+//! Tokens that authenticate callers.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use subtle::ConstantTimeEq;
 
 use super::{Name, TokenId};
 
-/// What every token begins with, so that one that has leaked is found by a search.
+/// Prefix of every token, so that secret scanners find leaked ones.
 const PREFIX: &str = "gst_";
 const ID_BYTES: usize = 16;
 const SECRET_BYTES: usize = 32;
 
-/// Who calls: the name that changes are recorded under.
+/// The name of a caller, which changes are recorded under.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct Caller(String);
 
 impl Caller {
-    /// Checks a name.
+    /// Checks a caller's name.
     ///
     /// # Errors
-    /// What is wrong with it, for the operator.
+    /// What is wrong with the name, for the operator.
     pub fn parse(text: &str) -> Result<Self, String> {
         Name::parse(text).map(|name| Self(name.into_string()))
     }
@@ -34,17 +34,17 @@ impl Caller {
     }
 }
 
-/// A token as its owner sends it: which one it is, and 256 random bits. It is shown once, and kept nowhere.
+/// A token as its owner sends it: its id and a secret of 256 random bits. It is shown once, and never stored.
 pub struct Token {
     id: TokenId,
     secret: [u8; SECRET_BYTES],
 }
 
 impl Token {
-    /// Makes a new one.
+    /// Generates a new token.
     ///
     /// # Errors
-    /// The system has no random bits to give.
+    /// The system's random number generator fails.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret)?;
@@ -54,11 +54,11 @@ impl Token {
         })
     }
 
-    /// Reads one; nothing if it can't be one.
+    /// Parses a token; `None` if the text is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(PREFIX)?;
-        // Room for a little more than there must be, as decoding asks for.
+        // `decode_slice` needs a buffer slightly larger than the result.
         let mut bytes = [0; ID_BYTES + SECRET_BYTES + 3];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         let (id, secret) = bytes.get(..length)?.split_at_checked(ID_BYTES)?;
@@ -68,19 +68,19 @@ impl Token {
         })
     }
 
-    /// Which one it is.
+    /// The token's id.
     #[must_use]
     pub fn id(&self) -> TokenId {
         self.id
     }
 
-    /// What is kept of it. A digest without salt or rounds does: nobody guesses 256 random bits.
+    /// The digest that is stored. It needs neither salt nor iterations: 256 random bits can't be guessed.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.secret).to_vec())
     }
 
-    /// The text that its owner sends.
+    /// The token's text, as its owner sends it.
     #[must_use]
     pub fn reveal(&self) -> String {
         let bytes = [&self.id.uuid().into_bytes()[..], &self.secret].concat();
@@ -94,14 +94,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What is kept of a token: a SHA-256 digest of its secret.
+/// The stored part of a token: a SHA-256 digest of its secret.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct TokenDigest(Vec<u8>);
 
 impl TokenDigest {
-    /// Whether they are alike, in a time that doesn't tell how far they are.
+    /// Whether the digest is that of the token, compared in constant time.
     #[must_use]
-    pub fn is_of(&self, token: &Token) -> bool {
+    pub fn matches_token(&self, token: &Token) -> bool {
         self.0.ct_eq(&Sha256::digest(token.secret)).into()
     }
 }

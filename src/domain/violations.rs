@@ -1,32 +1,32 @@
-//! Every violation of a request, collected before any of them is answered.
+//! Collects all violations of a request, so that they are reported together.
 
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive};
 
 use super::{Id, Name};
 
-/// One thing that is wrong with a request.
+/// A violation of a request field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldViolation {
-    /// The field as the proto names it, with an index where it is repeated: `role_ids[3]`.
+    /// The field's name in the proto, with an index if it is repeated: `role_ids[3]`.
     pub field: String,
-    /// What is wrong with it, as the end of the sentence that the field begins.
+    /// What is wrong with it: a predicate whose subject is the field, such as `must not be empty`.
     pub description: String,
 }
 
-/// The violations of a request that were found so far.
+/// The violations of a request found so far.
 ///
-/// Each check answers `None` where it found one, so that the request can be read to its end.
+/// Each check returns `None` if it found a violation, so that the rest of the request can still be checked.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<FieldViolation>);
 
 impl Violations {
-    /// Whether nothing is wrong.
+    /// Whether there are no violations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The violations in the order in which they were found.
+    /// The violations, in the order in which they were found.
     #[must_use]
     pub fn into_vec(self) -> Vec<FieldViolation> {
         self.0
@@ -40,14 +40,15 @@ impl Violations {
         });
     }
 
-    /// Takes the value of a check, or its complaint about `field`, whose name is made only for that.
+    /// Returns the value of a check, or adds its error as a violation of `field`. `field` is formatted only in that
+    /// case.
     pub fn check<T, E: Display>(&mut self, field: impl Display, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|error| self.add(field.to_string(), error.to_string()))
             .ok()
     }
 
-    /// Reads a required id.
+    /// Parses a required id.
     pub fn id<T: Id>(&mut self, field: impl Display, text: &str) -> Option<T> {
         let id = T::parse(text);
         if id.is_none() {
@@ -56,7 +57,7 @@ impl Violations {
         id
     }
 
-    /// Reads an id that may be left out: `Some(None)` if it is.
+    /// Parses an optional id: `Some(None)` if it is empty.
     pub fn optional_id<T: Id>(&mut self, field: &str, text: &str) -> Option<Option<T>> {
         if text.is_empty() {
             return Some(None);
@@ -64,7 +65,7 @@ impl Violations {
         self.id(field, text).map(Some)
     }
 
-    /// Reads a list of ids, each given once.
+    /// Parses a list of ids without duplicates.
     pub fn ids<T: Id>(
         &mut self,
         field: &str,
@@ -80,7 +81,7 @@ impl Violations {
                 format!("must have {least} to {most} entries, not {len}"),
             );
             if len > most {
-                // A list without bounds gets no list of complaints without bounds.
+                // An oversized list must not produce an unbounded list of violations.
                 return None;
             }
         }
@@ -99,7 +100,7 @@ impl Violations {
         (self.0.len() == before).then_some(ids)
     }
 
-    /// Reads a text that may be left as it is: `Some(None)` if it is absent.
+    /// Parses a text that an update may leave unchanged: `Some(None)` if it is absent.
     pub fn optional<T>(
         &mut self,
         field: &str,
@@ -112,7 +113,7 @@ impl Violations {
         }
     }
 
-    /// Reads a required name.
+    /// Parses a required name.
     pub fn name(&mut self, field: &str, text: &str) -> Option<Name> {
         self.check(field, Name::parse(text))
     }

@@ -1,4 +1,4 @@
-//! What has changed, in order.
+//! The change log.
 
 use sea_orm::entity::prelude::*;
 
@@ -24,10 +24,10 @@ pub struct Model {
     pub role_name: Option<Name>,
     pub user_id: Option<UserId>,
     pub username: Option<Name>,
-    /// What it was and what it is; which words they are depends on the kind.
+    /// The values before and after the change. Their encoding depends on the kind.
     pub before: Option<String>,
     pub after: Option<String>,
-    /// The last state of what was deleted.
+    /// The last state of a deleted resource.
     pub deleted: Option<String>,
 }
 

@@ -12,15 +12,15 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
     pub history_id: HistoryId,
-    /// The last revision that was given.
+    /// The latest revision.
     pub revision: Revision,
-    /// The oldest revision whose changes are kept: one more than the last where none are.
+    /// The oldest revision whose changes are kept; one more than the latest if none are.
     pub oldest_revision: Revision,
     /// How many groups there are.
     pub group_count: i64,
-    /// The latest time that a write was given.
+    /// The latest time of any write.
     pub latest_time: Timestamp,
-    /// By how many microseconds at most a write's time was before that of an earlier one.
+    /// By how many microseconds, at most, a write's time was before that of an earlier one.
     pub clock_skew: i64,
 }
 

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{Folded, GroupId, Name, SortKey, Timestamp, UniqueKey, Version};
+use crate::domain::{GroupId, Name, SearchText, SortKey, Timestamp, UniqueKey, Version};
 
 /// A row of `groups`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -13,8 +13,8 @@ pub struct Model {
     pub title: Name,
     pub title_key: UniqueKey,
     pub title_sort: SortKey,
-    pub search_text: Folded,
-    /// At least one: its CHECK is what keeps a group from losing its last role.
+    pub search_text: SearchText,
+    /// At least 1: its CHECK keeps a group from losing its last role.
     pub role_count: i64,
     pub user_count: i64,
     pub version: Version,

@@ -12,7 +12,7 @@ pub struct Model {
     pub group_id: GroupId,
     #[sea_orm(primary_key, auto_increment = false)]
     pub role_id: RoleId,
-    /// What the role's groups are sorted by: as in the group's own row.
+    /// The sort key of the group's title, copied from the group's row: a role's groups are sorted by it.
     pub title_sort: SortKey,
     pub group_created_at: Timestamp,
 }
@@ -31,7 +31,7 @@ pub enum Relation {
         to = "super::role::Column::Id"
     )]
     Role,
-    /// Those who are in the same group.
+    /// The users in the same group.
     #[sea_orm(
         belongs_to = "super::group_user::Entity",
         from = "Column::GroupId",

@@ -12,9 +12,9 @@ pub struct Model {
     pub group_id: GroupId,
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: UserId,
-    /// What the group's users are sorted by: as in the user's own row.
+    /// The sort key of the username, copied from the user's row: a group's users are sorted by it.
     pub username_sort: SortKey,
-    /// What the user's groups are sorted by: as in the group's own row.
+    /// The sort key of the group's title, copied from the group's row: a user's groups are sorted by it.
     pub title_sort: SortKey,
     pub group_created_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What requests with an id were answered.
+//! Stored responses to requests that have a request id.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::domain::{RequestId, Timestamp};
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: RequestId,
-    /// A digest of the whole request, and of who sent it.
+    /// A digest of the whole request, and of its actor.
     pub fingerprint: Vec<u8>,
     pub response: Vec<u8>,
     pub created_at: Timestamp,

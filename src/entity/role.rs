@@ -2,7 +2,9 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::{Folded, Name, Note, RoleId, SortKey, Timestamp, UniqueKey, Version};
+use crate::domain::{
+    Description, Name, RoleId, SearchText, SortKey, Timestamp, UniqueKey, Version,
+};
 
 /// A row of `roles`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -13,10 +15,10 @@ pub struct Model {
     pub name: Name,
     pub name_key: UniqueKey,
     pub name_sort: SortKey,
-    pub search_text: Folded,
-    pub description: Note,
+    pub search_text: SearchText,
+    pub description: Description,
     pub group_count: i64,
-    /// At most 1000: its CHECK is the limit.
+    /// At most 1000, as its CHECK enforces.
     pub rule_count: i64,
     pub version: Version,
     pub created_at: Timestamp,

@@ -1,4 +1,4 @@
-//! What a role allows and denies.
+//! The rules of roles: what each allows and denies.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::domain::{Effect, Pattern, RoleId, Rule};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "role_rules")]
 pub struct Model {
-    /// The table's key is the whole row; rows are never looked up by it.
+    /// The table's primary key is the whole row; rows are never looked up by it.
     #[sea_orm(primary_key, auto_increment = false)]
     pub role_id: RoleId,
     pub bundle: Pattern,

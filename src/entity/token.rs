@@ -1,4 +1,4 @@
-//! Tokens, by which callers are known.
+//! Bearer tokens, by which callers authenticate.
 
 use sea_orm::entity::prelude::*;
 

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::domain::{
-    Folded, Name, SortKey, Timestamp, UniqueKey, UserId, UserStatus, Version, Words,
+    Name, PersonName, SearchText, SortKey, Timestamp, UniqueKey, UserId, UserStatus, Version,
 };
 
 /// A row of `users`.
@@ -15,9 +15,9 @@ pub struct Model {
     pub username: Name,
     pub username_key: UniqueKey,
     pub username_sort: SortKey,
-    pub search_text: Folded,
-    pub first_name: Words,
-    pub last_name: Words,
+    pub search_text: SearchText,
+    pub first_name: PersonName,
+    pub last_name: PersonName,
     pub status: UserStatus,
     pub version: Version,
     pub created_at: Timestamp,

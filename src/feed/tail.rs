@@ -1,50 +1,50 @@
-//! The tail of the feed, in memory, shared by all that keep up.
+//! The tail of the feed, in memory, shared by all watchers that keep up.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{BATCH, Position, TAIL, TAIL_PACE};
+use super::{MAX_BATCH_CHANGES, MAX_TAIL_CHANGES, Position, TAIL_READ_INTERVAL};
 use crate::{
-    domain::{ChangeFilter, Recorded},
+    domain::{ChangeFilter, RecordedChange},
     error::{Error, Result},
     store::{
         Db,
-        change::{self, Slice},
+        change::{self, ChangeSlice},
     },
 };
 
-/// The last changes, in order and without gaps: all that are behind `start`, up to and with `end`.
+/// The latest changes, in order and without gaps: all after `start`, up to and including `end`.
 #[derive(Debug)]
 pub(super) struct Tail {
-    changes: VecDeque<Arc<Recorded>>,
+    changes: VecDeque<Arc<RecordedChange>>,
     start: Position,
     pub(super) end: Position,
     pub(super) read: Instant,
-    /// How often the database had lost revisions when it was begun.
-    pub(super) losses: u64,
+    /// The database's count of data losses when the tail was started.
+    pub(super) data_losses: u64,
 }
 
 impl Tail {
-    pub(super) fn behind(place: Position, losses: u64) -> Self {
+    pub(super) fn starting_after(place: Position, data_losses: u64) -> Self {
         Self {
-            losses,
+            data_losses,
             changes: VecDeque::new(),
             start: place,
             end: place,
-            // Long ago, so that it can be read on at once.
+            // Long enough ago that the tail can be extended at once.
             read: Instant::now()
-                .checked_sub(TAIL_PACE)
+                .checked_sub(TAIL_READ_INTERVAL)
                 .unwrap_or_else(Instant::now),
         }
     }
 
-    pub(super) async fn read_on(&mut self, db: &Db) -> Result<()> {
+    pub(super) async fn extend_from(&mut self, db: &Db) -> Result<()> {
         let everything = ChangeFilter::default();
-        let slice = match change::after(db, self.end, &everything, TAIL).await {
-            // It has expired while nobody followed.
+        let slice = match change::read_after(db, self.end, &everything, MAX_TAIL_CHANGES).await {
+            // The changes have expired while there were no watchers.
             Err(Error::RevisionCompacted { .. }) => {
-                *self = Self::behind((db.revision(), i32::MAX), self.losses);
+                *self = Self::starting_after((db.revision(), i32::MAX), self.data_losses);
                 return Ok(());
             }
             slice => slice?,
@@ -52,7 +52,7 @@ impl Tail {
         self.end = slice.position;
         self.read = Instant::now();
         self.changes.extend(slice.changes);
-        while self.changes.len() > TAIL {
+        while self.changes.len() > MAX_TAIL_CHANGES {
             if let Some(dropped) = self.changes.pop_front() {
                 self.start = (dropped.revision, dropped.index);
             }
@@ -60,21 +60,21 @@ impl Tail {
         Ok(())
     }
 
-    /// The wanted changes behind a place, if the tail reaches back as far.
-    pub(super) fn after(&self, position: Position, filter: &ChangeFilter) -> Option<Slice> {
+    /// The matching changes after a position; `None` if the tail doesn't cover it.
+    pub(super) fn after(&self, position: Position, filter: &ChangeFilter) -> Option<ChangeSlice> {
         if position < self.start || position > self.end {
             return None;
         }
-        let place = |recorded: &Recorded| (recorded.revision, recorded.index);
+        let place = |recorded: &RecordedChange| (recorded.revision, recorded.index);
         let first = self
             .changes
             .partition_point(|recorded| place(recorded) <= position);
         let mut changes = Vec::new();
         let mut at = position;
         for recorded in self.changes.range(first..) {
-            if changes.len() == BATCH {
+            if changes.len() == MAX_BATCH_CHANGES {
                 let complete = std::cmp::min(recorded.revision.previous(), at.0);
-                return Some(Slice {
+                return Some(ChangeSlice {
                     changes,
                     position: at,
                     complete,
@@ -90,7 +90,7 @@ impl Tail {
         } else {
             self.end.0.previous()
         };
-        Some(Slice {
+        Some(ChangeSlice {
             changes,
             position: self.end,
             complete,

@@ -1,18 +1,18 @@
-//! `groups.v1.AccessService`. Batches of questions stand in `access/batch.rs`.
+//! `groups.v1.AccessService`. Batch checks are in `access/batch.rs`.
 
 mod batch;
 
 use tonic::{Request, Response, Status};
 
-use super::{page::fit, rule::read_question};
+use super::{page::truncate_page, rule::read_access_request};
 use crate::{
     domain::{
-        BatchCheckAccess, CheckAccess, Deciding, ListUsersWithAccess, Order, PageRequest, Revision,
-        Scope, UserId, Verdict, Violations,
+        BatchCheckAccess, CheckAccess, DecidingRule, Decision, ListUsersWithAccess, Order,
+        PageRequest, Revision, Scope, UserId, Violations,
     },
     error::Error,
     pb::{self, access_service_server::AccessService},
-    store::{self, At, Db, access::Allowed},
+    store::{self, AtRevision, Db, access::UsersWithAccess},
 };
 
 /// The implementation of `groups.v1.AccessService`.
@@ -26,7 +26,7 @@ impl AccessService for Access {
         request: Request<pb::CheckAccessRequest>,
     ) -> Result<Response<pb::CheckAccessResponse>, Status> {
         let check = CheckAccess::try_from(request.into_inner())?;
-        let At { value, revision } = store::read(&self.0, &check).await?;
+        let AtRevision { value, revision } = store::read(&self.0, &check).await?;
         let answer = value.into_iter().next().map(Into::into);
         let pb::Answer {
             decision,
@@ -47,7 +47,7 @@ impl AccessService for Access {
         request: Request<pb::BatchCheckAccessRequest>,
     ) -> Result<Response<pb::BatchCheckAccessResponse>, Status> {
         let batch = BatchCheckAccess::try_from(request.into_inner())?;
-        let At { value, revision } = store::read(&self.0, &batch.check).await?;
+        let AtRevision { value, revision } = store::read(&self.0, &batch.check).await?;
         Ok(Response::new(pb::BatchCheckAccessResponse {
             answers: batch::answers(value, batch.malformed),
             revision: revision.number(),
@@ -59,16 +59,19 @@ impl AccessService for Access {
         request: Request<pb::ListUsersWithAccessRequest>,
     ) -> Result<Response<pb::ListUsersWithAccessResponse>, Status> {
         let list = ListUsersWithAccess::try_from(request.into_inner())?;
-        let Allowed { page, grants } = store::read(&self.0, &list).await?;
+        let UsersWithAccess {
+            page,
+            effective_rules,
+        } = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
         let page = page.map(|user| {
-            let answer = pb::Answer::from(grants.decide(user.id, &list.question));
+            let answer = pb::Answer::from(effective_rules.decide(user.id, &list.question));
             pb::UserWithAccess {
                 user: Some(user.into()),
                 grant: answer.grant,
             }
         });
-        let (users, next_page_token) = fit(page, &list.page.scope);
+        let (users, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListUsersWithAccessResponse {
             users,
             next_page_token,
@@ -90,7 +93,7 @@ impl TryFrom<pb::CheckAccessRequest> for CheckAccess {
         } = request;
         let mut violations = Violations::default();
         let user = violations.id::<UserId>("user_id", &user_id);
-        let question = read_question(&mut violations, "", [bundle, controller, action]);
+        let question = read_access_request(&mut violations, "", [bundle, controller, action]);
         let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         match (user, question, min_revision) {
             (Some(user), Some(question), Some(min_revision)) => Ok(Self {
@@ -116,7 +119,7 @@ impl TryFrom<pb::ListUsersWithAccessRequest> for ListUsersWithAccess {
         } = request;
         let mut violations = Violations::default();
         let scope = Scope::new("users with access").words(&[&bundle, &controller, &action]);
-        let question = read_question(&mut violations, "", [bundle, controller, action]);
+        let question = read_access_request(&mut violations, "", [bundle, controller, action]);
         let min_revision = violations.check("min_revision", Revision::parse(min_revision));
         let order = Some(Order::BY_NAME);
         let page = PageRequest::parse(&mut violations, page_size, &page_token, order, Some(scope));
@@ -131,14 +134,14 @@ impl TryFrom<pb::ListUsersWithAccessRequest> for ListUsersWithAccess {
     }
 }
 
-impl From<Verdict> for pb::Answer {
-    fn from(verdict: Verdict) -> Self {
+impl From<Decision> for pb::Answer {
+    fn from(verdict: Decision) -> Self {
         let (decision, cause, grant) = match verdict {
-            Verdict::Allowed(grant) => (pb::Decision::Allowed, pb::Cause::AllowRule, Some(grant)),
-            Verdict::Denied(grant) => (pb::Decision::Denied, pb::Cause::DenyRule, Some(grant)),
-            Verdict::NoRule => (pb::Decision::Denied, pb::Cause::NoRule, None),
-            Verdict::Blocked => (pb::Decision::Denied, pb::Cause::UserBlocked, None),
-            Verdict::Unknown => (pb::Decision::Denied, pb::Cause::UserUnknown, None),
+            Decision::Allowed(grant) => (pb::Decision::Allowed, pb::Cause::AllowRule, Some(grant)),
+            Decision::Denied(grant) => (pb::Decision::Denied, pb::Cause::DenyRule, Some(grant)),
+            Decision::NoMatchingRule => (pb::Decision::Denied, pb::Cause::NoRule, None),
+            Decision::Blocked => (pb::Decision::Denied, pb::Cause::UserBlocked, None),
+            Decision::UnknownUser => (pb::Decision::Denied, pb::Cause::UserUnknown, None),
         };
         Self {
             decision: decision.into(),
@@ -149,8 +152,8 @@ impl From<Verdict> for pb::Answer {
     }
 }
 
-impl From<Deciding> for pb::Grant {
-    fn from(Deciding { rule, role, group }: Deciding) -> Self {
+impl From<DecidingRule> for pb::Grant {
+    fn from(DecidingRule { rule, role, group }: DecidingRule) -> Self {
         Self {
             rule: Some(rule.into()),
             role: Some(role.into()),

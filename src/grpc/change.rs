@@ -1,4 +1,4 @@
-//! `groups.v1.ChangeService`. Its conversions stand in `change/convert.rs`.
+//! `groups.v1.ChangeService`. Its conversions are in `change/convert.rs`.
 
 mod convert;
 
@@ -10,11 +10,11 @@ use std::{
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, codegen::tokio_stream::Stream};
 
-use super::page::fit;
+use super::page::truncate_page;
 use crate::{
     domain::{ListChanges, WatchChanges},
     error,
-    feed::{Batch, Feed},
+    feed::{Feed, WatchBatch},
     pb::{self, change_service_server::ChangeService},
     store::{self, Db},
 };
@@ -22,15 +22,15 @@ use crate::{
 /// The implementation of `groups.v1.ChangeService`.
 #[derive(Debug)]
 pub struct Changes {
-    /// What changes are listed from.
+    /// The database that `ListChanges` reads.
     pub db: Db,
-    /// What they are followed by.
+    /// The feed that `WatchChanges` streams.
     pub feed: Feed,
 }
 
 #[tonic::async_trait]
 impl ChangeService for Changes {
-    type WatchChangesStream = Batches;
+    type WatchChangesStream = ChangeStream;
 
     async fn list_changes(
         &self,
@@ -39,7 +39,7 @@ impl ChangeService for Changes {
         let list = ListChanges::try_from(request.into_inner())?;
         let (page, history_id) = store::change::list(&self.db, &list).await?;
         let revision = page.revision.number();
-        let (changes, next_page_token) = fit(page, &list.page.scope);
+        let (changes, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListChangesResponse {
             changes,
             next_page_token,
@@ -51,17 +51,17 @@ impl ChangeService for Changes {
     async fn watch_changes(
         &self,
         request: Request<pb::WatchChangesRequest>,
-    ) -> Result<Response<Batches>, Status> {
+    ) -> Result<Response<ChangeStream>, Status> {
         let watch = WatchChanges::try_from(request.into_inner())?;
-        Ok(Response::new(Batches(self.feed.follow(watch).await?)))
+        Ok(Response::new(ChangeStream(self.feed.watch(watch).await?)))
     }
 }
 
-/// The feed, as it is sent.
+/// The response stream of `WatchChanges`.
 #[derive(Debug)]
-pub struct Batches(mpsc::Receiver<error::Result<Batch>>);
+pub struct ChangeStream(mpsc::Receiver<error::Result<WatchBatch>>);
 
-impl Stream for Batches {
+impl Stream for ChangeStream {
     type Item = Result<pb::WatchChangesResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

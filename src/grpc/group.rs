@@ -1,4 +1,4 @@
-//! `groups.v1.GroupService`. Its conversions stand in `group/convert.rs` and `group/member.rs`.
+//! `groups.v1.GroupService`. Its conversions are in `group/convert.rs` and `group/member.rs`.
 
 mod convert;
 mod member;
@@ -6,8 +6,8 @@ mod member;
 use tonic::{Request, Response, Status};
 
 use super::{
-    origin::accept,
-    page::{fit, total},
+    page::{total_size, truncate_page},
+    request_context::parse_write,
 };
 use crate::{
     domain::{
@@ -15,7 +15,7 @@ use crate::{
         Revision, UnassignUsers, UpdateGroup,
     },
     pb::{self, group_service_server::GroupService},
-    store::{self, At, Db},
+    store::{self, AtRevision, Db},
 };
 
 /// The implementation of `groups.v1.GroupService`.
@@ -28,13 +28,13 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::CreateGroupRequest>,
     ) -> Result<Response<pb::CreateGroupResponse>, Status> {
-        let (command, origin) = accept::<_, CreateGroup>(request)?;
+        let (command, context) = parse_write::<_, CreateGroup>(request)?;
         let reply = |output, revision: Revision| pb::CreateGroupResponse {
             group: Some(pb::Group::from(output)),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -43,7 +43,7 @@ impl GroupService for Groups {
         request: Request<pb::GetGroupRequest>,
     ) -> Result<Response<pb::GetGroupResponse>, Status> {
         let get = Get::try_from(request.into_inner())?;
-        let At { value, revision } = store::read(&self.0, &get).await?;
+        let AtRevision { value, revision } = store::read(&self.0, &get).await?;
         Ok(Response::new(pb::GetGroupResponse {
             group: Some(value.into()),
             revision: revision.number(),
@@ -56,9 +56,9 @@ impl GroupService for Groups {
     ) -> Result<Response<pb::ListGroupsResponse>, Status> {
         let list = ListGroups::try_from(request.into_inner())?;
         let page = store::read(&self.0, &list).await?;
-        let total_size = total(page.total_size);
+        let total_size = total_size(page.total_size);
         let revision = page.revision.number();
-        let (groups, next_page_token) = fit(page, &list.page.scope);
+        let (groups, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListGroupsResponse {
             groups,
             next_page_token,
@@ -71,13 +71,13 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::UpdateGroupRequest>,
     ) -> Result<Response<pb::UpdateGroupResponse>, Status> {
-        let (command, origin) = accept::<_, UpdateGroup>(request)?;
+        let (command, context) = parse_write::<_, UpdateGroup>(request)?;
         let reply = |output, revision: Revision| pb::UpdateGroupResponse {
             group: Some(pb::Group::from(output)),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -85,12 +85,12 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::DeleteGroupRequest>,
     ) -> Result<Response<pb::DeleteGroupResponse>, Status> {
-        let (command, origin) = accept::<_, DeleteGroup>(request)?;
+        let (command, context) = parse_write::<_, DeleteGroup>(request)?;
         let reply = |_, revision: Revision| pb::DeleteGroupResponse {
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -101,7 +101,7 @@ impl GroupService for Groups {
         let list = ListRolesInGroup::try_from(request.into_inner())?;
         let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
-        let (roles, next_page_token) = fit(page, &list.page.scope);
+        let (roles, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesInGroupResponse {
             roles,
             next_page_token,
@@ -115,9 +115,9 @@ impl GroupService for Groups {
     ) -> Result<Response<pb::ListUsersInGroupResponse>, Status> {
         let list = ListUsersInGroup::try_from(request.into_inner())?;
         let page = store::read(&self.0, &list).await?;
-        let total_size = total(page.total_size);
+        let total_size = total_size(page.total_size);
         let revision = page.revision.number();
-        let (users, next_page_token) = fit(page, &list.page.scope);
+        let (users, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListUsersInGroupResponse {
             users,
             next_page_token,
@@ -130,12 +130,12 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::AssignUserRequest>,
     ) -> Result<Response<pb::AssignUserResponse>, Status> {
-        let (command, origin) = accept::<_, AssignUsers>(request)?;
+        let (command, context) = parse_write::<_, AssignUsers>(request)?;
         let reply = |_, revision: Revision| pb::AssignUserResponse {
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -143,12 +143,12 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::UnassignUserRequest>,
     ) -> Result<Response<pb::UnassignUserResponse>, Status> {
-        let (command, origin) = accept::<_, UnassignUsers>(request)?;
+        let (command, context) = parse_write::<_, UnassignUsers>(request)?;
         let reply = |_, revision: Revision| pb::UnassignUserResponse {
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -156,13 +156,13 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::BatchAssignUsersRequest>,
     ) -> Result<Response<pb::BatchAssignUsersResponse>, Status> {
-        let (command, origin) = accept::<_, AssignUsers>(request)?;
+        let (command, context) = parse_write::<_, AssignUsers>(request)?;
         let reply = |output, revision: Revision| pb::BatchAssignUsersResponse {
             assigned_count: member::count(output),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -170,13 +170,13 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::BatchUnassignUsersRequest>,
     ) -> Result<Response<pb::BatchUnassignUsersResponse>, Status> {
-        let (command, origin) = accept::<_, UnassignUsers>(request)?;
+        let (command, context) = parse_write::<_, UnassignUsers>(request)?;
         let reply = |output, revision: Revision| pb::BatchUnassignUsersResponse {
             unassigned_count: member::count(output),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Pages as callers get them.
+//! Pages of list responses.
 
 use prost::{Message, length_delimiter_len};
 
@@ -7,12 +7,15 @@ use crate::{
     store::Page,
 };
 
-/// A page is cut where its rows exceed this many bytes: with its token and the rest it is no larger than 3 MiB, well
-/// below the 4 MiB that gRPC clients take by default. The contract allows shorter pages; a row alone is always sent.
-const MAX_BYTES: usize = 3 * 1024 * 1024 - 4096;
+/// Maximum bytes of a page's rows. With the token and the other fields, a response is at most 3 MiB, well below the 4
+/// MiB that gRPC clients accept by default. The API allows shorter pages; the first row is always sent.
+const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024 - 4096;
 
-/// The rows of a page, and the token of the next one: empty on the last.
-pub(super) fn fit<T, P: Message + From<T>>(page: Page<T>, scope: &Scope) -> (Vec<P>, String) {
+/// The rows of a page that fit into a response, and the token of the next page: empty on the last.
+pub(super) fn truncate_page<T, P: Message + From<T>>(
+    page: Page<T>,
+    scope: &Scope,
+) -> (Vec<P>, String) {
     let mut more = page.more;
     let mut bytes = 0;
     let mut last = None;
@@ -20,9 +23,9 @@ pub(super) fn fit<T, P: Message + From<T>>(page: Page<T>, scope: &Scope) -> (Vec
     for (row, cursor) in page.rows {
         let row = P::from(row);
         let length = row.encoded_len();
-        // With the field's number and the row's length before it.
+        // Including the field's tag and the length prefix of the row.
         bytes += 1 + length_delimiter_len(length) + length;
-        if bytes > MAX_BYTES && !rows.is_empty() {
+        if bytes > MAX_PAGE_BYTES && !rows.is_empty() {
             more = true;
             break;
         }
@@ -36,7 +39,7 @@ pub(super) fn fit<T, P: Message + From<T>>(page: Page<T>, scope: &Scope) -> (Vec
     (rows, token)
 }
 
-/// `total_size` as the wire has it.
-pub(super) fn total(size: Option<u64>) -> Option<i64> {
+/// `total_size` as a protobuf integer.
+pub(super) fn total_size(size: Option<u64>) -> Option<i64> {
     size.map(|size| i64::try_from(size).unwrap_or(i64::MAX))
 }

@@ -2,15 +2,15 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{origin::accept, page::fit, rule::read_rules, timestamp};
+use super::{page::truncate_page, request_context::parse_write, rule::parse_rules, timestamp};
 use crate::{
     domain::{
-        CreateRole, DeleteRole, Etag, Get, ListRoles, Name, Note, Order, PageRequest, Revision,
-        RoleId, RoleRef, Scope, SearchQuery, UpdateRole, Violations,
+        CreateRole, DeleteRole, Description, Etag, Get, ListRoles, Name, Order, PageRequest,
+        Revision, RoleId, RoleRef, Scope, SearchQuery, UpdateRole, Violations,
     },
     error::Error,
     pb::{self, role_service_server::RoleService},
-    store::{self, At, Db, role::Role},
+    store::{self, AtRevision, Db, role::Role},
 };
 
 /// The implementation of `groups.v1.RoleService`.
@@ -23,13 +23,13 @@ impl RoleService for Roles {
         &self,
         request: Request<pb::CreateRoleRequest>,
     ) -> Result<Response<pb::CreateRoleResponse>, Status> {
-        let (command, origin) = accept::<_, CreateRole>(request)?;
+        let (command, context) = parse_write::<_, CreateRole>(request)?;
         let reply = |output, revision: Revision| pb::CreateRoleResponse {
             role: Some(pb::Role::from(output)),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -38,7 +38,7 @@ impl RoleService for Roles {
         request: Request<pb::GetRoleRequest>,
     ) -> Result<Response<pb::GetRoleResponse>, Status> {
         let get = Get::try_from(request.into_inner())?;
-        let At { value, revision } = store::read(&self.0, &get).await?;
+        let AtRevision { value, revision } = store::read(&self.0, &get).await?;
         Ok(Response::new(pb::GetRoleResponse {
             role: Some(value.into()),
             revision: revision.number(),
@@ -52,7 +52,7 @@ impl RoleService for Roles {
         let list = ListRoles::try_from(request.into_inner())?;
         let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
-        let (roles, next_page_token) = fit(page, &list.page.scope);
+        let (roles, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesResponse {
             roles,
             next_page_token,
@@ -64,13 +64,13 @@ impl RoleService for Roles {
         &self,
         request: Request<pb::UpdateRoleRequest>,
     ) -> Result<Response<pb::UpdateRoleResponse>, Status> {
-        let (command, origin) = accept::<_, UpdateRole>(request)?;
+        let (command, context) = parse_write::<_, UpdateRole>(request)?;
         let reply = |output, revision: Revision| pb::UpdateRoleResponse {
             role: Some(pb::Role::from(output)),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -78,12 +78,12 @@ impl RoleService for Roles {
         &self,
         request: Request<pb::DeleteRoleRequest>,
     ) -> Result<Response<pb::DeleteRoleResponse>, Status> {
-        let (command, origin) = accept::<_, DeleteRole>(request)?;
+        let (command, context) = parse_write::<_, DeleteRole>(request)?;
         let reply = |_, revision: Revision| pb::DeleteRoleResponse {
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 }
@@ -100,8 +100,8 @@ impl TryFrom<pb::CreateRoleRequest> for CreateRole {
         } = request;
         let mut violations = Violations::default();
         let name = violations.name("name", &name);
-        let description = violations.check("description", Note::parse(&description));
-        let rules = read_rules(&mut violations, "rules", rules);
+        let description = violations.check("description", Description::parse(&description));
+        let rules = parse_rules(&mut violations, "rules", rules);
         match (name, description, rules) {
             (Some(name), Some(description), Some(rules)) => Ok(Self {
                 name,
@@ -177,9 +177,10 @@ impl TryFrom<pb::UpdateRoleRequest> for UpdateRole {
         let mut violations = Violations::default();
         let id = violations.id("role_id", &role_id);
         let name = violations.optional("name", name.as_deref(), Name::parse);
-        let description = violations.optional("description", description.as_deref(), Note::parse);
-        let add = read_rules(&mut violations, "add_rules", add_rules);
-        let remove = read_rules(&mut violations, "remove_rules", remove_rules);
+        let description =
+            violations.optional("description", description.as_deref(), Description::parse);
+        let add = parse_rules(&mut violations, "add_rules", add_rules);
+        let remove = parse_rules(&mut violations, "remove_rules", remove_rules);
         if let (Some(add), Some(remove)) = (&add, &remove) {
             for (index, _) in remove
                 .iter()
@@ -190,7 +191,7 @@ impl TryFrom<pb::UpdateRoleRequest> for UpdateRole {
                 violations.add(field, "must not be in add_rules, too");
             }
         }
-        let etag = Etag::condition(etag);
+        let etag = Etag::parse_optional(etag);
         match (id, name, description, add, remove) {
             (Some(id), Some(name), Some(description), Some(add), Some(remove))
                 if violations.is_empty() =>
@@ -219,7 +220,7 @@ impl TryFrom<pb::DeleteRoleRequest> for DeleteRole {
             allow_missing,
         } = request;
         let mut violations = Violations::default();
-        let etag = Etag::condition(etag);
+        let etag = Etag::parse_optional(etag);
         match violations.id("role_id", &role_id) {
             Some(id) => Ok(Self {
                 id,

@@ -1,17 +1,17 @@
-//! Rules and questions, as callers write and read them.
+//! Conversions of rules and access questions.
 
 use std::{collections::HashSet, fmt::Display};
 
 use crate::{
-    domain::{Effect, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Question, Rule, Violations},
+    domain::{AccessRequest, Effect, Literal, MAX_ACTION, MAX_BUNDLE, Pattern, Rule, Violations},
     pb,
 };
 
-/// How many rules a role may have, and one request may add or remove.
+/// Maximum number of rules of a role, and of rules that one request may add or remove.
 const MAX_RULES: usize = 1000;
 
-/// Reads a list of rules, each given once.
-pub(super) fn read_rules(
+/// Parses a list of distinct rules.
+pub(super) fn parse_rules(
     violations: &mut Violations,
     field: &str,
     rules: Vec<pb::Rule>,
@@ -29,7 +29,7 @@ pub(super) fn read_rules(
     let mut fine = true;
     for (index, rule) in rules.into_iter().enumerate() {
         let field = format!("{field}[{index}]");
-        match read_rule(violations, &field, &rule) {
+        match parse_rule(violations, &field, &rule) {
             Some(rule) if seen.insert(rule.clone()) => read.push(rule),
             Some(_) => {
                 violations.add(field, "must not be given twice");
@@ -41,7 +41,7 @@ pub(super) fn read_rules(
     fine.then_some(read)
 }
 
-fn read_rule(violations: &mut Violations, field: &str, rule: &pb::Rule) -> Option<Rule> {
+fn parse_rule(violations: &mut Violations, field: &str, rule: &pb::Rule) -> Option<Rule> {
     let pb::Rule {
         bundle,
         controller,
@@ -73,19 +73,19 @@ fn read_rule(violations: &mut Violations, field: &str, rule: &pb::Rule) -> Optio
     })
 }
 
-/// Reads a question; `prefix` stands before its fields.
-pub(super) fn read_question(
+/// Parses an access question; `prefix` precedes its field names in violations.
+pub(super) fn read_access_request(
     violations: &mut Violations,
     prefix: impl Display,
     [bundle, controller, action]: [String; 3],
-) -> Option<Question> {
+) -> Option<AccessRequest> {
     let mut part = |name: &str, text: String, max| {
         violations.check(format_args!("{prefix}{name}"), Literal::parse(text, max))
     };
     let bundle = part("bundle", bundle, MAX_BUNDLE);
     let controller = part("controller", controller, MAX_BUNDLE);
     let action = part("action", action, MAX_ACTION);
-    Some(Question {
+    Some(AccessRequest {
         bundle: bundle?,
         controller: controller?,
         action: action?,

@@ -1,7 +1,7 @@
-//! How errors are told: one table from [`Error`] to a canonical code with `google.rpc` details.
+//! Errors as gRPC statuses: one table from [`Error`] to a canonical code with `google.rpc` details.
 
 mod invalid;
-mod missing;
+mod not_found;
 
 use std::{
     collections::HashMap,
@@ -12,22 +12,22 @@ use std::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use self::{invalid::invalid, missing::not_found};
+use self::{invalid::invalid_request, not_found::not_found};
 use super::ERROR_DOMAIN;
-use crate::error::{Error, Unique};
+use crate::error::{Error, UniqueField};
 
-/// When a caller may try again what failed for want of the database.
+/// The `RetryInfo` delay of temporary errors.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Details travel in a header, and clients take 8 KiB of headers at least: lists in them are cut before
-/// that, in base64, and say how many entries are missing.
+/// Maximum bytes of a list in the error details. Details are sent in a header, in base64, and clients accept at least 8
+/// KiB of headers. The error says how many entries a truncated list has in all.
 const MAX_LIST_BYTES: usize = 5000;
 
-/// Made once: whoever has too much to do shouldn't have more for each call that it refuses.
+/// Built once, so that an overloaded server does as little as possible for each call that it rejects.
 static OVERLOADED: LazyLock<Status> =
     LazyLock::new(|| status(&Error::Overloaded("of no interest".into())));
 
 fn status(error: &Error) -> Status {
-    let (code, message, details) = tell(error);
+    let (code, message, details) = to_parts(error);
     Status::with_error_details(code, message, details)
 }
 
@@ -38,36 +38,37 @@ impl From<Error> for Status {
             other => status(other),
         };
         if std::error::Error::source(&error).is_some() {
-            // For the log: the source is never sent.
+            // For the log only: the source is never sent.
             status.set_source(Arc::new(error));
         }
         status
     }
 }
 
-/// The caller's time is over.
+/// The status of a call that has exceeded its deadline.
 pub(super) fn deadline_exceeded() -> Status {
     let message = "the caller's deadline has passed; a write may have been carried out";
     Status::with_error_details(
         Code::DeadlineExceeded,
         message,
-        info("DEADLINE_EXCEEDED", []),
+        error_info("DEADLINE_EXCEEDED", []),
     )
 }
 
-/// Gives the framework's own refusals, which have no details, a code and details that callers know.
-pub(super) fn refine(status: &Status) -> Option<Status> {
+/// Replaces tonic's own errors, which have no details, by statuses with documented codes and details; `None` for all
+/// others.
+pub(super) fn translate_framework_status(status: &Status) -> Option<Status> {
     if !status.details().is_empty() {
         return None;
     }
     let (code, reason, message) = match status.code() {
-        // Nobody reads this but the log: a body that ends before its end does so with its connection.
-        Code::Unknown if is_of_connection(status) => (
+        // For the log only: the request body ended early because its connection failed.
+        Code::Unknown if is_connection_error(status) => (
             Code::Cancelled,
             "CANCELLED",
-            "the caller hung up in the middle of its request",
+            "client cancelled the call in the middle of its request",
         ),
-        // A message that is no protobuf, or not of the RPC's type.
+        // The message isn't valid protobuf, or not of the RPC's request type.
         Code::Internal => (
             Code::InvalidArgument,
             "INVALID_REQUEST",
@@ -85,36 +86,36 @@ pub(super) fn refine(status: &Status) -> Option<Status> {
         ),
         _ => return None,
     };
-    let details = info(reason, []);
+    let details = error_info(reason, []);
     Some(Status::with_error_details(code, message, details))
 }
 
-/// Whether the cause lies in the connection.
-fn is_of_connection(status: &Status) -> bool {
+/// Whether the error was caused by the connection.
+fn is_connection_error(status: &Status) -> bool {
     let first = std::error::Error::source(status);
     std::iter::successors(first, |error| error.source()).any(|error| error.is::<hyper::Error>())
 }
 
-fn tell(error: &Error) -> (Code, String, ErrorDetails) {
+fn to_parts(error: &Error) -> (Code, String, ErrorDetails) {
     match error {
-        Error::Invalid(violations) => invalid(violations),
+        Error::Invalid(violations) => invalid_request(violations),
         Error::NotFound(missing) => not_found(missing),
-        Error::Taken(unique) => {
+        Error::AlreadyExists(unique) => {
             let (reason, name, resource) = match unique {
-                Unique::GroupTitle => ("GROUP_TITLE_TAKEN", "title", "group"),
-                Unique::RoleName => ("ROLE_NAME_TAKEN", "name", "role"),
-                Unique::Username => ("USERNAME_TAKEN", "username", "user"),
+                UniqueField::GroupTitle => ("GROUP_TITLE_TAKEN", "title", "group"),
+                UniqueField::RoleName => ("ROLE_NAME_TAKEN", "name", "role"),
+                UniqueField::Username => ("USERNAME_TAKEN", "username", "user"),
             };
             (
                 Code::AlreadyExists,
                 format!(
                     "another {resource} has this {name}, perhaps in other letters of the same meaning"
                 ),
-                info(reason, [("field", name.to_owned())]),
+                error_info(reason, [("field", name.to_owned())]),
             )
         }
         Error::GroupNeedsRole => {
-            let mut details = info("GROUP_NEEDS_ROLE", []);
+            let mut details = error_info("GROUP_NEEDS_ROLE", []);
             details.add_precondition_failure_violation(
                 "GROUP_NEEDS_ROLE",
                 "remove_role_ids",
@@ -135,7 +136,7 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
                 ("role_id", role.to_string()),
                 ("group_count", group_count.to_string()),
             ];
-            let mut details = info("ROLE_IN_USE", metadata);
+            let mut details = error_info("ROLE_IN_USE", metadata);
             for (id, title) in groups {
                 let title: String = title.as_str().chars().take(60).collect();
                 details.add_precondition_failure_violation("ROLE_IN_USE", id.to_string(), title);
@@ -150,7 +151,7 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
             Code::Aborted,
             "it has changed since this etag was given: get it again and repeat the change"
                 .to_owned(),
-            info("ETAG_MISMATCH", []),
+            error_info("ETAG_MISMATCH", []),
         ),
         Error::RevisionUnknown { present } => (
             Code::OutOfRange,
@@ -158,7 +159,7 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
                 "the directory has never given this revision (its last one is {}), or it has another history",
                 present.number()
             ),
-            info(
+            error_info(
                 "REVISION_UNKNOWN",
                 [("revision", present.number().to_string())],
             ),
@@ -169,7 +170,7 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
                 "changes are kept from revision {} on: begin there",
                 oldest.number()
             ),
-            info(
+            error_info(
                 "REVISION_COMPACTED",
                 [("oldest_revision", oldest.number().to_string())],
             ),
@@ -177,33 +178,33 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
         Error::Conflict(_) => (
             Code::Aborted,
             "concurrent writes got in the way: try again".to_owned(),
-            retry(info("CONFLICT", [])),
+            with_retry_info(error_info("CONFLICT", [])),
         ),
         Error::Unauthenticated => (
             Code::Unauthenticated,
             "credentials are missing or not valid: send `authorization: Bearer TOKEN`".to_owned(),
-            info("UNAUTHENTICATED", []),
+            error_info("UNAUTHENTICATED", []),
         ),
-        Error::NotPermitted(permission) => (
+        Error::PermissionDenied(permission) => (
             Code::PermissionDenied,
             format!("this needs the permission `{}`", permission.name()),
-            info(
+            error_info(
                 "PERMISSION_DENIED",
                 [("permission", permission.name().to_owned())],
             ),
         ),
-        Error::Stopping => (
+        Error::ShuttingDown => (
             Code::Unavailable,
             "the server is stopping: connect to another one, or again".to_owned(),
-            retry(info("STOPPING", [])),
+            with_retry_info(error_info("STOPPING", [])),
         ),
         Error::Overloaded(_) => (
             Code::ResourceExhausted,
             "too many calls are waiting: try again later".to_owned(),
-            retry(info("OVERLOADED", [])),
+            with_retry_info(error_info("OVERLOADED", [])),
         ),
-        Error::TooOften(wait) => {
-            let mut details = info("RATE_LIMITED", []);
+        Error::RateLimited(wait) => {
+            let mut details = error_info("RATE_LIMITED", []);
             details.set_retry_info(Some(*wait));
             (
                 Code::ResourceExhausted,
@@ -213,15 +214,15 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
         }
         Error::Unavailable(_) => (
             Code::Unavailable,
-            "the database is unavailable for now: try again".to_owned(),
-            retry(info("DATABASE_UNAVAILABLE", [])),
+            "the database is temporarily unavailable: retry".to_owned(),
+            with_retry_info(error_info("DATABASE_UNAVAILABLE", [])),
         ),
-        Error::Uncertain(_) => (
+        Error::CommitUnknown(_) => (
             Code::Unavailable,
             "the database went away at the commit: the write may have been carried out; \
              send it again with the same request_id, or look"
                 .to_owned(),
-            retry(info(
+            with_retry_info(error_info(
                 "DATABASE_UNAVAILABLE",
                 [("outcome", "unknown".to_owned())],
             )),
@@ -229,12 +230,15 @@ fn tell(error: &Error) -> (Code, String, ErrorDetails) {
         Error::Internal(_) => (
             Code::Internal,
             "internal error: the server's log has the cause under this call's trace id".to_owned(),
-            info("INTERNAL", []),
+            error_info("INTERNAL", []),
         ),
     }
 }
 
-fn info<'a>(reason: &str, metadata: impl IntoIterator<Item = (&'a str, String)>) -> ErrorDetails {
+fn error_info<'a>(
+    reason: &str,
+    metadata: impl IntoIterator<Item = (&'a str, String)>,
+) -> ErrorDetails {
     let metadata: HashMap<_, _> = metadata
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -242,7 +246,7 @@ fn info<'a>(reason: &str, metadata: impl IntoIterator<Item = (&'a str, String)>)
     ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata)
 }
 
-fn retry(mut details: ErrorDetails) -> ErrorDetails {
+fn with_retry_info(mut details: ErrorDetails) -> ErrorDetails {
     details.set_retry_info(Some(RETRY_DELAY));
     details
 }

@@ -1,14 +1,14 @@
-//! `groups.v1.UserService`. Its conversions stand in `user/convert.rs`.
+//! `groups.v1.UserService`. Its conversions are in `user/convert.rs`.
 
 mod convert;
 
 use tonic::{Request, Response, Status};
 
-use super::{origin::accept, page::fit};
+use super::{page::truncate_page, request_context::parse_write};
 use crate::{
     domain::{CreateUser, DeleteUser, Get, ListRolesOfUser, ListUsers, Revision, UpdateUser},
     pb::{self, user_service_server::UserService},
-    store::{self, At, Db},
+    store::{self, AtRevision, Db},
 };
 
 /// The implementation of `groups.v1.UserService`.
@@ -21,13 +21,13 @@ impl UserService for Users {
         &self,
         request: Request<pb::CreateUserRequest>,
     ) -> Result<Response<pb::CreateUserResponse>, Status> {
-        let (command, origin) = accept::<_, CreateUser>(request)?;
+        let (command, context) = parse_write::<_, CreateUser>(request)?;
         let reply = |output, revision: Revision| pb::CreateUserResponse {
             user: Some(pb::User::from(output)),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -36,7 +36,7 @@ impl UserService for Users {
         request: Request<pb::GetUserRequest>,
     ) -> Result<Response<pb::GetUserResponse>, Status> {
         let get = Get::try_from(request.into_inner())?;
-        let At { value, revision } = store::read(&self.0, &get).await?;
+        let AtRevision { value, revision } = store::read(&self.0, &get).await?;
         Ok(Response::new(pb::GetUserResponse {
             user: Some(value.into()),
             revision: revision.number(),
@@ -50,7 +50,7 @@ impl UserService for Users {
         let list = ListUsers::try_from(request.into_inner())?;
         let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
-        let (users, next_page_token) = fit(page, &list.page.scope);
+        let (users, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListUsersResponse {
             users,
             next_page_token,
@@ -62,13 +62,13 @@ impl UserService for Users {
         &self,
         request: Request<pb::UpdateUserRequest>,
     ) -> Result<Response<pb::UpdateUserResponse>, Status> {
-        let (command, origin) = accept::<_, UpdateUser>(request)?;
+        let (command, context) = parse_write::<_, UpdateUser>(request)?;
         let reply = |output, revision: Revision| pb::UpdateUserResponse {
             user: Some(pb::User::from(output)),
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 
@@ -79,7 +79,7 @@ impl UserService for Users {
         let list = ListRolesOfUser::try_from(request.into_inner())?;
         let page = store::read(&self.0, &list).await?;
         let revision = page.revision.number();
-        let (roles, next_page_token) = fit(page, &list.page.scope);
+        let (roles, next_page_token) = truncate_page(page, &list.page.scope);
         Ok(Response::new(pb::ListRolesOfUserResponse {
             roles,
             next_page_token,
@@ -91,12 +91,12 @@ impl UserService for Users {
         &self,
         request: Request<pb::DeleteUserRequest>,
     ) -> Result<Response<pb::DeleteUserResponse>, Status> {
-        let (command, origin) = accept::<_, DeleteUser>(request)?;
+        let (command, context) = parse_write::<_, DeleteUser>(request)?;
         let reply = |_, revision: Revision| pb::DeleteUserResponse {
             revision: revision.number(),
         };
         Ok(Response::new(
-            store::write(&self.0, command, origin, reply).await?,
+            store::write(&self.0, command, context, reply).await?,
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! A connection, as bytes.
+//! A connection's byte stream.
 
 use std::{
     future::Future,
@@ -18,127 +18,130 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::{Peer, connections::Counted, preface};
+use super::{Peer, connections::ConnectionGuard, preface};
 use crate::auth::Identity;
 
-/// How much of its turn on a thread (128, as tokio counts) a connection uses up with each read, which brings many
-/// calls: it has others wait for a few of its reads only.
-const READ_COST: u32 = 32;
-/// For how long a connection isn't read after a call was refused on it.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How much of tokio's cooperative budget (128 units) each read uses up. A read can bring many calls, so a connection
+/// yields to others after a few reads.
+const READ_COOP_COST: u32 = 32;
+/// How long reading pauses for each call that was rejected on the connection.
+const REJECTION_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_REJECTION_BACKOFF: Duration = Duration::from_secs(1);
 
-/// A connection.
+/// An accepted connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    /// Whom the caller's certificate names.
+    /// The caller that the client certificate identifies.
     identity: Option<Identity>,
-    counted: Counted,
-    /// Told when it has to end.
+    guard: ConnectionGuard,
+    /// Resolves when the connection must close.
     closing: oneshot::Receiver<()>,
-    /// Ready when the caller's certificate has expired.
-    expired: Option<Expired>,
-    /// Ready when it may be read again.
-    pause: Option<Pin<Box<Sleep>>>,
-    /// What has been read of the stream, to be read again.
-    unread: io::Cursor<Vec<u8>>,
+    /// Resolves when the client certificate has expired, or its authority was removed.
+    expiry: Option<ExpiryTimer>,
+    /// Resolves when the connection may be read again.
+    backoff: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were read to check the preface, to be read again.
+    read_ahead: io::Cursor<Vec<u8>>,
 }
 
-struct Expired(Pin<Box<dyn Future<Output = ()> + Send>>);
+struct ExpiryTimer(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 #[derive(Debug)]
 enum Stream {
-    /// As it is.
+    /// Plaintext.
     Plain(TcpStream),
-    /// Under TLS.
+    /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
     pub(crate) fn plain(
         stream: TcpStream,
-        counted: Counted,
+        guard: ConnectionGuard,
         closing: oneshot::Receiver<()>,
     ) -> Self {
-        Self::new(Stream::Plain(stream), None, counted, closing)
+        Self::new(Stream::Plain(stream), None, guard, closing)
     }
 
     pub(super) fn tls(
         stream: TlsStream<TcpStream>,
         identity: Option<Identity>,
-        counted: Counted,
+        guard: ConnectionGuard,
         closing: oneshot::Receiver<()>,
     ) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)), identity, counted, closing)
+        Self::new(Stream::Tls(Box::new(stream)), identity, guard, closing)
     }
 
     fn new(
         stream: Stream,
         identity: Option<Identity>,
-        counted: Counted,
+        guard: ConnectionGuard,
         closing: oneshot::Receiver<()>,
     ) -> Self {
         Self {
             stream,
-            expired: identity.clone().map(Expired::of),
+            expiry: identity.clone().map(ExpiryTimer::of),
             identity,
-            counted,
+            guard,
             closing,
-            pause: None,
-            unread: io::Cursor::default(),
+            backoff: None,
+            read_ahead: io::Cursor::default(),
         }
     }
 
-    /// Fails from when it has to end. Looked at by all that HTTP/2 does: it doesn't read while it can't write.
+    /// Fails once the connection must close. Reads, writes and flushes all check this, because HTTP/2 doesn't read
+    /// while it can't write.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.closing.is_terminated() || Pin::new(&mut self.closing).poll(cx).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if let Some(Expired(expired)) = &mut self.expired
-            && expired.as_mut().poll(cx).is_ready()
+        if let Some(ExpiryTimer(expiry)) = &mut self.expiry
+            && expiry.as_mut().poll(cx).is_ready()
         {
-            self.expired = Some(Expired(Box::pin(std::future::ready(()))));
+            self.expiry = Some(ExpiryTimer(Box::pin(std::future::ready(()))));
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
     }
 
-    /// Waits for a while if calls were refused since it was last read.
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.pause.is_none() {
-            let refusals = self.counted.take_refusals();
+    /// Delays the next read if calls were rejected since the last one.
+    fn poll_backoff(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.backoff.is_none() {
+            let refusals = self.guard.take_refusals();
             if refusals > 0 {
-                let pause = REFUSAL_PAUSE.saturating_mul(refusals).min(MAX_PAUSE);
-                self.pause = Some(Box::pin(sleep(pause)));
+                let backoff = REJECTION_BACKOFF
+                    .saturating_mul(refusals)
+                    .min(MAX_REJECTION_BACKOFF);
+                self.backoff = Some(Box::pin(sleep(backoff)));
             }
         }
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(cx));
-            self.pause = None;
+        if let Some(backoff) = &mut self.backoff {
+            ready!(backoff.as_mut().poll(cx));
+            self.backoff = None;
         }
         Poll::Ready(())
     }
 
-    /// Reads how it begins; nothing if that isn't HTTP/2: then it has been answered.
-    pub(super) async fn begin(mut self) -> io::Result<Option<Self>> {
+    /// Reads HTTP/2's preface; `None` if the connection begins otherwise: then it has been answered.
+    pub(super) async fn read_preface(mut self) -> io::Result<Option<Self>> {
         let Some(beginning) = preface::read(&mut self).await? else {
             return Ok(None);
         };
-        self.unread = io::Cursor::new(beginning);
+        self.read_ahead = io::Cursor::new(beginning);
         Ok(Some(self))
     }
 }
 
-impl Expired {
+impl ExpiryTimer {
     fn of(identity: Identity) -> Self {
         Self(Box::pin(async move {
-            identity.ended().await;
+            identity.wait_until_invalid().await;
         }))
     }
 }
 
-impl std::fmt::Debug for Expired {
+impl std::fmt::Debug for ExpiryTimer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Expired")
     }
@@ -156,7 +159,7 @@ impl Connected for Connection {
             remote: stream.peer_addr().ok(),
             local: stream.local_addr().ok(),
             identity: self.identity.clone(),
-            carrier: self.counted.carrier(),
+            connection: self.guard.connection(),
         }
     }
 }
@@ -169,15 +172,15 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check(cx)?;
-        if this.unread.position() < this.unread.get_ref().len() as u64 {
-            return Pin::new(&mut this.unread).poll_read(cx, buf);
+        if this.read_ahead.position() < this.read_ahead.get_ref().len() as u64 {
+            return Pin::new(&mut this.read_ahead).poll_read(cx, buf);
         }
-        ready!(this.poll_pause(cx));
+        ready!(this.poll_backoff(cx));
         let read = ready!(match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         });
-        for _ in 0..READ_COST {
+        for _ in 0..READ_COOP_COST {
             let Poll::Ready(share) = coop::poll_proceed(cx) else {
                 break;
             };

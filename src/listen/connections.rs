@@ -1,7 +1,8 @@
-//! The connections that there are: how many, from where, who calls on them, and what each has in hand.
+//! The table of connections: how many there are, from which networks, of which callers, and the in-flight message bytes
+//! of each.
 
-mod evict;
-mod held;
+mod eviction;
+mod usage;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,82 +20,84 @@ use tokio::{
     time::sleep,
 };
 
-pub(crate) use evict::Full;
-pub(super) use held::Held;
+pub(crate) use eviction::TableFull;
+pub(super) use usage::ConnectionUsage;
 
-use super::load::Carrier;
+use super::memory::ConnectionHandle;
 use crate::store::CallerKey;
 
-/// Calls without credentials have this part of `--message-memory` for themselves, beside what all other calls have.
-const PUBLIC_PART: u64 = 8;
-/// A connection that is told to close does so within this time.
-const MAX_CLOSING_TIME: Duration = Duration::from_secs(1);
+/// Calls without credentials have a memory budget of their own: `--message-memory` divided by this, in addition to that
+/// of all other calls.
+const PUBLIC_BUDGET_DIVISOR: u64 = 8;
+/// How long a new connection waits for an evicted one to close.
+const MAX_CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// How many connections there may be, and how much they may have in hand.
+/// Limits on connections and on their in-flight message bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// In all.
+pub struct ConnectionLimits {
+    /// Limit of all connections.
     pub connections: u32,
-    /// From one address, and of one caller.
+    /// Limit of connections of one network (see [`network`]) and of one caller, and of concurrent calls without
+    /// credentials from one network.
     pub per_address: u32,
-    /// Bytes of requests and answers that are under way, in all.
+    /// Limit of in-flight message bytes, requests and responses, of all connections.
     pub bytes: u64,
-    /// Whether callers must be known: then connections without an authenticated call are closed, after a time or to
-    /// make room for new ones.
+    /// Whether callers must authenticate. If so, connections without an authenticated call are closed after a timeout,
+    /// or to make room for new ones.
     pub authentication: bool,
 }
 
-/// What the memory of a call counts against.
+/// The memory budget that a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Budget {
     /// Calls that need no credentials.
     Public,
-    /// All others.
-    Admitted,
+    /// All other calls.
+    Standard,
 }
 
-/// All connections.
+/// The table of all connections.
 #[derive(Clone, Debug)]
 pub struct Connections(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    limits: Limits,
-    /// In hand, in all, for each budget.
+    limits: ConnectionLimits,
+    /// In-flight message bytes of all connections, by budget.
     bytes: [AtomicU64; 2],
-    /// What connections had in hand when they were told to close, until they are gone.
+    /// The part of `bytes` that belongs to connections that are closing, as of when they were told to close.
     closing: [AtomicU64; 2],
     refused: AtomicU64,
-    closed: AtomicU64,
+    evicted: AtomicU64,
     unauthenticated_closed: AtomicU64,
     public_refused: AtomicU64,
-    there: Mutex<There>,
-    /// Told when a connection is gone.
-    gone: Notify,
+    table: Mutex<ConnectionTable>,
+    /// Notified when a connection has closed.
+    connection_closed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct There {
-    taken: u64,
-    all: HashMap<u64, Arc<Held>>,
-    networks: HashMap<IpAddr, Network>,
-    /// How many connections each known caller has.
+struct ConnectionTable {
+    last_number: u64,
+    all: HashMap<u64, Arc<ConnectionUsage>>,
+    networks: HashMap<IpAddr, NetworkUsage>,
+    /// Number of connections of each authenticated caller.
     callers: HashMap<CallerKey, u32>,
 }
 
-/// What comes from one network.
+/// Connections and calls from one network.
 #[derive(Debug, Default)]
-struct Network {
+struct NetworkUsage {
     connections: u32,
     public_calls: Arc<AtomicU32>,
-    /// The numbers of the connections that have had no authenticated call, where callers must be known.
+    /// Numbers of the connections without an authenticated call, if callers must authenticate.
     unauthenticated: BTreeSet<u64>,
 }
 
-/// A connection that is counted, until this is dropped.
+/// Keeps a connection registered until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted {
-    held: Arc<Held>,
+pub(crate) struct ConnectionGuard {
+    usage: Arc<ConnectionUsage>,
 }
 
 /// The network by which an address is counted: a single host has a whole IPv6 /64 of addresses.
@@ -106,75 +109,78 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     fn bytes(&self, budget: Budget) -> u64 {
         match budget {
-            Budget::Public => self.bytes / PUBLIC_PART,
-            Budget::Admitted => self.bytes,
+            Budget::Public => self.bytes / PUBLIC_BUDGET_DIVISOR,
+            Budget::Standard => self.bytes,
         }
     }
 }
 
 impl Connections {
-    /// None so far.
+    /// An empty table.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: ConnectionLimits) -> Self {
         Self(Arc::new(Shared {
             limits,
             bytes: Default::default(),
             closing: Default::default(),
             refused: AtomicU64::new(0),
-            closed: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
             unauthenticated_closed: AtomicU64::new(0),
             public_refused: AtomicU64::new(0),
-            there: Mutex::default(),
-            gone: Notify::new(),
+            table: Mutex::default(),
+            connection_closed: Notify::new(),
         }))
     }
 
-    /// Counts another one, and says how it is told to close.
+    /// Registers a connection. The receiver resolves when the connection must close.
     ///
     /// # Errors
-    /// There are too many.
-    pub(crate) fn take(&self, address: IpAddr) -> Result<(Counted, oneshot::Receiver<()>), Full> {
+    /// A connection limit is reached.
+    pub(crate) fn register(
+        &self,
+        address: IpAddr,
+    ) -> Result<(ConnectionGuard, oneshot::Receiver<()>), TableFull> {
         let network = network(address);
-        let mut there = self.0.there();
-        self.0.make_room(&mut there, network)?;
-        there.taken += 1;
-        let number = there.taken;
-        let from_there = there.networks.entry(network).or_default();
-        from_there.connections += 1;
+        let mut table = self.0.table();
+        self.0.make_room(&mut table, network)?;
+        table.last_number += 1;
+        let number = table.last_number;
+        let from_network = table.networks.entry(network).or_default();
+        from_network.connections += 1;
         if self.0.limits.authentication {
-            from_there.unauthenticated.insert(number);
+            from_network.unauthenticated.insert(number);
         }
-        let public_calls = from_there.public_calls.clone();
+        let public_calls = from_network.public_calls.clone();
         let (close, closing) = oneshot::channel();
-        let held = Arc::new(Held::new(
+        let usage = Arc::new(ConnectionUsage::new(
             self.0.clone(),
             number,
             network,
             public_calls,
             close,
         ));
-        there.all.insert(number, held.clone());
-        Ok((Counted { held }, closing))
+        table.all.insert(number, usage.clone());
+        Ok((ConnectionGuard { usage }, closing))
     }
 
-    /// The same, once those that are about to close have left room; nothing if there are too many. In a flood of
-    /// connections, no good one is hung up on.
-    pub(crate) async fn take_in_turn(
+    /// Registers a connection, waiting for up to `MAX_CLOSE_WAIT` while evicted connections close, so that a flood of
+    /// connections doesn't get legitimate ones rejected. `None` if a limit is reached.
+    pub(crate) async fn register_or_wait(
         &self,
         address: IpAddr,
-    ) -> Option<(Counted, oneshot::Receiver<()>)> {
-        let mut patience = pin!(sleep(MAX_CLOSING_TIME));
+    ) -> Option<(ConnectionGuard, oneshot::Receiver<()>)> {
+        let mut deadline = pin!(sleep(MAX_CLOSE_WAIT));
         loop {
-            let gone = self.0.gone.notified();
-            match self.take(address) {
+            let connection_closed = self.0.connection_closed.notified();
+            match self.register(address) {
                 Ok(taken) => return Some(taken),
-                Err(Full::Open) => break,
-                Err(Full::Closing) => tokio::select! {
-                    () = gone => {}
-                    () = &mut patience => break,
+                Err(TableFull::NothingToEvict) => break,
+                Err(TableFull::EvictionPending) => tokio::select! {
+                    () = connection_closed => {}
+                    () = &mut deadline => break,
                 },
             }
         }
@@ -182,32 +188,32 @@ impl Connections {
         None
     }
 
-    /// How many there are.
+    /// Number of connections.
     pub(crate) fn count(&self) -> usize {
-        self.0.there().all.len()
+        self.0.table().all.len()
     }
 
-    /// How many were hung up on at once.
+    /// Number of connections that were rejected because a connection limit was reached.
     pub(crate) fn refused(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)
     }
 
-    /// How many were closed because they had too much in hand.
-    pub(crate) fn closed(&self) -> u64 {
-        self.0.closed.load(Ordering::Relaxed)
+    /// Number of connections that were evicted while over the message memory limit.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.0.evicted.load(Ordering::Relaxed)
     }
 
-    /// How many were closed because they had no authenticated call.
+    /// Number of connections that were closed because they had no authenticated call.
     pub(crate) fn unauthenticated_closed(&self) -> u64 {
         self.0.unauthenticated_closed.load(Ordering::Relaxed)
     }
 
-    /// How many calls without credentials were refused because their connection or address had too many.
+    /// Number of calls without credentials that were rejected because their connection or network had too many.
     pub(crate) fn public_refused(&self) -> u64 {
         self.0.public_refused.load(Ordering::Relaxed)
     }
 
-    /// How much all have in hand.
+    /// In-flight message bytes of all connections.
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = self.0.bytes.iter();
         bytes.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
@@ -215,60 +221,60 @@ impl Connections {
 }
 
 impl Shared {
-    /// Whether the connections that stay have more in hand than they may.
+    /// Whether the connections that aren't closing are over the budget.
     fn is_over(&self, budget: Budget) -> bool {
         let [all, closing] = [&self.bytes, &self.closing].map(|bytes| &bytes[budget as usize]);
         let all = all.load(Ordering::Relaxed);
         all.saturating_sub(closing.load(Ordering::Relaxed)) > self.limits.bytes(budget)
     }
 
-    fn there(&self) -> MutexGuard<'_, There> {
-        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Counted {
-    /// Notes whom its certificate names; false if that caller has too many connections.
-    pub(crate) fn is_of(&self, caller: CallerKey) -> bool {
-        let shared = &self.held.shared;
-        let few = !shared.limits.authentication || self.held.admit(Some(caller));
-        if !few {
+impl ConnectionGuard {
+    /// Records the caller that the client certificate identifies; false if that caller has too many connections.
+    pub(crate) fn set_caller(&self, caller: CallerKey) -> bool {
+        let shared = &self.usage.shared;
+        let within_limit = !shared.limits.authentication || self.usage.admit(Some(caller));
+        if !within_limit {
             shared.refused.fetch_add(1, Ordering::Relaxed);
         }
-        few
+        within_limit
     }
 
-    /// How many calls were refused on it since this was last asked.
+    /// Number of calls that were rejected on the connection since the last call of this function.
     pub(super) fn take_refusals(&self) -> u32 {
-        self.held.take_refusals()
+        self.usage.take_refusals()
     }
 
-    pub(crate) fn carrier(&self) -> Carrier {
-        Carrier::new(self.held.clone())
+    pub(crate) fn connection(&self) -> ConnectionHandle {
+        ConnectionHandle::new(self.usage.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let held = &self.held;
-        let mut there = held.shared.there();
-        there.all.remove(&held.number);
-        held.closed();
-        if let Some(network) = there.networks.get_mut(&held.network) {
+        let usage = &self.usage;
+        let mut table = usage.shared.table();
+        table.all.remove(&usage.number);
+        usage.record_closed();
+        if let Some(network) = table.networks.get_mut(&usage.network) {
             network.connections -= 1;
-            network.unauthenticated.remove(&held.number);
+            network.unauthenticated.remove(&usage.number);
             if network.connections == 0 {
-                there.networks.remove(&held.network);
+                table.networks.remove(&usage.network);
             }
         }
-        if let Some(caller) = held.caller.get()
-            && let Some(count) = there.callers.get_mut(caller)
+        if let Some(caller) = usage.caller.get()
+            && let Some(count) = table.callers.get_mut(caller)
         {
             *count -= 1;
             if *count == 0 {
-                there.callers.remove(caller);
+                table.callers.remove(caller);
             }
         }
-        held.shared.gone.notify_waiters();
+        usage.shared.connection_closed.notify_waiters();
     }
 }

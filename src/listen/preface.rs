@@ -1,29 +1,30 @@
-//! How a connection begins: with HTTP/2, or with a protocol that isn't served.
+//! The connection preface: HTTP/2's, or the beginning of a protocol that isn't served.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 
-/// How HTTP/2 begins (RFC 9113, section 3.4).
+/// HTTP/2's connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Behind it is the head of the first frame (section 4.1).
-const BEGINNING: usize = PREFACE.len() + 9;
-/// What any other protocol is answered: all that an HTTP/1.1 client needs.
+/// The preface and the header of the first frame (section 4.1).
+const PREFACE_LEN: usize = PREFACE.len() + 9;
+/// The response to any other protocol, which HTTP/1.1 clients understand.
 const REFUSAL: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 71\r\n\
     connection: close\r\n\r\n\
     505 HTTP Version Not Supported: this port serves gRPC, over HTTP/2 only";
-/// How much of a refused request is read.
-const MAX_UNREAD: u64 = 64 << 10;
+/// How many bytes of a rejected request are read.
+const MAX_DISCARDED: u64 = 64 << 10;
 
-/// Reads how a connection begins; nothing if that isn't HTTP/2: then it has been answered and is to be closed.
+/// Reads the preface and returns its bytes; `None` if it isn't HTTP/2's: then the connection has been answered and must
+/// be closed.
 pub(super) async fn read(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<Option<Vec<u8>>> {
-    let mut beginning = vec![0; BEGINNING];
+    let mut beginning = vec![0; PREFACE_LEN];
     let mut length = 0;
-    while length < BEGINNING {
+    while length < PREFACE_LEN {
         match stream.read(&mut beginning[length..]).await? {
             0 => return Ok(None),
             read => length += read,
@@ -32,8 +33,8 @@ pub(super) async fn read(
         if beginning[..known] != PREFACE[..known] {
             stream.write_all(REFUSAL).await?;
             stream.shutdown().await?;
-            // A connection that is closed with unread bytes is reset, and the answer may be lost with it.
-            copy(&mut stream.take(MAX_UNREAD), &mut sink()).await?;
+            // Closing a connection with unread bytes resets it, and the response may be lost with it.
+            copy(&mut stream.take(MAX_DISCARDED), &mut sink()).await?;
             return Ok(None);
         }
     }

@@ -1,27 +1,27 @@
-//! How long calls take, by RPC and code: `rpc.server.call.duration` of OpenTelemetry's RPC conventions.
+//! Call durations by RPC and status code: `rpc.server.call.duration` of OpenTelemetry's RPC conventions.
 
 use std::sync::{Arc, OnceLock};
 
 use prometheus_client::metrics::{family::Family, gauge::Gauge, histogram::Histogram};
 
-/// Upper bounds in seconds: those that OpenTelemetry advises, and lower ones.
+/// Upper bounds in seconds: those that OpenTelemetry recommends, and lower ones.
 const BUCKETS: [f64; 17] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
     7.5, 10.0,
 ];
-/// How many codes gRPC has.
+/// Number of gRPC status codes.
 const CODES: usize = 17;
 
 type Labels = [(&'static str, String); 2];
 
-/// The calls of a process.
+/// The metrics of all calls.
 #[derive(Clone, Debug)]
-pub struct Calls {
+pub struct CallMetrics {
     pub(super) durations: Family<Labels, Histogram>,
     pub(super) in_flight: Gauge,
 }
 
-impl Default for Calls {
+impl Default for CallMetrics {
     fn default() -> Self {
         Self {
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
@@ -30,10 +30,10 @@ impl Default for Calls {
     }
 }
 
-impl Calls {
-    /// Those of one RPC.
-    pub(crate) fn of(&self, rpc: &str) -> Rpc {
-        Rpc(Arc::new(Durations {
+impl CallMetrics {
+    /// The metrics of one RPC.
+    pub(crate) fn for_rpc(&self, rpc: &str) -> RpcMetrics {
+        RpcMetrics(Arc::new(RpcDurations {
             rpc: rpc.to_owned(),
             calls: self.clone(),
             by_code: Default::default(),
@@ -41,20 +41,21 @@ impl Calls {
     }
 }
 
-/// The calls of one RPC.
+/// The metrics of one RPC's calls.
 #[derive(Clone, Debug)]
-pub(crate) struct Rpc(Arc<Durations>);
+pub(crate) struct RpcMetrics(Arc<RpcDurations>);
 
 #[derive(Debug)]
-struct Durations {
+struct RpcDurations {
     rpc: String,
-    calls: Calls,
-    /// Found once: a look-up by text for each call would cost more than what it counts.
+    calls: CallMetrics,
+    /// The histogram of each code, cached because a look-up by labels for each call would cost more than the
+    /// observation.
     by_code: [OnceLock<Histogram>; CODES],
 }
 
-impl Rpc {
-    /// Its name, as `package.Service/Method`.
+impl RpcMetrics {
+    /// The RPC's name, as `package.Service/Method`.
     pub(crate) fn name(&self) -> &str {
         &self.0.rpc
     }
@@ -63,9 +64,9 @@ impl Rpc {
         self.0.calls.in_flight.inc();
     }
 
-    /// Ends a call with a code, which has a number and a name.
+    /// Records the end of a call, with the number and name of its status code.
     pub(crate) fn end(&self, (number, name): (usize, &'static str), seconds: f64) {
-        let Durations {
+        let RpcDurations {
             rpc,
             calls,
             by_code,

@@ -1,4 +1,4 @@
-//! What the limits have to do with: lines, refusals, connections.
+//! Metrics about limits: queues, rejections and connections.
 
 use std::sync::atomic::Ordering;
 
@@ -8,76 +8,76 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::told::{Told, tell};
+use super::collector::{MetricsCollector, encode_metric};
 
-pub(super) fn tell_limits(
+pub(super) fn encode_limits(
     encoder: &mut DescriptorEncoder<'_>,
-    Told {
+    MetricsCollector {
         db,
         feed,
-        too_often,
+        rate_limited,
         connections,
         ..
-    }: &Told,
+    }: &MetricsCollector,
 ) -> std::fmt::Result {
     let classes = [
         ("read", db.reads_queued()),
         ("write", db.writes_queued()),
-        ("min_revision", db.revisions_awaited()),
+        ("min_revision", db.revision_waiters()),
     ];
-    let help = "Calls that wait to be carried out";
+    let help = "Queued calls by class, waiting for admission or for a min_revision";
     let name = "group_service_calls_queued";
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (class, (queued, _)) in classes {
         let queued = ConstGauge::new(i64::try_from(queued).unwrap_or(i64::MAX));
         queued.encode(family.encode_family(&[("class", class)])?)?;
     }
-    let help = "Calls that were refused because there were too many";
+    let help = "Calls rejected by admission or rate limits, by class and reason";
     let name = "group_service_calls_refused";
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     let refused = classes.map(|(class, (_, refused))| (class, "OVERLOADED", refused));
     let others = [
         ("watch", "OVERLOADED", feed.refused()),
         ("public", "OVERLOADED", connections.public_refused()),
-        ("any", "RATE_LIMITED", too_often.load(Ordering::Relaxed)),
+        ("any", "RATE_LIMITED", rate_limited.load(Ordering::Relaxed)),
     ];
     for (class, reason, refused) in refused.into_iter().chain(others) {
         let labels = [("class", class), ("reason", reason)];
         ConstCounter::new(refused).encode(family.encode_family(&labels)?)?;
     }
     let number = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-    tell(
+    encode_metric(
         encoder,
         "connections",
-        "Connections that are open",
+        "Open connections",
         None,
         number(connections.count()),
     )?;
-    tell(
+    encode_metric(
         encoder,
         "connections_refused",
-        "Connections that were closed at once because there were too many",
+        "Connections rejected because a connection limit was reached",
         None,
         ConstCounter::new(connections.refused()),
     )?;
-    tell(
+    encode_metric(
         encoder,
         "connections_evicted",
-        "Connections that were closed because they had the most in hand when that was too much",
+        "Connections evicted while over the message memory limit",
         None,
-        ConstCounter::new(connections.closed()),
+        ConstCounter::new(connections.evicted()),
     )?;
-    tell(
+    encode_metric(
         encoder,
         "connections_unauthenticated_closed",
-        "Connections that were closed because they had no authenticated call, after a time or to make room for others",
+        "Connections closed without an authenticated call, by timeout or to make room",
         None,
         ConstCounter::new(connections.unauthenticated_closed()),
     )?;
-    tell(
+    encode_metric(
         encoder,
-        "messages_in_hand",
-        "Requests and answers that are under way, about",
+        "in_flight_message",
+        "Estimated bytes of in-flight requests and responses",
         Some(&Unit::Bytes),
         ConstGauge::new(i64::try_from(connections.bytes()).unwrap_or(i64::MAX)),
     )

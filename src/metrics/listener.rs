@@ -1,4 +1,5 @@
-//! Connections of Prometheus and of probes: few, so that they can't take the descriptors of calls and the database.
+//! Connections of Prometheus and of probes. Their number is limited, so that they can't take the file descriptors that
+//! calls and the database need.
 
 use std::time::Duration;
 
@@ -8,16 +9,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tower::Service;
 
-use crate::listen::{Connection, Connections, Limits, MAX_METRICS_CONNECTIONS, accept};
+use crate::listen::{Connection, ConnectionLimits, Connections, MAX_METRICS_CONNECTIONS, accept};
 
-/// How long the headers of a request may take, from the end of the one before.
+/// Timeout of a request's headers, measured from the end of the previous request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers requests as long as it is polled. If there are too many connections, the oldest is closed: idle ones can't
-/// keep probes out.
+/// Serves requests for as long as it is polled. If there are too many connections, the oldest one of the address with
+/// the most is closed, so that idle connections can't keep probes out.
 pub(super) async fn serve(listener: TcpListener, routes: Router) {
-    // Limited by closing others.
-    let connections = Connections::new(Limits {
+    // Unlimited here: `serve` limits the number of connections by closing old ones.
+    let connections = Connections::new(ConnectionLimits {
         connections: u32::MAX,
         per_address: u32::MAX,
         bytes: u64::MAX,
@@ -28,13 +29,13 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
         if connections.count() >= MAX_METRICS_CONNECTIONS {
             connections.close_oldest();
         }
-        let Ok((counted, closing)) = connections.take(peer.ip()) else {
+        let Ok((guard, closing)) = connections.register(peer.ip()) else {
             continue;
         };
-        let connection = TokioIo::new(Connection::plain(stream, counted, closing));
+        let connection = TokioIo::new(Connection::plain(stream, guard, closing));
         let routes = routes.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            // It is always ready.
+            // A router is always ready.
             routes.clone().call(request.map(Body::new))
         });
         tokio::spawn(async move {
@@ -44,7 +45,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
                 .serve_connection(connection, service)
                 .await;
             if let Err(error) = served {
-                tracing::debug!(%error, "a connection of the metrics port failed");
+                tracing::debug!(%error, "metrics port connection failed");
             }
         });
     }

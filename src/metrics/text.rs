@@ -1,5 +1,5 @@
-//! The text that Prometheus reads: OpenMetrics for whoever asks for it, as Prometheus does, and else its own older
-//! format, which everything that looks at metrics reads.
+//! The text formats of metrics: OpenMetrics for clients that accept it, such as Prometheus, and otherwise Prometheus'
+//! older text format, which all scrapers support.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Prometheus' text format.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The text, and which format it has.
-pub(super) fn of(
+/// The metrics as text, and its content type.
+pub(super) fn render(
     registry: &Registry,
     headers: &HeaderMap,
 ) -> Result<(&'static str, String), fmt::Error> {
@@ -30,7 +30,8 @@ pub(super) fn of(
     })
 }
 
-/// The same in the older format: it has neither units nor an end, and calls a counter what its sample is called.
+/// Converts OpenMetrics text to the older format, which has no units and no end marker, and names a counter with the
+/// suffix `_total` of its sample.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut help = None;

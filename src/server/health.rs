@@ -1,4 +1,4 @@
-//! The health that is told of the process and of each service.
+//! The health status of the process and of each service.
 
 use std::{io, thread, time::Duration};
 
@@ -7,7 +7,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::store::Db;
 
-/// The services whose health is told, beside that of the whole server, which has no name.
+/// The services with a health status of their own. The empty name stands for the whole server.
 const SERVICES: [&str; 6] = [
     "",
     "groups.v1.AccessService",
@@ -16,18 +16,19 @@ const SERVICES: [&str; 6] = [
     "groups.v1.RoleService",
     "groups.v1.UserService",
 ];
-/// How often the database's health is looked at, and which revision other instances have brought it to.
+/// How often the database is probed, for its health and its latest revision.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-/// The health of the process, which doesn't follow that of the database: a restart wouldn't help.
+/// The service name for the health of the process. It doesn't depend on the database, whose failure a restart wouldn't
+/// fix.
 const LIVENESS: &str = "liveness";
-/// How often the worker threads of the runtime are looked at.
+/// How often the runtime's worker threads are checked.
 const WORKER_INTERVAL: Duration = Duration::from_secs(1);
-/// A worker thread that doesn't move between so many looks is stuck. Looks are counted rather than time: a process
-/// that was stopped for a while isn't stuck.
-const STUCK_LOOKS: u32 = 10;
+/// A worker thread is stuck if it makes no progress between this many checks. Checks are counted rather than time,
+/// because a process that was suspended isn't stuck.
+const STUCK_CHECKS: u32 = 10;
 
-/// Keeps the health of every service that of the database, as long as the process is alive.
-pub(super) async fn follow_database(
+/// Sets the health of every service from that of the database and of the process.
+pub(super) async fn monitor_database(
     db: &Db,
     health: &HealthReporter,
     ready: &watch::Sender<bool>,
@@ -38,8 +39,8 @@ pub(super) async fn follow_database(
         let stuck = loop {
             let faulted = tokio::select! {
                 Ok(_) = alive.wait_for(|alive| !alive) => break true,
-                () = db.faulted() => true,
-                () = db.revision_awaited() => false,
+                () = db.wait_for_fault() => true,
+                () = db.wait_for_revision_waiter() => false,
                 () = sleep(PROBE_INTERVAL) => false,
             };
             if !db.is_readable().await || (faulted && !db.is_writable().await) {
@@ -48,39 +49,37 @@ pub(super) async fn follow_database(
         };
         set_health(health, ready, false).await;
         if !stuck {
-            tracing::error!(
-                "the database is unavailable: not serving until it can be written again"
-            );
+            tracing::error!("database unavailable: not serving until it accepts writes again");
         }
         let _ = alive.wait_for(|alive| *alive).await;
         while !(db.is_readable().await && db.is_writable().await) {
             sleep(PROBE_INTERVAL).await;
         }
         if !stuck {
-            tracing::info!("the database is available again: serving");
+            tracing::info!("database available again: serving");
         }
     }
 }
 
-/// Keeps the health of the process: it is alive while each worker thread of the runtime moves. A thread that is held
-/// up, as by input or output that blocks, holds up the calls that it has begun, though others are still answered. Ends
+/// Monitors the runtime's worker threads: the process is alive while each of them makes progress. A thread that is
+/// blocked, such as by blocking I/O, delays the calls that it has begun, though other threads still serve calls. Ends
 /// when all receivers are dropped.
 ///
 /// # Errors
-/// There can't be another thread.
-pub(super) fn watch_workers(health: HealthReporter) -> io::Result<watch::Receiver<bool>> {
+/// The monitoring thread can't be started.
+pub(super) fn spawn_worker_monitor(health: HealthReporter) -> io::Result<watch::Receiver<bool>> {
     let runtime = Handle::current();
     let (alive, is_alive) = watch::channel(true);
-    // Outside of the runtime, whose timers may stand still.
+    // A thread outside of the runtime, whose timers may have stopped.
     thread::Builder::new()
         .name("liveness".to_owned())
-        .spawn(move || look_at_workers(&runtime, &health, &alive))?;
+        .spawn(move || monitor_workers(&runtime, &health, &alive))?;
     Ok(is_alive)
 }
 
-fn look_at_workers(runtime: &Handle, health: &HealthReporter, alive: &watch::Sender<bool>) {
+fn monitor_workers(runtime: &Handle, health: &HealthReporter, alive: &watch::Sender<bool>) {
     let metrics = runtime.metrics();
-    // The first is odd while the thread is parked; the second grows while it takes up tasks.
+    // The park count is odd while the thread is parked; the busy duration grows while it runs tasks.
     let look = |worker| {
         let parks = metrics.worker_park_unpark_count(worker);
         (parks, metrics.worker_total_busy_duration(worker))
@@ -90,19 +89,21 @@ fn look_at_workers(runtime: &Handle, health: &HealthReporter, alive: &watch::Sen
         .collect();
     while !alive.is_closed() {
         thread::sleep(WORKER_INTERVAL);
-        // Wakes an idle thread, which then waits for input, output and timers where the stuck one did.
+        // Wakes an idle thread, which takes over polling I/O and timers if the stuck thread did that.
         runtime.spawn(async {});
-        for (worker, (last, looks)) in seen.iter_mut().enumerate() {
+        for (worker, (last, stalled_checks)) in seen.iter_mut().enumerate() {
             let now = look(worker);
             let parked = now.0 % 2 == 1;
-            *looks = if parked || now != *last {
+            *stalled_checks = if parked || now != *last {
                 0
             } else {
-                *looks + 1
+                *stalled_checks + 1
             };
             *last = now;
         }
-        let stuck = seen.iter().any(|(_, looks)| *looks >= STUCK_LOOKS);
+        let stuck = seen
+            .iter()
+            .any(|(_, stalled_checks)| *stalled_checks >= STUCK_CHECKS);
         let was_alive = alive.send_replace(!stuck);
         if was_alive != stuck {
             continue;
@@ -111,15 +112,15 @@ fn look_at_workers(runtime: &Handle, health: &HealthReporter, alive: &watch::Sen
         runtime.spawn(async move { set_liveness(&health, !stuck).await });
         if stuck {
             tracing::error!(
-                "a worker thread is stuck: not alive until it moves; restart the process if it doesn't"
+                "worker thread stuck: liveness fails until it makes progress; restart the process if it does not recover"
             );
         } else {
-            tracing::info!("the worker thread moves again: alive");
+            tracing::info!("worker thread recovered: liveness restored");
         }
     }
 }
 
-/// Tells whether the process is alive.
+/// Sets the health of the process.
 pub(super) async fn set_liveness(health: &HealthReporter, alive: bool) {
     health.set_service_status(LIVENESS, status(alive)).await;
 }
@@ -132,7 +133,7 @@ fn status(serving: bool) -> ServingStatus {
     }
 }
 
-/// Tells the health of every service, and whether calls are answered.
+/// Sets the health of every service, and whether the server is ready.
 pub(super) async fn set_health(
     health: &HealthReporter,
     ready: &watch::Sender<bool>,
@@ -144,8 +145,8 @@ pub(super) async fn set_health(
     }
 }
 
-/// Ends the streams of those who watch.
-pub(super) async fn end_watches(mut health: HealthReporter) {
+/// Ends the streams of health watchers.
+pub(super) async fn end_health_watches(mut health: HealthReporter) {
     for service in SERVICES.into_iter().chain([LIVENESS]) {
         health.clear_service_status(service).await;
     }

@@ -1,7 +1,7 @@
-//! What access is decided from.
+//! Reads of access: decisions, and the users who have access.
 
-mod holdings;
-mod recall;
+mod assignments;
+mod read_cached;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,169 +10,174 @@ use sea_orm::{
     QueryTrait, RelationTrait, sea_query::SelectStatement,
 };
 
-use self::holdings::{Holdings, Names};
+use self::assignments::{DisplayNames, RoleAssignments};
 use super::{
-    At, Glance, Page, Read, Seen, View,
-    page::{cut, revision},
-    role::rules_told,
+    AtRevision, CacheSnapshot, HasRevision, Page, Read, View,
+    page::{paginate, revision_column},
+    role::rules_with_revision,
     user::KEYSET,
 };
 use crate::{
     domain::{
-        CheckAccess, Effect, Grant, ListUsersWithAccess, Question, Revision, RoleId, Rule, UserId,
-        UserStatus, Verdict, decide,
+        AccessRequest, CheckAccess, Decision, Effect, EffectiveRule, ListUsersWithAccess, Revision,
+        RoleId, Rule, UserId, UserStatus, decide,
     },
     entity::{group_role, group_user, role_rule, user},
     error::Result,
 };
 
-/// What some users have by some rules: enough to decide questions without I/O.
+/// The rules that apply to some users through their groups and roles: enough to decide access requests without I/O.
 #[derive(Debug)]
-pub struct Grants {
-    /// The revision that it reflects.
+pub struct EffectiveRules {
+    /// The revision that they reflect.
     pub revision: Revision,
-    holdings: Holdings,
-    names: Names,
+    assignments: RoleAssignments,
+    names: DisplayNames,
     rules: HashMap<RoleId, Vec<Rule>>,
 }
 
-impl Grants {
-    /// Decides a question about one of these users, by one of these rules.
+impl EffectiveRules {
+    /// Decides an access request. These rules must have been loaded for the user and the request.
     #[must_use]
-    pub fn decide(&self, user: UserId, question: &Question) -> Verdict {
+    pub fn decide(&self, user: UserId, question: &AccessRequest) -> Decision {
         let Self {
-            holdings,
+            assignments,
             names,
             rules,
             revision: _,
         } = self;
-        let user = holdings.users.get(&user);
+        let user = assignments.users.get(&user);
         let groups = user.into_iter().flat_map(|(_, groups)| groups);
-        let held = groups.filter_map(|id| Some((names.groups.get(id)?, holdings.groups.get(id)?)));
-        let grants = held.flat_map(|(group, held)| {
+        let held =
+            groups.filter_map(|id| Some((names.groups.get(id)?, assignments.groups.get(id)?)));
+        let effective_rules = held.flat_map(|(group, held)| {
             let held = held.iter().filter_map(|role| names.roles.get(role));
             held.flat_map(move |role| {
                 let rules = rules.get(&role.id).into_iter().flatten();
-                rules.map(move |rule| Grant { rule, role, group })
+                rules.map(move |rule| EffectiveRule { rule, role, group })
             })
         });
-        decide(user.map(|(status, _)| *status), grants, question)
+        decide(user.map(|(status, _)| *status), effective_rules, question)
     }
 }
 
 impl Read for CheckAccess {
-    /// An answer to each question.
-    type Output = At<Vec<Verdict>>;
+    /// A decision for each of the `questions`, in their order.
+    type Output = AtRevision<Vec<Decision>>;
 
-    const TELLS: bool = true;
-    const CACHED: bool = true;
+    const REPORTS_REVISION: bool = true;
+    const CACHEABLE: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Self::Output>> {
-        recall::check(glance, &self.questions).await
+    async fn read_cached(&self, snapshot: &CacheSnapshot<'_>) -> Result<Option<Self::Output>> {
+        read_cached::check(snapshot, &self.questions).await
     }
 
-    /// Reads what the questions are decided from, in five statements for a few users.
+    /// Reads the rules by which the questions are decided, in five statements for a few users.
     async fn read(&self, view: &View<'_>) -> Result<Self::Output> {
         let questions = self.questions.iter();
         let users = questions.clone().map(|(user, _)| *user).collect();
         let asked = questions.clone().map(|(_, question)| question).collect();
-        let grants = grants(view, &users, &asked).await?;
-        Ok(At {
+        let effective_rules = load_effective_rules(view, &users, &asked).await?;
+        Ok(AtRevision {
             value: questions
-                .map(|(user, question)| grants.decide(*user, question))
+                .map(|(user, question)| effective_rules.decide(*user, question))
                 .collect(),
-            revision: grants.revision,
+            revision: effective_rules.revision,
         })
     }
 }
 
-/// Users who may do something, with what that is decided from.
+/// Users who have access, with the rules that decide it.
 #[derive(Debug)]
-pub struct Allowed {
+pub struct UsersWithAccess {
     /// The users.
     pub page: Page<user::Model>,
-    /// What they have.
-    pub grants: Grants,
+    /// The rules that apply to them.
+    pub effective_rules: EffectiveRules,
 }
 
-impl Seen for Allowed {
+impl HasRevision for UsersWithAccess {
     fn revision(&self) -> Revision {
-        self.grants.revision
+        self.effective_rules.revision
     }
 }
 
 impl Read for ListUsersWithAccess {
-    type Output = Allowed;
+    type Output = UsersWithAccess;
 
-    const TELLS: bool = true;
+    const REPORTS_REVISION: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn read(&self, view: &View<'_>) -> Result<Allowed> {
+    async fn read(&self, view: &View<'_>) -> Result<UsersWithAccess> {
         let question = &self.question;
         let select = user::Entity::find()
-            .expr_as(revision(), "revision")
+            .expr_as(revision_column(), "revision")
             .filter(user::Column::Status.eq(UserStatus::Active))
-            .filter(user::Column::Id.in_subquery(users_by(question, Effect::Allow)))
-            .filter(user::Column::Id.not_in_subquery(users_by(question, Effect::Deny)));
+            .filter(user::Column::Id.in_subquery(users_with_rule(question, Effect::Allow)))
+            .filter(user::Column::Id.not_in_subquery(users_with_rule(question, Effect::Deny)));
         let select = KEYSET.select(select, &self.page).into_model();
-        let rows: Vec<UserAt> = select.all(view.db()).await?;
+        let rows: Vec<UserAtRevision> = select.all(view.db()).await?;
         match rows.first() {
-            Some(row) => view.saw(row.revision),
-            None => view.tear(),
+            Some(row) => view.observe_revision(row.revision),
+            None => view.mark_inconsistent(),
         }
         let models = rows.into_iter().map(|row| row.user).collect();
-        let mut page = cut(models, &self.page, super::user::cursor);
+        let mut page = paginate(models, &self.page, super::user::cursor);
         let users = page.rows.iter().map(|(user, _)| user.id).collect();
-        let grants = grants(view, &users, &BTreeSet::from([question])).await?;
-        page.revision = grants.revision;
-        Ok(Allowed { page, grants })
+        let effective_rules =
+            load_effective_rules(view, &users, &BTreeSet::from([question])).await?;
+        page.revision = effective_rules.revision;
+        Ok(UsersWithAccess {
+            page,
+            effective_rules,
+        })
     }
 }
 
-/// A user beside the revision that the user was read at.
+/// A user, and the revision at which the row was read.
 #[derive(FromQueryResult)]
-struct UserAt {
+struct UserAtRevision {
     #[sea_orm(nested)]
     user: user::Model,
     revision: Revision,
 }
 
-async fn grants(
+async fn load_effective_rules(
     view: &View<'_>,
     users: &BTreeSet<UserId>,
-    questions: &BTreeSet<&Question>,
-) -> Result<Grants> {
-    let holdings = Holdings::read(view, users).await?;
-    let roles = holdings.roles();
+    questions: &BTreeSet<&AccessRequest>,
+) -> Result<EffectiveRules> {
+    let assignments = RoleAssignments::read(view, users).await?;
+    let roles = assignments.roles();
     let mut rules = HashMap::new();
     if !roles.is_empty() {
-        rules = rules_told(view, matching(&roles, questions)).await?;
+        rules = rules_with_revision(view, matching(&roles, questions)).await?;
     }
-    let mut names = Names::default();
+    let mut names = DisplayNames::default();
     if !rules.is_empty() {
-        names = holdings
+        names = assignments
             .names(view, &rules.keys().copied().collect())
             .await?;
     }
-    Ok(Grants {
+    Ok(EffectiveRules {
         revision: view.revision(),
-        holdings,
+        assignments,
         names,
         rules,
     })
 }
 
-/// Of these roles, and such that it may match any of the questions.
-fn matching(roles: &BTreeSet<RoleId>, questions: &BTreeSet<&Question>) -> Condition {
+/// The condition that a rule is of one of these roles, and may match one of the questions.
+fn matching(roles: &BTreeSet<RoleId>, questions: &BTreeSet<&AccessRequest>) -> Condition {
     use role_rule::Column as C;
-    let distinct = |part: fn(&Question) -> &str| {
+    let distinct = |part: fn(&AccessRequest) -> &str| {
         let asked: BTreeSet<_> = questions.iter().map(|question| part(question)).collect();
         asked.into_iter().chain(["*"])
     };
@@ -183,10 +188,10 @@ fn matching(roles: &BTreeSet<RoleId>, questions: &BTreeSet<&Question>) -> Condit
         .add(C::Action.is_in(distinct(|question| question.action.as_str())))
 }
 
-/// The users who have a rule of this effect that matches the question.
-fn users_by(question: &Question, effect: Effect) -> SelectStatement {
+/// Selects the users who have a rule of this effect that matches the question.
+fn users_with_rule(question: &AccessRequest, effect: Effect) -> SelectStatement {
     use role_rule::Column as C;
-    let Question {
+    let AccessRequest {
         bundle,
         controller,
         action,

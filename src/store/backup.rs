@@ -1,7 +1,7 @@
-//! Backups of a SQLite file, and what begins anew after a restore: the directory's history.
+//! Backup and restore of SQLite files, and the new history that a restored directory gets.
 
 mod check;
-mod partial;
+mod partial_file;
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Statement, sea_query::Expr,
 };
 
-use self::{check::look, partial::Partial};
+use self::{check::summarize, partial_file::PartialFile};
 use super::{
     Db, Location, change,
     engine::sqlite::{self, FileLock},
-    open::{close, innermost},
+    open::{close, root_cause},
     write::begin,
 };
 use crate::{domain::HistoryId, entity::directory, error::Result};
 
-pub use check::Holdings;
+pub use check::BackupSummary;
 
-/// What whoever has a server is told.
-const FILES_ONLY: &str = "this is for SQLite: use pg_dump or mariadb-dump, their way back, and then \
+/// Error message for databases on servers.
+const SQLITE_ONLY: &str = "this is for SQLite: use pg_dump or mariadb-dump, their way back, and then \
                           `group-service new-history` (docs/operations.md)";
 
 /// Why a backup can't be made or restored: one sentence for the operator.
@@ -43,70 +43,70 @@ impl std::fmt::Display for BackupError {
 
 impl std::error::Error for BackupError {}
 
-/// Copies the database to `file`, as of one moment, whoever reads and writes it meanwhile. Under its name the file
-/// is there whole or not at all. Tells what is in it.
+/// Copies the database to `file` as of one moment, while others may read and write it. The file gets its name only
+/// when it is complete. Returns a summary of its contents.
 ///
 /// # Errors
-/// One sentence for the operator; then there is no such file.
-pub async fn make(location: &Location, file: &Path) -> Result<Holdings, BackupError> {
+/// One sentence for the operator. The file doesn't exist then, unless only the sync of its directory has failed.
+pub async fn make(location: &Location, file: &Path) -> Result<BackupSummary, BackupError> {
     let fail = BackupError::new("back up", location);
     let Location::Sqlite(path) = location else {
-        return Err(fail(FILES_ONLY.to_owned()));
+        return Err(fail(SQLITE_ONLY.to_owned()));
     };
-    copy_of(path, file).await.map_err(fail)
+    back_up(path, file).await.map_err(fail)
 }
 
-async fn copy_of(path: &Path, file: &Path) -> Result<Holdings, String> {
+async fn back_up(path: &Path, file: &Path) -> Result<BackupSummary, String> {
     {
-        let _alone = sqlite::alone(path).await;
-        let db = sqlite::peek(path)?.ok_or("there is nothing there yet")?;
-        let workable = check::workable(&db).await;
+        let _directory_lock = sqlite::lock_directory(path).await;
+        let db = sqlite::open_existing(path)?.ok_or("there is nothing there yet")?;
+        let check_compatible = check::check_compatible(&db).await;
         close(db).await;
-        workable?;
+        check_compatible?;
     }
-    let partial = Partial::create(file)?;
-    copy(sqlite::join(path), &partial).await?;
-    let held = read(partial.path(), async |db| look(db).await).await?;
+    let partial = PartialFile::create(file)?;
+    copy(sqlite::open_shared(path), &partial).await?;
+    let summary = with_file(partial.path(), async |db| summarize(db).await).await?;
     partial.publish()?;
-    Ok(held)
+    Ok(summary)
 }
 
-/// Tells what is in a backup that can be restored; changes nothing.
+/// Checks that a backup can be restored, and returns a summary of its contents; changes nothing.
 ///
 /// # Errors
-/// One sentence for the operator on what is wrong with it.
-pub async fn check(file: &Path) -> Result<Holdings, BackupError> {
+/// One sentence for the operator about what is wrong with it.
+pub async fn check(file: &Path) -> Result<BackupSummary, BackupError> {
     let checked = checked(file).await;
     checked.map_err(BackupError::new("restore", file.display()))
 }
 
-async fn checked(file: &Path) -> Result<Holdings, String> {
-    read(file, async |db| {
-        check::workable(db).await?;
+async fn checked(file: &Path) -> Result<BackupSummary, String> {
+    with_file(file, async |db| {
+        check::check_compatible(db).await?;
         check::check(db).await?;
-        look(db).await
+        summarize(db).await
     })
     .await
 }
 
-/// Makes the database from a backup that passes [`check()`], with a history of its own. The database must not be
-/// there, nor a server that has it open, wherever its files are by now; unless `force` says that this is no matter.
+/// Creates the database from a backup that passes [`check()`], with a new history. The database must not exist, and no
+/// server may have it open, even if its files have been moved away; `force` skips the check for such a server.
 ///
 /// # Errors
-/// One sentence for the operator; then there is no database.
+/// One sentence for the operator. The database doesn't exist then, unless only the sync of its directory has failed.
 pub async fn restore(
     location: &Location,
     file: &Path,
     force: bool,
-) -> Result<Holdings, BackupError> {
+) -> Result<BackupSummary, BackupError> {
     let Location::Sqlite(path) = location else {
         return Err(BackupError::new("restore into", location)(
-            FILES_ONLY.to_owned(),
+            SQLITE_ONLY.to_owned(),
         ));
     };
-    // A server that is started meanwhile waits for the end of this, and then finds the whole of it.
-    let _alone = sqlite::alone(path).await;
-    vacant(path).map_err(BackupError::new("restore into", location))?;
+    // A server that starts meanwhile waits for this lock, and then finds the complete database.
+    let _directory_lock = sqlite::lock_directory(path).await;
+    require_absent(path).map_err(BackupError::new("restore into", location))?;
     let _lock = if force {
         None
     } else {
@@ -117,11 +117,11 @@ pub async fn restore(
     restored.map_err(BackupError::new("restore into", location))
 }
 
-/// Complains about whatever is there already: a server may have it open, and the log of another database would be
-/// taken for this one's.
-fn vacant(path: &Path) -> Result<(), String> {
+/// Rejects existing files: a server may have them open, and SQLite would take the log of another database for this
+/// one's.
+fn require_absent(path: &Path) -> Result<(), String> {
     let there = ["", "-wal", "-shm", "-journal"]
-        .map(|ending| sqlite::beside(path, ending))
+        .map(|ending| sqlite::sibling_path(path, ending))
         .into_iter()
         .find(|path| path.symlink_metadata().is_ok());
     match there {
@@ -133,21 +133,23 @@ fn vacant(path: &Path) -> Result<(), String> {
     }
 }
 
-async fn copy_back(file: &Path, path: &Path) -> Result<Holdings, String> {
-    let partial = Partial::create(path)?;
-    let backup = sqlite::look_into(file)?.ok_or("the backup is gone")?;
+async fn copy_back(file: &Path, path: &Path) -> Result<BackupSummary, String> {
+    let partial = PartialFile::create(path)?;
+    let backup = sqlite::open_read_only(file)?.ok_or("the backup is gone")?;
     copy(backup, &partial).await?;
-    let db = sqlite::join(partial.path());
-    let begun = begin_history(&db).await.map_err(|error| innermost(&error));
+    let db = sqlite::open_shared(partial.path());
+    let begun = assign_new_history(&db)
+        .await
+        .map_err(|error| root_cause(&error));
     close(db).await;
     begun?;
-    let held = read(partial.path(), async |db| look(db).await).await?;
+    let summary = with_file(partial.path(), async |db| summarize(db).await).await?;
     partial.publish()?;
-    Ok(held)
+    Ok(summary)
 }
 
-/// Copies a database as of one moment, and closes it.
-async fn copy(db: DatabaseConnection, into: &Partial) -> Result<(), String> {
+/// Copies a database as of one moment, and closes the connection.
+async fn copy(db: DatabaseConnection, into: &PartialFile) -> Result<(), String> {
     let path = into.path().to_str();
     let copied = match path {
         Some(path) => {
@@ -155,7 +157,7 @@ async fn copy(db: DatabaseConnection, into: &Partial) -> Result<(), String> {
             let statement =
                 Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", values);
             let copied = db.execute_raw(statement).await;
-            copied.map(drop).map_err(|error| innermost(&error))
+            copied.map(drop).map_err(|error| root_cause(&error))
         }
         None => Err("the name of the file must be UTF-8".to_owned()),
     };
@@ -163,36 +165,36 @@ async fn copy(db: DatabaseConnection, into: &Partial) -> Result<(), String> {
     copied
 }
 
-/// Does something with a file that nobody writes.
-async fn read<T>(
+/// Runs `work` on a file that nobody writes.
+async fn with_file<T>(
     file: &Path,
     work: impl AsyncFnOnce(&DatabaseConnection) -> Result<T, String>,
 ) -> Result<T, String> {
-    let db = sqlite::look_into(file)?.ok_or("there is nothing in it")?;
+    let db = sqlite::open_read_only(file)?.ok_or("there is nothing in it")?;
     let done = work(&db).await;
     close(db).await;
     done
 }
 
-/// Gives the directory's history another id, so that followers of the old one are told.
+/// Gives the directory's history a new id, so that watchers of the old one get an error when they resume.
 ///
 /// # Errors
 /// The database is unavailable.
 pub async fn new_history(db: &Db) -> Result<directory::Model> {
     let tx = begin(db).await?;
-    begin_history(&tx).await?;
-    let directory = change::directory(&tx).await?;
+    assign_new_history(&tx).await?;
+    let directory = change::read_directory(&tx).await?;
     tx.commit().await?;
     Ok(directory)
 }
 
-async fn begin_history(db: &impl ConnectionTrait) -> Result<(), DbErr> {
+async fn assign_new_history(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     let id = Expr::value(HistoryId::generate());
     let update = directory::Entity::update_many().col_expr(directory::Column::HistoryId, id);
     update.exec(db).await.map(drop)
 }
 
-/// A path that SQLite can't take for one of its own URIs.
+/// An absolute path, which SQLite can't take for one of its own URIs.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| error.to_string())
 }

@@ -1,12 +1,12 @@
-//! What reads need most, in memory, and right for the revision that it is said to be of.
+//! An in-memory cache of what reads need most, each snapshot of which reflects exactly one revision.
 //!
-//! An entry is right from the revision that it was read at, for as long as it is kept: whatever changes it
-//! removes it, before the revision of that change is said to be [`Cache::applied`]. So entries that were found after
-//! a look at `applied`, and are no newer than that, are all of one state: that of `applied`.
+//! An entry is valid from the revision at which it was read, for as long as it is cached: a change removes the entries
+//! that it affects before its revision counts as [`Cache::applied`]. So entries that were found after `applied` was
+//! loaded, and were read at no later revision than that, all belong to one state: that of `applied`.
 
-mod follow;
-mod glance;
 mod load;
+mod snapshot;
+mod sync;
 
 use std::sync::{
     Mutex, PoisonError,
@@ -22,62 +22,63 @@ use crate::{
     error::Result,
 };
 
-pub use glance::Glance;
 pub(super) use load::{Group, Role, RoleRules, User, UserCount};
+pub use snapshot::CacheSnapshot;
 
-/// What the bookkeeping of an entry takes, in bytes, about.
-const OVERHEAD: usize = 96;
-/// Of what size entries usually are.
-const USUAL_SIZE: u64 = 256;
+/// Approximate overhead of an entry, in bytes.
+const ENTRY_OVERHEAD: usize = 96;
+/// Typical size of an entry, in bytes.
+const ESTIMATED_ENTRY_SIZE: u64 = 256;
 
-type Entries = quick_cache::sync::Cache<Key, Entry, Size>;
+type Entries = quick_cache::sync::Cache<Key, Entry, EntryWeighter>;
 
-/// What is kept in memory.
+/// Entries by key, and the revision up to which changes have invalidated them.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// None if nothing is to be kept.
+    /// `None` if the cache is disabled.
     entries: Option<Entries>,
-    /// Entries from before the database lost revisions have another one.
+    /// A part of each key, incremented when the cache is cleared: entries from before have another one.
     epoch: AtomicU64,
-    /// Every change up to this revision has removed what it changes.
+    /// Every change up to this revision has removed the entries that it affects.
     applied: AtomicI64,
     /// Held while changes are applied.
     applying: Mutex<()>,
     pub(super) counts: Counts,
 }
 
-/// What came of reads since the start, where something is kept in memory.
+/// Counters of the cache since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheCounts {
-    /// Reads that were answered from memory, some of it perhaps read into it for that.
-    pub answered: u64,
-    /// Reads that the database was asked for: what they name isn't there, or they want what is newer.
-    pub passed_on: u64,
-    /// How often something was read into memory.
+    /// Cache hits: reads answered from the cache, including those that loaded missing entries into it first.
+    pub hits: u64,
+    /// Cache misses: cacheable reads that went to the database, because what they name doesn't exist or the cache was
+    /// too old for them.
+    pub misses: u64,
+    /// Cache loads: statements that read missing entries.
     pub loads: u64,
-    /// What is kept, in bytes, about.
+    /// Approximate size of the entries, in bytes.
     pub bytes: u64,
-    /// How many revisions memory is behind what is known to be committed; 0 if nothing is kept.
-    pub behind: i64,
+    /// How many revisions the cache is behind the latest that is known to be committed; 0 if the cache is disabled.
+    pub lag: i64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) answered: AtomicU64,
-    pub(super) passed_on: AtomicU64,
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
     pub(super) loads: AtomicU64,
 }
 
-/// What a change changes.
+/// What a change affects: the entries of its group, role and user, depending on its kind.
 #[derive(Clone, Copy, Debug, FromQueryResult)]
-pub(super) struct Touched {
+pub(super) struct Invalidation {
     kind: KindNumber,
     group_id: Option<GroupId>,
     role_id: Option<RoleId>,
     user_id: Option<UserId>,
 }
 
-impl From<&Change> for Touched {
+impl From<&Change> for Invalidation {
     fn from(change: &Change) -> Self {
         Self {
             kind: change.kind,
@@ -88,16 +89,16 @@ impl From<&Change> for Touched {
     }
 }
 
-/// What an entry is about, and of which epoch it is.
+/// The key of an entry: its epoch, its kind, and the id of what it describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key(u64, Kind, Uuid);
+struct Key(u64, EntryKind, Uuid);
 
-/// What kinds of entries there are: each changes with as little as possible.
+/// The kinds of entries, cut so that few changes affect each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
-    /// Whether a user is blocked, and the groups.
+pub(super) enum EntryKind {
+    /// A user's status and groups.
     User,
-    /// A group's row, and its roles.
+    /// A group's row without its user count, and its roles.
     Group,
     /// How many users are in a group.
     UserCount,
@@ -107,7 +108,7 @@ pub(super) enum Kind {
     Rules,
 }
 
-/// What is kept of any kind.
+/// An entry of any kind.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     User(User),
@@ -117,19 +118,19 @@ pub(super) enum Entry {
     Rules(RoleRules),
 }
 
-/// A kind of entry.
-pub(super) trait Kept: Clone + Send + Sync + Into<Entry> + TryFrom<Entry> {
-    /// The id of what it is about.
+/// A kind of entry, and how it is loaded.
+pub(super) trait CacheRecord: Clone + Send + Sync + Into<Entry> + TryFrom<Entry> {
+    /// The id of what the entry describes.
     type Id: Copy + Ord + Into<Uuid> + Send + Sync;
-    const KIND: Kind;
+    const KIND: EntryKind;
 
-    /// The revision that it was read at.
-    fn since(&self) -> Revision;
+    /// The revision at which the entry was read.
+    fn read_at(&self) -> Revision;
 
-    /// Bytes, about, without the overhead.
+    /// Approximate size in bytes, without [`ENTRY_OVERHEAD`].
     fn size(&self) -> usize;
 
-    /// Reads those of these that are there, in one statement.
+    /// Reads those of `ids` that exist, in one statement.
     fn load(
         db: &Db,
         ids: &[Self::Id],
@@ -137,9 +138,9 @@ pub(super) trait Kept: Clone + Send + Sync + Into<Entry> + TryFrom<Entry> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Size;
+struct EntryWeighter;
 
-impl Weighter<Key, Entry> for Size {
+impl Weighter<Key, Entry> for EntryWeighter {
     fn weight(&self, _: &Key, entry: &Entry) -> u64 {
         let size = match entry {
             Entry::User(user) => user.size(),
@@ -148,16 +149,17 @@ impl Weighter<Key, Entry> for Size {
             Entry::Role(role) => role.size(),
             Entry::Rules(rules) => rules.size(),
         };
-        (size + OVERHEAD) as u64
+        (size + ENTRY_OVERHEAD) as u64
     }
 }
 
 impl Cache {
-    /// Keeps at most so many bytes, about, of a directory at this revision.
+    /// A cache of at most about `bytes` bytes, for a directory at revision `present`; disabled if `bytes` is 0.
     pub(super) fn new(bytes: u64, present: Revision) -> Self {
-        let items = usize::try_from(bytes / USUAL_SIZE).unwrap_or(usize::MAX);
+        let items = usize::try_from(bytes / ESTIMATED_ENTRY_SIZE).unwrap_or(usize::MAX);
         Self {
-            entries: (bytes > 0).then(|| Entries::with_weighter(items.max(16), bytes, Size)),
+            entries: (bytes > 0)
+                .then(|| Entries::with_weighter(items.max(16), bytes, EntryWeighter)),
             epoch: AtomicU64::new(0),
             applied: AtomicI64::new(present.number()),
             applying: Mutex::new(()),
@@ -165,54 +167,54 @@ impl Cache {
         }
     }
 
-    /// Every change up to this revision has removed what it changes.
-    pub(super) fn applied(&self) -> Revision {
+    /// Every change up to this revision has removed the entries that it affects.
+    pub(super) fn applied_revision(&self) -> Revision {
         Revision::parse(self.applied.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
     pub(super) fn counts(&self, known: Revision) -> CacheCounts {
         let Counts {
-            answered,
-            passed_on,
+            hits,
+            misses,
             loads,
         } = &self.counts;
         CacheCounts {
-            answered: answered.load(Ordering::Relaxed),
-            passed_on: passed_on.load(Ordering::Relaxed),
+            hits: hits.load(Ordering::Relaxed),
+            misses: misses.load(Ordering::Relaxed),
             loads: loads.load(Ordering::Relaxed),
             bytes: self.entries.as_ref().map_or(0, Entries::weight),
-            behind: if self.is_on() {
-                known.number() - self.applied().number()
+            lag: if self.is_enabled() {
+                known.number() - self.applied_revision().number()
             } else {
                 0
             },
         }
     }
 
-    /// Whether anything is kept at all.
-    pub(super) fn is_on(&self) -> bool {
+    /// Whether the cache may hold entries.
+    pub(super) fn is_enabled(&self) -> bool {
         self.entries.is_some()
     }
 
-    /// Removes what the changes of a revision change, which was committed here. What is known to be applied moves
-    /// on only if nothing between is unknown.
-    pub(super) fn apply(&self, revision: Revision, changes: &[Touched]) {
+    /// Removes the entries that the changes of a revision affect, which this instance has committed. `applied`
+    /// advances only if the changes of every earlier revision have been applied, too.
+    pub(super) fn invalidate(&self, revision: Revision, changes: &[Invalidation]) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         changes.iter().for_each(|change| self.remove(change));
-        if self.applied() == revision.previous() {
+        if self.applied_revision() == revision.previous() {
             self.applied.store(revision.number(), Ordering::SeqCst);
         }
     }
 
-    /// Forgets everything: what was known up to `present` is all that is true now.
+    /// Clears the cache, because the database has lost every revision after `present`.
     pub(super) fn reset(&self, present: Revision) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        self.begin_anew(present);
+        self.clear_at(present);
     }
 
-    /// The same, by whoever applies changes.
-    fn begin_anew(&self, present: Revision) {
-        // First, so that whoever looks at `applied` next can't find what was before.
+    /// Clears the cache and sets `applied`. The caller holds `applying`.
+    fn clear_at(&self, present: Revision) {
+        // Before `applied`, so that a snapshot opened after that has changed can't find earlier entries.
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.applied.store(present.number(), Ordering::SeqCst);
         if let Some(entries) = &self.entries {
@@ -220,11 +222,11 @@ impl Cache {
         }
     }
 
-    /// Removes whatever a change changes.
-    fn remove(&self, change: &Touched) {
+    /// Removes the entries that a change affects.
+    fn remove(&self, change: &Invalidation) {
         use ChangeKind as C;
         let Some(entries) = &self.entries else { return };
-        // None is written here; those of other instances are seen before they come here.
+        // This instance writes no unknown kinds, and clears the cache when another instance has (see `catch_up`).
         let Some(kind) = change.kind.known() else {
             return;
         };
@@ -239,16 +241,16 @@ impl Cache {
         let user = change.user_id.map(UserId::uuid);
         match kind {
             C::UserAssigned | C::UserUnassigned => {
-                remove(Kind::User, user);
-                remove(Kind::UserCount, group);
+                remove(EntryKind::User, user);
+                remove(EntryKind::UserCount, group);
             }
             C::RoleAssigned | C::RoleRemoved => {
-                remove(Kind::Group, group);
-                remove(Kind::Role, role);
+                remove(EntryKind::Group, group);
+                remove(EntryKind::Role, role);
             }
             C::GroupCreated | C::GroupRenamed | C::GroupDeleted => {
-                remove(Kind::Group, group);
-                remove(Kind::UserCount, group);
+                remove(EntryKind::Group, group);
+                remove(EntryKind::UserCount, group);
             }
             C::RoleCreated
             | C::RoleRenamed
@@ -256,15 +258,15 @@ impl Cache {
             | C::RoleDeleted
             | C::RuleAdded
             | C::RuleRemoved => {
-                remove(Kind::Role, role);
-                remove(Kind::Rules, role);
+                remove(EntryKind::Role, role);
+                remove(EntryKind::Rules, role);
             }
             C::UserCreated
             | C::UserRenamed
             | C::UserNamed
             | C::UserBlocked
             | C::UserUnblocked
-            | C::UserDeleted => remove(Kind::User, user),
+            | C::UserDeleted => remove(EntryKind::User, user),
         }
     }
 }

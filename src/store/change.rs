@@ -1,9 +1,9 @@
-//! Revisions and changes: taking the one, recording the other, and reading them back.
+//! The change log: recording changes, reading them, and expiring them.
 
 mod expire;
 mod record;
 mod row;
-mod time;
+mod time_range;
 
 use std::sync::Arc;
 
@@ -13,39 +13,40 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::{Db, Origin, Page, engine::Admitted};
+use super::{Db, Page, RequestContext, engine::ReadPermit};
 use crate::{
-    domain::{ChangeFilter, Cursor, CursorKey, HistoryId, ListChanges, Recorded, Revision},
+    domain::{ChangeFilter, Cursor, CursorKey, HistoryId, ListChanges, RecordedChange, Revision},
     entity::{change, directory},
     error::{Error, Result},
 };
 
 pub use expire::expire;
-pub(super) use record::{record, rows};
+pub(super) use record::{insert_changes, to_rows};
 
-/// The directory as a whole: its history, its revision, and the oldest that is kept.
-pub(super) async fn directory(db: &impl ConnectionTrait) -> Result<directory::Model> {
+/// Reads the row of the directory: its history, its revision, and the oldest revision that is kept.
+pub(super) async fn read_directory(db: &impl ConnectionTrait) -> Result<directory::Model> {
     let row = directory::Entity::find().one(db).await?;
     row.ok_or_else(|| Error::Internal("the directory has no row".into()))
 }
 
-/// A page of changes, and the history that they are of.
+/// Reads a page of changes; returns it with the history to which they belong.
 ///
 /// # Errors
-/// What is asked for is no longer kept, or was never given; or the database is unavailable.
-pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<Recorded>, HistoryId)> {
-    db.reached(list.min_revision).await?;
-    let admitted = db.admitted().await?;
+/// The wanted revision is no longer kept, or was never allocated, or belongs to another history; or the database is
+/// unavailable.
+pub async fn list(db: &Db, list: &ListChanges) -> Result<(Page<RecordedChange>, HistoryId)> {
+    db.wait_for_revision(list.min_revision).await?;
+    let permit = db.acquire_read().await?;
     let (reading, list) = (db.clone(), list.clone());
-    let read = async move { list_admitted(&reading, admitted, &list).await };
-    db.reader.finish(read).await?
+    let read = async move { list_with_permit(&reading, permit, &list).await };
+    db.reader.run_to_completion(read).await?
 }
 
-async fn list_admitted(
+async fn list_with_permit(
     db: &Db,
-    mut admitted: Admitted,
+    mut permit: ReadPermit,
     list: &ListChanges,
-) -> Result<(Page<Recorded>, HistoryId)> {
+) -> Result<(Page<RecordedChange>, HistoryId)> {
     let ListChanges {
         page,
         filter,
@@ -53,9 +54,9 @@ async fn list_admitted(
         history,
         min_revision: _,
     } = list;
-    let snapshot = db.snapshot(&mut admitted).await?;
-    let directory = directory(snapshot).await?;
-    db.reach(directory.revision);
+    let snapshot = db.snapshot(&mut permit).await?;
+    let directory = read_directory(snapshot).await?;
+    db.record_committed(directory.revision);
     check_history(*history, &directory)?;
     let wanted = match &page.after {
         Some(Cursor {
@@ -69,16 +70,16 @@ async fn list_admitted(
     let mut select = matching(filter);
     let cursor = page.after.as_ref().map(|cursor| &cursor.key);
     if let Some(CursorKey::Change(revision, index)) = cursor {
-        select = select.filter(behind(*revision, *index, page.order.descending));
+        select = select.filter(after_position(*revision, *index, page.order.descending));
     }
-    let between = time::revisions(snapshot, &directory, filter).await?;
-    // Never two bounds on one side: SQLite would begin at the first of them, and pass over all up to the second.
+    let range = time_range::revision_range(snapshot, &directory, filter).await?;
+    // Never two bounds on one side: SQLite would start at the first of them, and scan all rows up to the second.
     if cursor.is_none() || page.order.descending {
         let oldest = std::cmp::max(from.unwrap_or_default(), directory.oldest_revision);
-        let oldest = std::cmp::max(oldest, between.first);
+        let oldest = std::cmp::max(oldest, range.first);
         select = select.filter(change::Column::Revision.gte(oldest));
     }
-    if let Some(end) = between.end
+    if let Some(end) = range.end
         && (cursor.is_none() || !page.order.descending)
     {
         select = select.filter(change::Column::Revision.lt(end));
@@ -94,10 +95,10 @@ async fn list_admitted(
         .limit(u64::from(page.size) + 1)
         .all(snapshot)
         .await?;
-    admitted.done();
-    db.revisions.answer(directory.revision);
+    permit.mark_clean();
+    db.revisions.record_returned(directory.revision);
     let rows = rows.into_iter().map(row::decode).collect();
-    let page = super::page::cut(rows, page, |recorded, _| Cursor {
+    let page = super::page::paginate(rows, page, |recorded, _| Cursor {
         key: CursorKey::Change(recorded.revision, recorded.index),
         id: sea_orm::prelude::Uuid::nil(),
         within: None,
@@ -111,47 +112,48 @@ async fn list_admitted(
     ))
 }
 
-/// Part of the feed.
+/// A section of the change log, as read for the feed.
 #[derive(Debug)]
-pub(crate) struct Slice {
-    /// The changes that are wanted, in order.
-    pub(crate) changes: Vec<Arc<Recorded>>,
-    /// The place behind all that was looked at.
+pub(crate) struct ChangeSlice {
+    /// The changes that match the filter, in order.
+    pub(crate) changes: Vec<Arc<RecordedChange>>,
+    /// The position after everything that was read.
     pub(crate) position: (Revision, i32),
-    /// Every revision up to and with this one was looked at whole.
+    /// Every revision up to and including this one was read completely.
     pub(crate) complete: Revision,
 }
 
-/// The changes behind a place, at most `limit` of them, as they stand in the table.
+/// Reads at most `limit` changes after a position, in the order of the change log.
 ///
 /// # Errors
-/// They are no longer kept, or the database is unavailable.
-pub(crate) async fn after(
+/// The changes are no longer kept, or the database is unavailable.
+pub(crate) async fn read_after(
     db: &Db,
     place: (Revision, i32),
     filter: &ChangeFilter,
     limit: usize,
-) -> Result<Slice> {
+) -> Result<ChangeSlice> {
     let read = async {
-        let admitted = db.admitted().await?;
+        let permit = db.acquire_read().await?;
         let (reading, filter) = (db.clone(), filter.clone());
-        let read = async move { read_after(&reading, admitted, place, &filter, limit).await };
-        db.reader.finish(read).await?
+        let read =
+            async move { read_after_with_permit(&reading, permit, place, &filter, limit).await };
+        db.reader.run_to_completion(read).await?
     };
-    db.health.while_there(read).await
+    db.health.while_reachable(read).await
 }
 
-async fn read_after(
+async fn read_after_with_permit(
     db: &Db,
-    mut admitted: Admitted,
+    mut permit: ReadPermit,
     (revision, index): (Revision, i32),
     filter: &ChangeFilter,
     limit: usize,
-) -> Result<Slice> {
-    let snapshot = db.snapshot(&mut admitted).await?;
-    let directory = directory(snapshot).await?;
-    db.reach(directory.revision);
-    // Behind the last change of a revision, the next one is what is wanted.
+) -> Result<ChangeSlice> {
+    let snapshot = db.snapshot(&mut permit).await?;
+    let directory = read_directory(snapshot).await?;
+    db.record_committed(directory.revision);
+    // After the last change of a revision, the next revision is wanted.
     let next = if index == i32::MAX {
         revision.next()
     } else {
@@ -159,25 +161,25 @@ async fn read_after(
     };
     check_range(Some(next), &directory)?;
     let rows = matching(filter)
-        .filter(behind(revision, index, false))
+        .filter(after_position(revision, index, false))
         .order_by_asc(change::Column::Revision)
         .order_by_asc(change::Column::Ordinal)
         .limit(limit as u64 + 1)
         .all(snapshot)
         .await?;
-    admitted.done();
+    permit.mark_clean();
     let mut changes = rows
         .into_iter()
         .map(|row| Arc::new(row::decode(row)))
         .collect::<Vec<_>>();
     let beyond = changes.split_off(changes.len().min(limit)).pop();
     Ok(match (changes.last(), beyond) {
-        (Some(last), Some(beyond)) => Slice {
+        (Some(last), Some(beyond)) => ChangeSlice {
             position: (last.revision, last.index),
             complete: std::cmp::min(beyond.revision.previous(), last.revision),
             changes,
         },
-        _ => Slice {
+        _ => ChangeSlice {
             position: (directory.revision, i32::MAX),
             complete: directory.revision,
             changes,
@@ -185,29 +187,30 @@ async fn read_after(
     })
 }
 
-/// Where a feed begins: behind this place.
+/// The position after which a feed starts, and the directory's history.
 ///
 /// # Errors
-/// It is no longer kept, or was never given.
-pub(crate) async fn start(
+/// The wanted revision is no longer kept, or was never allocated, or belongs to another history; or the database is
+/// unavailable.
+pub(crate) async fn start_position(
     db: &Db,
     from: Option<Revision>,
     history: Option<HistoryId>,
 ) -> Result<((Revision, i32), HistoryId)> {
     let read = async {
-        let mut admitted = db.admitted().await?;
+        let mut permit = db.acquire_read().await?;
         let reading = db.clone();
         let read = async move {
-            let snapshot = reading.snapshot(&mut admitted).await?;
-            let directory = directory(snapshot).await?;
-            admitted.done();
+            let snapshot = reading.snapshot(&mut permit).await?;
+            let directory = read_directory(snapshot).await?;
+            permit.mark_clean();
             Ok(directory)
         };
-        db.reader.finish(read).await?
+        db.reader.run_to_completion(read).await?
     };
-    // A watcher has no deadline: it must not wait for a server that went away.
-    let directory = db.health.while_there(read).await?;
-    db.reach(directory.revision);
+    // A watcher has no deadline, so it must not wait for a server that has become unreachable.
+    let directory = db.health.while_reachable(read).await?;
+    db.record_committed(directory.revision);
     check_history(history, &directory)?;
     check_range(from, &directory)?;
     let behind = from.map_or(directory.revision, Revision::previous);
@@ -236,7 +239,7 @@ fn check_range(wanted: Option<Revision>, directory: &directory::Model) -> Result
     }
 }
 
-fn behind(revision: Revision, index: i32, descending: bool) -> Condition {
+fn after_position(revision: Revision, index: i32, descending: bool) -> Condition {
     use change::Column as C;
     let (from, tie) = if descending {
         let tie = Condition::any()
@@ -267,7 +270,8 @@ fn matching(filter: &ChangeFilter) -> Select<change::Entity> {
     let of_kinds = match &kinds[..] {
         [] => None,
         [kind] if !selective => Some(C::Kind.eq(*kind)),
-        // Several stand in no order together, and beside other filters the index of kinds is the worse one.
+        // `+ 0` keeps the index of kinds from being used: it doesn't have several kinds in the order of the list, and
+        // beside another filter that filter's index is the better one.
         kinds => {
             let numbers = kinds.iter().map(|kind| i32::from(*kind as i16));
             Some(Expr::col(C::Kind).add(0).is_in(numbers))
@@ -279,7 +283,8 @@ fn matching(filter: &ChangeFilter) -> Select<change::Entity> {
         .add_option(user.map(|id| C::UserId.eq(id)))
         .add_option(actor.as_ref().map(|actor| C::Actor.eq(actor.clone())))
         .add_option(of_kinds)
-        // Not by the index of times, which isn't in the order of the list: `time` tells where to look.
+        // `+ 0` keeps the index of times from being used, which isn't in the order of the list; `time_range` bounds the
+        // revisions instead.
         .add_option(start.map(|time| Expr::col(C::Time).add(0).gte(time.micros())))
         .add_option(end.map(|time| Expr::col(C::Time).add(0).lt(time.micros())));
     change::Entity::find().filter(wanted)

@@ -1,14 +1,14 @@
-//! What differs between the database engines, a module each: how they are connected to and looked at, how
-//! the write lock is taken, and what their errors mean.
+//! Everything that differs between the database engines, one module per engine: connecting, inspecting a server,
+//! taking the write lock, and classifying errors.
 
 mod contains;
-mod count;
+mod group_counts;
 pub(super) mod mysql;
 mod pool;
 pub(super) mod postgres;
-mod reader;
-mod slots;
+mod read_pool;
 pub(super) mod sqlite;
+mod sqlite_read_pool;
 
 use std::sync::Arc;
 
@@ -25,68 +25,70 @@ use sea_orm::{
 };
 
 pub(super) use contains::contains;
-pub(super) use count::{add_new_group, count_groups, count_in_roles};
-pub(super) use pool::open_all;
-pub(super) use reader::{Admitted, Reader};
+pub(super) use group_counts::{
+    add_to_group_count, add_to_role_group_counts, insert_group_and_count,
+};
+pub(super) use pool::warm_up;
+pub(super) use read_pool::{ReadPermit, ReadPool};
 
 use pool::{ACQUIRE_TIMEOUT, pool};
 
-/// What connections are for; each use has its own settings of the session.
+/// What a connection is used for; each purpose has its own session settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum ConnectionPurpose {
     /// Transactions that change the directory.
     Write,
-    /// Reads, each in a snapshot.
+    /// Reads of calls: read-only transactions and single statements.
     Read,
-    /// Keeping up with what other instances commit: short reads beside those of calls.
-    Follow,
-    /// Finding out whether the database is there.
-    Look,
-    /// Changing the schema.
+    /// Short reads of what other instances commit. They are separate, so that the reads of calls can't delay them.
+    Sync,
+    /// Availability probes.
+    Probe,
+    /// Schema migrations.
     Migrate,
 }
 
-/// What connections begin with, by what they are for.
-struct Sessions {
+/// The SQL that a new connection executes, by purpose.
+struct SessionSettings {
     write: &'static str,
     read: &'static str,
-    follow: &'static str,
-    look: &'static str,
+    sync: &'static str,
+    probe: &'static str,
     migrate: &'static str,
 }
 
-impl Sessions {
-    fn begin(&self, purpose: Use) -> &'static str {
+impl SessionSettings {
+    fn for_purpose(&self, purpose: ConnectionPurpose) -> &'static str {
         match purpose {
-            Use::Write => self.write,
-            Use::Read => self.read,
-            Use::Follow => self.follow,
-            Use::Look => self.look,
-            Use::Migrate => self.migrate,
+            ConnectionPurpose::Write => self.write,
+            ConnectionPurpose::Read => self.read,
+            ConnectionPurpose::Sync => self.sync,
+            ConnectionPurpose::Probe => self.probe,
+            ConnectionPurpose::Migrate => self.migrate,
         }
     }
 }
 
-/// What was found at a server.
+/// The result of inspecting a server.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Why this server can never be used.
-    pub(super) refused: Option<String>,
-    /// Why it can't be written now: it follows another one, or isn't ready.
-    pub(super) not_now: Option<String>,
-    /// Whether it is one of a cluster that has the same data everywhere.
+pub(super) struct ServerStatus {
+    /// Why this server can never be used, such as a version that is too old.
+    pub(super) unsupported: Option<String>,
+    /// Why it can't be written for now: it is a standby or read-only, or isn't in sync with its cluster.
+    pub(super) not_writable: Option<String>,
+    /// Whether it is a node of a cluster whose nodes all hold the same data.
     pub(super) clustered: bool,
-    /// What its operator should know.
+    /// Warnings about its settings, for the operator.
     pub(super) warnings: Vec<String>,
-    /// What its clock shows, if it has one of its own.
+    /// The time by the server's clock; `None` for SQLite, which uses this host's clock.
     pub(super) time: Option<Timestamp>,
 }
 
-/// Connections to one of the servers of `location`, opened when they are needed.
+/// Creates a pool of connections to one of the servers of `location`; they are opened on demand.
 pub(super) fn connect(
     location: &Location,
     server: usize,
-    purpose: Use,
+    purpose: ConnectionPurpose,
     connections: u32,
     outage: &Arc<Outage>,
 ) -> DatabaseConnection {
@@ -101,7 +103,7 @@ pub(super) fn connect(
     }
 }
 
-/// From now on `db` connects to another of the servers.
+/// Makes `db` open its new connections to another of the servers.
 pub(super) fn redirect(db: &DatabaseConnection, location: &Location, server: usize) {
     match location {
         Location::Sqlite(_) => {}
@@ -114,31 +116,34 @@ pub(super) fn redirect(db: &DatabaseConnection, location: &Location, server: usi
     }
 }
 
-/// Looks at a server: whether it is one to work with.
-pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
+/// Inspects a server's version, role and settings, to find out whether it can be used.
+pub(super) async fn inspect(db: &DatabaseConnection) -> Result<ServerStatus, DbErr> {
     match db.get_database_backend() {
-        DbBackend::Postgres => postgres::look(db).await,
-        DbBackend::MySql => mysql::look(db).await,
-        _ => Ok(Found::default()),
+        DbBackend::Postgres => postgres::inspect(db).await,
+        DbBackend::MySql => mysql::inspect(db).await,
+        _ => Ok(ServerStatus::default()),
     }
 }
 
-/// Whether an error at connecting can't get better by itself: a wrong password, an unknown database.
-pub(super) fn is_final(error: &DbErr) -> bool {
+/// Whether a connection error is permanent, such as a wrong password or an unknown database.
+pub(super) fn is_permanent(error: &DbErr) -> bool {
     let Some(error) = server_error(error) else {
         return false;
     };
-    error.try_downcast_ref().is_some_and(postgres::is_final)
-        || error.try_downcast_ref().is_some_and(mysql::is_final)
+    error.try_downcast_ref().is_some_and(postgres::is_permanent)
+        || error.try_downcast_ref().is_some_and(mysql::is_permanent)
 }
 
-/// Takes the next revision, and with it the directory: other writers wait until this transaction has ended,
-/// on every engine, and whatever is read in it from now on is the last that was committed. `now` is the time that
-/// the revision's changes get: how far it may be behind that of earlier ones is noted.
-pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> Result<Revision> {
+/// Allocates the next revision, and takes the write lock with it: on every engine, other writers wait until this
+/// transaction ends, and everything that it reads from now on is the latest committed state. `now` is the time of the
+/// revision's changes; if it is before that of an earlier revision, the difference is recorded as clock skew.
+pub(super) async fn allocate_revision(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+) -> Result<Revision> {
     use directory::Column as C;
     if tx.get_database_backend() == DbBackend::MySql {
-        return mysql::take_revision(tx, now).await;
+        return mysql::allocate_revision(tx, now).await;
     }
     let behind = || Expr::col(C::LatestTime).sub(now.micros());
     let skew = Expr::case(behind().gt(Expr::col(C::ClockSkew)), behind());
@@ -156,16 +161,16 @@ pub(super) async fn take_revision(tx: &DatabaseTransaction, now: Timestamp) -> R
     revision.ok_or_else(|| Error::Internal("the directory has no row".into()))
 }
 
-/// Carries out statements that write, none of which reads what the others write: in one round trip where the engine
-/// takes them together.
-pub(super) async fn together(
+/// Executes write statements, none of which reads what another one writes, in one round trip where the engine
+/// supports that.
+pub(super) async fn execute_all(
     tx: &DatabaseTransaction,
     writes: Vec<SubQueryStatement>,
 ) -> Result<()> {
     match tx.get_database_backend() {
-        DbBackend::Postgres => postgres::together(tx, writes).await,
+        DbBackend::Postgres => postgres::execute_all(tx, writes).await,
         DbBackend::Sqlite => {
-            // A statement may be several here; places for values are counted on from one to the next.
+            // One string may hold several SQLite statements; sqlx binds the values to their placeholders consecutively.
             let (mut sql, mut values) = (String::new(), Vec::new());
             for write in &writes {
                 let Statement {
@@ -207,7 +212,7 @@ fn build(backend: DbBackend, statement: &SubQueryStatement) -> Statement {
     }
 }
 
-/// What the server itself said, if that is what the error is.
+/// The error that the server reported, if there is one.
 pub(super) fn server_error(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
     use sea_orm::RuntimeErr::SqlxError;
     match error {
@@ -218,13 +223,17 @@ pub(super) fn server_error(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseEr
     }
 }
 
-/// A time that a server has told in microseconds since 1970.
-fn time(micros: &str) -> Option<Timestamp> {
+/// Parses a server's time, in microseconds since 1970.
+fn parse_timestamp(micros: &str) -> Option<Timestamp> {
     micros.parse().ok().map(Timestamp::from_micros)
 }
 
-/// The values of the first row of a statement's answer, as text.
-async fn texts(db: &impl ConnectionTrait, sql: &str, columns: usize) -> Result<Vec<String>, DbErr> {
+/// The first `columns` values, as text, of the first row that the query returns.
+async fn query_texts(
+    db: &impl ConnectionTrait,
+    sql: &str,
+    columns: usize,
+) -> Result<Vec<String>, DbErr> {
     let statement = Statement::from_string(db.get_database_backend(), sql);
     let row = db.query_one_raw(statement).await?;
     let row = row.ok_or_else(|| DbErr::RecordNotFound(sql.to_owned()))?;

@@ -1,4 +1,4 @@
-//! Groups, and which roles they have.
+//! Groups and their roles.
 
 mod list;
 mod read;
@@ -12,21 +12,21 @@ use sea_orm::{
 use crate::{
     domain::{GroupId, Name, RoleRef, Timestamp, UserId, Version},
     entity::{group, group_user, role},
-    error::{Error, Missing, Result},
+    error::{Error, MissingResource, Result},
 };
 
-/// A group with its roles: what its edit page shows.
+/// A group with its roles, as its edit page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The id.
     pub id: GroupId,
     /// The title.
     pub title: Name,
-    /// Every role, by name.
+    /// All roles, sorted by name.
     pub roles: Vec<RoleRef>,
-    /// How many users are in the group.
+    /// The number of users in the group.
     pub user_count: i64,
-    /// Which writing of title and roles this is.
+    /// The version of title and roles.
     pub version: Version,
     /// When the group was created.
     pub created_at: Timestamp,
@@ -48,7 +48,7 @@ impl Group {
     }
 }
 
-/// Complains if the group isn't there.
+/// Fails with `NotFound` if the group doesn't exist.
 pub(super) async fn must_exist(db: &impl ConnectionTrait, id: GroupId) -> Result<()> {
     match group::Entity::find_by_id(id).count(db).await? {
         0 => Err(missing(id)),
@@ -56,7 +56,7 @@ pub(super) async fn must_exist(db: &impl ConnectionTrait, id: GroupId) -> Result
     }
 }
 
-/// How many users are in the group: a column.
+/// The number of users in the group, from its counter column.
 pub(super) async fn user_count(db: &impl ConnectionTrait, id: GroupId) -> Result<u64> {
     let count: Option<i64> = group::Entity::find_by_id(id)
         .select_only()
@@ -67,7 +67,7 @@ pub(super) async fn user_count(db: &impl ConnectionTrait, id: GroupId) -> Result
     count.map(unsigned).ok_or_else(|| missing(id))
 }
 
-/// The groups that a user is in.
+/// Selects the ids of a user's groups.
 pub(super) fn groups_of(id: UserId) -> SelectStatement {
     group_user::Entity::find()
         .select_only()
@@ -80,7 +80,7 @@ async fn find(tx: &DatabaseTransaction, id: GroupId) -> Result<Option<group::Mod
     Ok(group::Entity::find_by_id(id).one(tx).await?)
 }
 
-fn refs(mut roles: Vec<role::Model>) -> Vec<RoleRef> {
+fn role_refs(mut roles: Vec<role::Model>) -> Vec<RoleRef> {
     roles.sort_unstable_by(|a, b| (&a.name_sort, a.id).cmp(&(&b.name_sort, b.id)));
     roles
         .into_iter()
@@ -96,5 +96,5 @@ fn unsigned(count: i64) -> u64 {
 }
 
 fn missing(id: GroupId) -> Error {
-    Error::NotFound(Missing::Group(id))
+    Error::NotFound(MissingResource::Group(id))
 }

@@ -1,4 +1,4 @@
-//! What is known of the database's health: whether it is there, and which of its servers is the one to use.
+//! Health of the database: whether it is reachable, and which of its servers is in use.
 
 use std::{
     sync::{
@@ -13,32 +13,32 @@ use tokio::sync::watch;
 use super::{engine::sqlite::OpenFile, location::Location, outage::Outage};
 use crate::error::{Error, Result};
 
-/// How long a probe may take. While the database is away each may take twice as long as the one before, up to
-/// [`MAX_PROBE_TIMEOUT`]: where connecting takes its time, it must not be begun anew for ever.
+/// Timeout of a probe. While the database is unreachable, each timeout is twice the previous one, up to
+/// [`MAX_PROBE_TIMEOUT`], so that a slow connection attempt isn't aborted and restarted for ever.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(1300);
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of the database, by all that use it.
+/// The database's health, shared by everything that uses the database.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) location: Location,
-    /// The file of SQLite's that is open.
+    /// The open SQLite file.
     file: Option<OpenFile>,
-    /// Which of the servers is used.
+    /// Index of the server in use.
     pub(super) server: AtomicUsize,
     pub(super) outage: Arc<Outage>,
-    /// Whether the last probe got through.
+    /// Whether the last probe succeeded.
     pub(super) reachable: watch::Sender<bool>,
-    /// Whether something has failed for want of the database since the last probe.
+    /// Whether a call has failed since the last write probe in a way that suggests the database is unreachable.
     pub(super) fault: watch::Sender<bool>,
-    /// How many calls the database has served: as long as it does, a probe that is late says nothing.
+    /// Number of calls that the database has answered. While it grows, a late probe doesn't count as a failure.
     pub(super) served: AtomicU64,
-    /// When it was last looked for a server that comes before the present one, or another one was used.
-    pub(super) returned: watch::Sender<Instant>,
-    /// Whether the server is one of a cluster that has the same data everywhere.
+    /// When a preferred server (one earlier in the list) was last probed, or the server was last switched.
+    pub(super) failback_checked: watch::Sender<Instant>,
+    /// Whether the server belongs to a cluster whose nodes all have the same data.
     pub(super) clustered: AtomicBool,
-    /// How long the next probe may take.
-    pub(super) patience: watch::Sender<Duration>,
+    /// Timeout of the next probe.
+    pub(super) next_probe_timeout: watch::Sender<Duration>,
 }
 
 impl Health {
@@ -49,7 +49,7 @@ impl Health {
         outage: Arc<Outage>,
     ) -> Self {
         Self {
-            patience: watch::Sender::new(probe_timeout(&location)),
+            next_probe_timeout: watch::Sender::new(probe_timeout(&location)),
             location,
             file,
             server: AtomicUsize::new(server),
@@ -57,17 +57,17 @@ impl Health {
             reachable: watch::Sender::new(true),
             fault: watch::Sender::new(false),
             served: AtomicU64::new(0),
-            returned: watch::Sender::new(Instant::now()),
+            failback_checked: watch::Sender::new(Instant::now()),
             clustered: AtomicBool::new(false),
         }
     }
 
-    /// Which of the servers is used.
+    /// Index of the server in use.
     pub(super) fn server(&self) -> usize {
         self.server.load(Ordering::Relaxed)
     }
 
-    /// Complains at once while the database is away: waiting for connections would only pile calls up.
+    /// Fails fast while the database is unreachable: waiting for connections would only pile up calls.
     pub(super) fn check(&self) -> Result<()> {
         if *self.reachable.borrow() {
             Ok(())
@@ -78,7 +78,7 @@ impl Health {
         }
     }
 
-    /// Complains if the database is a file that was moved away or replaced: what is written to it would be lost.
+    /// Fails if the database is a file that was moved away or replaced: writes to it would be lost.
     pub(super) fn check_file(&self) -> Result<()> {
         let checked = self.file.as_ref().map_or(Ok(()), OpenFile::check);
         checked.map_err(|reason| {
@@ -87,9 +87,12 @@ impl Health {
         })
     }
 
-    /// Does something that may wait for the database, but not longer than it is there, on the same server. A
-    /// file doesn't go away: what is begun there is never cut off.
-    pub(super) async fn while_there<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs `work`, and aborts it with `Error::Unavailable` if the database becomes unreachable or another server is
+    /// used. On SQLite work is never aborted: a file doesn't become unreachable.
+    pub(super) async fn while_reachable<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         if let Location::Sqlite(_) = self.location {
             return work.await;
         }
@@ -108,24 +111,27 @@ impl Health {
         }
     }
 
-    /// Has the database looked at if this is an error that may come from its being away.
-    pub(super) fn note<T>(&self, result: &Result<T>) {
+    /// Requests a probe if the result is an error that an unreachable database may have caused; otherwise counts an
+    /// answered call.
+    pub(super) fn record_result<T>(&self, result: &Result<T>) {
         match result {
-            Err(Error::Unavailable(_) | Error::Uncertain(_)) => drop(self.fault.send_replace(true)),
+            Err(Error::Unavailable(_) | Error::CommitUnknown(_)) => {
+                drop(self.fault.send_replace(true))
+            }
             Err(Error::Overloaded(_)) => {}
             _ => drop(self.served.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
-    /// Notes whether a probe got through.
-    pub(super) fn tell(&self, reachable: bool) {
-        let patience = if reachable {
+    /// Records whether a probe succeeded.
+    pub(super) fn record_probe(&self, reachable: bool) {
+        let next_probe_timeout = if reachable {
             probe_timeout(&self.location)
         } else {
             self.outage.begin();
-            MAX_PROBE_TIMEOUT.min(*self.patience.borrow() * 2)
+            MAX_PROBE_TIMEOUT.min(*self.next_probe_timeout.borrow() * 2)
         };
-        self.patience.send_replace(patience);
+        self.next_probe_timeout.send_replace(next_probe_timeout);
         let before = self.reachable.send_replace(reachable);
         if reachable && !before {
             self.outage.end();
@@ -133,8 +139,8 @@ impl Health {
     }
 }
 
-/// How long a probe may take while the database is there. A file has no other server to turn to, and no network between:
-/// a look at it that is late tells of a busy machine.
+/// Timeout of a probe while the database is reachable. SQLite has no failover and no network in between: a late probe
+/// only means that the machine is busy.
 fn probe_timeout(location: &Location) -> Duration {
     match location {
         Location::Sqlite(_) => MAX_PROBE_TIMEOUT,

@@ -1,4 +1,4 @@
-//! Where the data is: database URLs.
+//! The location of the database, as a URL.
 
 mod parameters;
 
@@ -8,33 +8,33 @@ use sqlx::{mysql::MySqlConnectOptions, postgres::PgConnectOptions};
 
 use super::engine::{mysql, postgres};
 
-/// What a URL is told that begins otherwise.
+/// Error message for a URL with another scheme.
 const SCHEMES: &str =
     "the database URL must begin with `sqlite:`, `postgres://`, `mysql://` or `mariadb://`";
 
-/// Where the data is.
+/// The location of the database.
 #[derive(Clone, Debug)]
 pub enum Location {
-    /// A file of SQLite's.
+    /// A SQLite file.
     Sqlite(PathBuf),
-    /// A database of a PostgreSQL server.
+    /// A database on PostgreSQL servers.
     Postgres(Servers<PgConnectOptions>),
-    /// A database of a MariaDB or MySQL server.
+    /// A database on MariaDB or MySQL servers.
     MySql(Servers<MySqlConnectOptions>),
 }
 
-/// Servers that hold the same database: the first of them that takes writes is the one that is used.
+/// Servers that hold the same database. The first one that accepts writes is used.
 #[derive(Clone, Debug)]
 pub struct Servers<O> {
-    /// How to connect to each.
+    /// The connection options of each server.
     pub(super) options: Vec<O>,
-    /// The URL without what is secret in it.
-    shown: String,
+    /// The URL without login and parameters, which may contain secrets.
+    display_url: String,
 }
 
-/// The parts of a URL of servers.
+/// The parts of a server URL.
 struct Parts<'a> {
-    /// User and password, with the `@` behind them.
+    /// User and password, with the `@` after them.
     login: &'a str,
     hosts: Vec<&'a str>,
     database: &'a str,
@@ -43,11 +43,11 @@ struct Parts<'a> {
 }
 
 impl Location {
-    /// Reads a database URL: `sqlite:` and the path of a file, or `postgres://`, `mysql://` or `mariadb://` and
+    /// Parses a database URL: `sqlite:` and the path of a file, or `postgres://`, `mysql://` or `mariadb://` and
     /// `user:password@host:port/database`. Several hosts are separated by commas.
     ///
     /// # Errors
-    /// One sentence on what is wrong with it. It doesn't repeat the URL, which might hold a password.
+    /// One sentence about what is wrong with it. It doesn't repeat the URL, which may contain a password.
     pub fn parse(url: &str) -> Result<Self, String> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             return file(path).map(Self::Sqlite);
@@ -58,17 +58,23 @@ impl Location {
         match scheme {
             "postgres" | "postgresql" => {
                 postgres::check_environment()?;
-                Servers::parse("postgres", rest, postgres::configured, parameters::POSTGRES)
-                    .map(Self::Postgres)
+                Servers::parse(
+                    "postgres",
+                    rest,
+                    postgres::with_defaults,
+                    parameters::POSTGRES,
+                )
+                .map(Self::Postgres)
             }
             "mysql" | "mariadb" => {
-                Servers::parse("mysql", rest, mysql::configured, parameters::MYSQL).map(Self::MySql)
+                Servers::parse("mysql", rest, mysql::with_defaults, parameters::MYSQL)
+                    .map(Self::MySql)
             }
             _ => Err(SCHEMES.to_owned()),
         }
     }
 
-    /// How many servers there are to choose from.
+    /// The number of servers.
     pub(super) fn servers(&self) -> usize {
         match self {
             Self::Sqlite(_) => 1,
@@ -82,7 +88,7 @@ impl<O: FromStr> Servers<O> {
     fn parse(
         scheme: &str,
         rest: &str,
-        configured: fn(O) -> O,
+        with_defaults: fn(O) -> O,
         known: &[&str],
     ) -> Result<Self, String> {
         let example = format!("such as `{scheme}://user:password@host/database`");
@@ -91,32 +97,34 @@ impl<O: FromStr> Servers<O> {
             hosts,
             database,
             parameters,
-        } = Parts::of(rest);
+        } = Parts::split(rest);
         if database.is_empty() {
             return Err(format!("the database URL must name a database, {example}"));
         }
         let unreadable = format!(
             "the database URL can't be read: it must be {example}, what is special in it percent-encoded"
         );
-        // An unescaped `/` in a password would make the rest of it the name of a database, which is shown. Behind an
-        // unescaped `#` the driver would read nothing, parameters for TLS included.
+        // After an unescaped `/` in a password, the rest of it would be taken for the database name, which is shown.
+        // After an unescaped `#` the driver would ignore everything, including TLS parameters.
         if database.contains(['@', '/']) || rest.contains('#') {
             return Err(unreadable);
         }
         parameters::check(parameters, known)?;
         let options = hosts.iter().map(|host| {
             let url = format!("{scheme}://{login}{host}/{database}{parameters}");
-            url.parse().map(configured).map_err(|_| unreadable.clone())
+            url.parse()
+                .map(with_defaults)
+                .map_err(|_| unreadable.clone())
         });
         Ok(Self {
             options: options.collect::<Result<_, _>>()?,
-            shown: format!("{scheme}://{}/{database}", hosts.join(",")),
+            display_url: format!("{scheme}://{}/{database}", hosts.join(",")),
         })
     }
 }
 
 impl<'a> Parts<'a> {
-    fn of(rest: &'a str) -> Self {
+    fn split(rest: &'a str) -> Self {
         let (rest, parameters) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
@@ -142,11 +150,11 @@ fn file(path: &str) -> Result<PathBuf, String> {
             "a `sqlite:` URL must name a file, such as `sqlite:group-service.db`".to_owned(),
         );
     }
-    // Absolute, so that SQLite can't take it for one of its own URIs (`file:…`).
+    // An absolute path, which SQLite can't take for one of its own URIs (`file:…`).
     std::path::absolute(path).map_err(|error| error.to_string())
 }
 
-/// Whether a path ends with `?name=value`, as URLs of other programs do. Any other `?` or `#` is a part of its name.
+/// Whether a path ends with `?name=value`, as in URLs of other programs. Any other `?` or `#` is part of the file name.
 fn has_parameters(path: &str) -> bool {
     let name = path
         .rsplit_once('?')
@@ -160,8 +168,8 @@ impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) => path.display().fmt(f),
-            Self::Postgres(servers) => servers.shown.fmt(f),
-            Self::MySql(servers) => servers.shown.fmt(f),
+            Self::Postgres(servers) => servers.display_url.fmt(f),
+            Self::MySql(servers) => servers.display_url.fmt(f),
         }
     }
 }

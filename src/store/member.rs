@@ -1,4 +1,4 @@
-//! Who is in which group.
+//! Assignment of users to groups.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,23 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, Query, SubQueryStatement},
 };
 
-use super::{Write, engine::together};
+use super::{Write, engine::execute_all};
 use crate::{
     domain::{
         AssignUsers, Change, ChangeKind, ChangeLog, GroupId, Name, SortKey, Timestamp,
         UnassignUsers, UserId,
     },
     entity::{group, group_user, user},
-    error::{Error, Missing, Result},
+    error::{Error, MissingResource, Result},
 };
 
 impl Write for AssignUsers {
-    /// How many users were not in the group before.
+    /// Number of users who were not in the group before.
     type Output = u64;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<u64> {
-        let Asked { group, users } = look(tx, self.group_id, &self.user_ids).await?;
+        let GroupAndUsers { group, users } =
+            find_group_and_users(tx, self.group_id, &self.user_ids).await?;
         let absent: Vec<_> = self
             .user_ids
             .iter()
@@ -32,7 +33,7 @@ impl Write for AssignUsers {
             .copied()
             .collect();
         if !absent.is_empty() {
-            return Err(Error::NotFound(Missing::Users(absent)));
+            return Err(Error::NotFound(MissingResource::Users(absent)));
         }
         let new: Vec<_> = self
             .user_ids
@@ -51,10 +52,10 @@ impl Write for AssignUsers {
             group_created_at: Set(group.created_at),
         });
         let insert = QueryTrait::into_query(group_user::Entity::insert_many(rows));
-        let counted = count(group.id, signed(new.len()));
-        together(tx, vec![insert.into(), counted]).await?;
+        let counted = adjust_user_count(group.id, signed(new.len()));
+        execute_all(tx, vec![insert.into(), counted]).await?;
         changes.extend(new.iter().map(|(id, user)| {
-            let assigned = Change::of_group(ChangeKind::UserAssigned, group.id, &group.title);
+            let assigned = Change::for_group(ChangeKind::UserAssigned, group.id, &group.title);
             assigned.with_user(*id, &user.name)
         }));
         Ok(new.len() as u64)
@@ -62,46 +63,49 @@ impl Write for AssignUsers {
 }
 
 impl Write for UnassignUsers {
-    /// How many users were in the group before.
+    /// Number of users who were in the group before.
     type Output = u64;
 
     async fn apply(&self, tx: &DatabaseTransaction, changes: &mut ChangeLog) -> Result<u64> {
-        let Asked { group, mut users } = look(tx, self.group_id, &self.user_ids).await?;
+        let GroupAndUsers { group, mut users } =
+            find_group_and_users(tx, self.group_id, &self.user_ids).await?;
         users.retain(|_, user| user.is_member);
         if users.is_empty() {
             return if self.allow_missing {
                 Ok(0)
             } else {
                 let users = self.user_ids.clone();
-                Err(Error::NotFound(Missing::UsersInGroup(group.id, users)))
+                Err(Error::NotFound(MissingResource::UsersInGroup(
+                    group.id, users,
+                )))
             };
         }
         let delete = group_user::Entity::delete_many()
             .filter(group_user::Column::GroupId.eq(group.id))
             .filter(group_user::Column::UserId.is_in(users.keys().copied()));
-        let counted = count(group.id, -signed(users.len()));
-        together(tx, vec![delete.into_query().into(), counted]).await?;
+        let counted = adjust_user_count(group.id, -signed(users.len()));
+        execute_all(tx, vec![delete.into_query().into(), counted]).await?;
         changes.extend(users.iter().map(|(id, user)| {
-            let unassigned = Change::of_group(ChangeKind::UserUnassigned, group.id, &group.title);
+            let unassigned = Change::for_group(ChangeKind::UserUnassigned, group.id, &group.title);
             unassigned.with_user(*id, &user.name)
         }));
         Ok(users.len() as u64)
     }
 }
 
-/// A group, and those of some users who exist.
-struct Asked {
+/// A group, and the requested users that exist.
+struct GroupAndUsers {
     group: Row,
-    users: BTreeMap<UserId, Found>,
+    users: BTreeMap<UserId, UserMembership>,
 }
 
-struct Found {
+struct UserMembership {
     name: Name,
     sort: SortKey,
     is_member: bool,
 }
 
-/// A group beside one of the users, if there is one.
+/// A group joined with one of the requested users, if any exists.
 #[derive(FromQueryResult)]
 struct Row {
     id: GroupId,
@@ -114,8 +118,12 @@ struct Row {
     member: Option<UserId>,
 }
 
-/// Looks who of these is there, and in the group, in one statement.
-async fn look(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Result<Asked> {
+/// Reads the group, the requested users that exist, and whether each is a member, in one statement.
+async fn find_group_and_users(
+    tx: &DatabaseTransaction,
+    group_id: GroupId,
+    ids: &[UserId],
+) -> Result<GroupAndUsers> {
     use group::Column as G;
     use group_user::Column as M;
     use user::Column as U;
@@ -148,7 +156,7 @@ async fn look(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Re
             let is_member = row.member.is_some();
             users.insert(
                 id,
-                Found {
+                UserMembership {
                     name,
                     sort,
                     is_member,
@@ -157,11 +165,11 @@ async fn look(tx: &DatabaseTransaction, group_id: GroupId, ids: &[UserId]) -> Re
         }
         group = Some(row);
     }
-    let group = group.ok_or(Error::NotFound(Missing::Group(group_id)))?;
-    Ok(Asked { group, users })
+    let group = group.ok_or(Error::NotFound(MissingResource::Group(group_id)))?;
+    Ok(GroupAndUsers { group, users })
 }
 
-fn count(group_id: GroupId, by: i64) -> SubQueryStatement {
+fn adjust_user_count(group_id: GroupId, by: i64) -> SubQueryStatement {
     use group::Column as C;
     let update = group::Entity::update_many()
         .col_expr(C::UserCount, Expr::col(C::UserCount).add(by))

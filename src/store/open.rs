@@ -1,4 +1,4 @@
-//! Opening the database: waiting for it, looking at it, and bringing it to this version's schema.
+//! Opening the database: waiting for it, inspecting it, and migrating it to this version's schema.
 
 mod prepare;
 
@@ -14,31 +14,31 @@ use sqlx::ConnectOptions;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Db, UnderWay,
+    Db, InFlightWrites,
     cache::Cache,
     change,
     clock::Clock,
-    engine::{self, Found, Use, sqlite},
+    engine::{self, ConnectionPurpose, ServerStatus, sqlite},
     health::Health,
     location::Location,
+    metrics::StatementMetrics,
     outage::Outage,
     replica::Replica,
     revisions::Revisions,
     settings::Settings,
-    timing::Statements,
     write,
 };
 
 pub use self::prepare::{Direction, migrate, migrations};
 use self::prepare::{Prepared, prepare};
 
-/// How often it is tried again to reach a database that isn't there yet.
+/// Delay before connecting to a database that is unavailable is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How often it is said what is waited for.
-const SAY_INTERVAL: Duration = Duration::from_secs(5);
-/// How many connections keep up with other instances: with their changes, and with tokens.
-const FOLLOWERS: u32 = 2;
-/// How long connecting may take at each try.
+/// How often waiting for the database is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// How many connections read what other instances commit: changes and tokens.
+const SYNC_CONNECTIONS: u32 = 2;
+/// How long each attempt to connect may take; also each inspection, and closing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the database can't be opened: one sentence for the operator.
@@ -50,11 +50,11 @@ impl OpenError {
         Self(format!("can't open the database {location}: {reason}"))
     }
 
-    fn of(location: &Location, error: &(dyn StdError + 'static)) -> Self {
-        let reason = innermost(error);
-        // SQLite calls it an input or output error, or a file that can't be opened.
+    fn from_error(location: &Location, error: &(dyn StdError + 'static)) -> Self {
+        let reason = root_cause(error);
+        // SQLite reports a full disk as an I/O error, or as a file that can't be opened.
         let full = match location {
-            Location::Sqlite(path) => sqlite::no_room(path),
+            Location::Sqlite(path) => sqlite::disk_full_reason(path),
             _ => None,
         };
         Self::new(location, &full.unwrap_or(reason))
@@ -70,10 +70,10 @@ impl std::fmt::Display for OpenError {
 impl StdError for OpenError {}
 
 impl Db {
-    /// Opens the database, and brings it to this version's schema.
+    /// Opens the database, and migrates it to this version's schema.
     ///
     /// # Errors
-    /// One sentence for the operator on what is wrong with the place or the data there.
+    /// One sentence for the operator about what is wrong with the location or its data.
     pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
         let Settings {
             location,
@@ -87,42 +87,42 @@ impl Db {
             |purpose, connections| engine::connect(location, server, purpose, connections, &outage);
         let writers = settings.writers();
         let limits = settings.limits();
-        let statements = Statements::default();
-        let mut writer = connect(Use::Write, writers);
-        statements.watch(&mut writer);
-        // SQLite's readers need one who writes: they may not make the log that they read.
+        let statements = StatementMetrics::default();
+        let mut writer = connect(ConnectionPurpose::Write, writers);
+        statements.instrument(&mut writer);
+        // SQLite's read-only connections can't create the write-ahead log that they read; the writer does.
         writer
             .ping()
             .await
-            .map_err(|error| OpenError::of(location, &error))?;
+            .map_err(|error| OpenError::from_error(location, &error))?;
         let readers = settings.readers();
         let reader =
-            engine::Reader::connect(location, server, readers, limits, &outage, &statements);
+            engine::ReadPool::connect(location, server, readers, limits, &outage, &statements);
         let clock = Clock::new(matches!(location, Location::Sqlite(_)));
-        let prober = connect(Use::Look, 1);
+        let prober = connect(ConnectionPurpose::Probe, 1);
         let asked = Instant::now().into_std();
-        let found = engine::look(&prober).await;
-        let found = found.map_err(|error| OpenError::of(location, &error))?;
+        let found = engine::inspect(&prober).await;
+        let found = found.map_err(|error| OpenError::from_error(location, &error))?;
         if let Some(time) = found.time {
-            clock.learn([asked, Instant::now().into_std()], time);
+            clock.synchronize([asked, Instant::now().into_std()], time);
         }
-        let follower = connect(Use::Follow, FOLLOWERS);
+        let sync_pool = connect(ConnectionPurpose::Sync, SYNC_CONNECTIONS);
         let opened = async {
-            engine::open_all(&writer, writers).await?;
-            engine::open_all(&follower, FOLLOWERS).await?;
-            reader.open_all(readers).await
+            engine::warm_up(&writer, writers).await?;
+            engine::warm_up(&sync_pool, SYNC_CONNECTIONS).await?;
+            reader.warm_up(readers).await
         };
         if let Err(error) = opened.await {
             tracing::warn!(database = %location, %error, "not all connections to the database could be opened: has it room for as many?");
         }
         let asked = Instant::now().into_std();
-        let directory = change::directory(&follower).await;
-        let directory = directory.map_err(|error| OpenError::of(location, &error))?;
+        let directory = change::read_directory(&sync_pool).await;
+        let directory = directory.map_err(|error| OpenError::from_error(location, &error))?;
         Ok(Self {
             writer,
             prober,
             reader,
-            follower,
+            sync_pool,
             replica: replica.as_ref().map(|location| {
                 let history = directory.history_id;
                 Arc::new(Replica::new(
@@ -141,33 +141,35 @@ impl Db {
                 settings.max_queue,
             )),
             max_staleness: settings.max_staleness,
-            writes: UnderWay::default(),
+            writes: InFlightWrites::default(),
             clock: Arc::new(clock),
             statements,
-            losses: Arc::default(),
+            data_losses: Arc::default(),
             retries: Arc::default(),
-            queue: Arc::new(write::Queue::new(limits)),
+            queue: Arc::new(write::WriteQueue::new(limits)),
             cache: Arc::new(Cache::new(settings.cache_bytes, directory.revision)),
         })
     }
 }
 
-/// Waits for a server of the database that can be written; for a file there is nothing to wait for, but others
-/// who open it.
-async fn reach(settings: &Settings) -> Result<(Option<File>, usize), OpenError> {
+/// Waits for a server of the database that can be written, and returns its index. For a SQLite file, waits only for
+/// other processes that are opening it, and returns the lock that keeps them out.
+async fn wait_for_server(settings: &Settings) -> Result<(Option<File>, usize), OpenError> {
     let location = &settings.location;
     if let Location::Sqlite(path) = location {
-        return Ok((sqlite::alone(path).await, 0));
+        return Ok((sqlite::lock_directory(path).await, 0));
     }
     let begun = Instant::now();
-    let mut said = None;
+    let mut last_logged = None;
     loop {
         let mut why = String::new();
         for server in 0..location.servers() {
             match try_server(location, server).await {
                 Ok(()) => return Ok((None, server)),
-                Err(Absence::Final(reason)) => return Err(OpenError::new(location, &reason)),
-                Err(Absence::NotYet(reason)) => why = reason,
+                Err(Unavailability::Permanent(reason)) => {
+                    return Err(OpenError::new(location, &reason));
+                }
+                Err(Unavailability::Temporary(reason)) => why = reason,
             }
         }
         let waited = begun.elapsed();
@@ -175,8 +177,8 @@ async fn reach(settings: &Settings) -> Result<(Option<File>, usize), OpenError> 
             let reason = format!("{why} (waited {} s for it)", waited.as_secs());
             return Err(OpenError::new(location, &reason));
         }
-        if said.is_none_or(|said: Instant| said.elapsed() >= SAY_INTERVAL) {
-            said = Some(Instant::now());
+        if last_logged.is_none_or(|last_logged: Instant| last_logged.elapsed() >= LOG_INTERVAL) {
+            last_logged = Some(Instant::now());
             let left = settings.connect_timeout.saturating_sub(waited).as_secs();
             tracing::warn!(database = %location, reason = why, "waiting for the database, for {left} s more");
         }
@@ -185,15 +187,15 @@ async fn reach(settings: &Settings) -> Result<(Option<File>, usize), OpenError> 
 }
 
 /// Why a server can't be used.
-enum Absence {
-    /// That won't get better by itself.
-    Final(String),
-    /// It may yet come up.
-    NotYet(String),
+enum Unavailability {
+    /// Retrying doesn't help.
+    Permanent(String),
+    /// It may become available.
+    Temporary(String),
 }
 
-async fn try_server(location: &Location, server: usize) -> Result<(), Absence> {
-    // Not through a pool, which would go on trying and hide the reason.
+async fn try_server(location: &Location, server: usize) -> Result<(), Unavailability> {
+    // Not through a pool, which would keep retrying and hide the reason.
     let connected = async {
         match location {
             Location::Sqlite(_) => Ok(()),
@@ -205,43 +207,49 @@ async fn try_server(location: &Location, server: usize) -> Result<(), Absence> {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             let error = DbErr::Conn(RuntimeErr::SqlxError(error.into()));
-            let reason = innermost(&error);
-            return Err(if engine::is_final(&error) {
-                Absence::Final(reason)
+            let reason = root_cause(&error);
+            return Err(if engine::is_permanent(&error) {
+                Unavailability::Permanent(reason)
             } else {
-                Absence::NotYet(reason)
+                Unavailability::Temporary(reason)
             });
         }
-        Err(_) => return Err(Absence::NotYet("it doesn't answer".to_owned())),
+        Err(_) => return Err(Unavailability::Temporary("it doesn't answer".to_owned())),
     }
-    let db = engine::connect(location, server, Use::Look, 1, &Arc::default());
-    let found = timeout(CONNECT_TIMEOUT, engine::look(&db)).await;
+    let db = engine::connect(
+        location,
+        server,
+        ConnectionPurpose::Probe,
+        1,
+        &Arc::default(),
+    );
+    let found = timeout(CONNECT_TIMEOUT, engine::inspect(&db)).await;
     close(db).await;
-    let found = found.map_err(|_| Absence::NotYet("it doesn't answer".to_owned()))?;
-    let Found {
-        refused,
-        not_now,
+    let found = found.map_err(|_| Unavailability::Temporary("it doesn't answer".to_owned()))?;
+    let ServerStatus {
+        unsupported,
+        not_writable,
         clustered: _,
         warnings,
         time: _,
-    } = found.map_err(|error| Absence::NotYet(innermost(&error)))?;
+    } = found.map_err(|error| Unavailability::Temporary(root_cause(&error)))?;
     for warning in warnings {
         tracing::warn!(database = %location, "{warning}");
     }
-    match (refused, not_now) {
-        (Some(reason), _) => Err(Absence::Final(reason)),
-        (None, Some(reason)) => Err(Absence::NotYet(reason)),
+    match (unsupported, not_writable) {
+        (Some(reason), _) => Err(Unavailability::Permanent(reason)),
+        (None, Some(reason)) => Err(Unavailability::Temporary(reason)),
         (None, None) => Ok(()),
     }
 }
 
 pub(super) async fn close(db: DatabaseConnection) {
-    // What can't be closed is gone already.
+    // A connection that can't be closed is lost already.
     let _ = timeout(CONNECT_TIMEOUT, db.close()).await;
 }
 
-/// The server's or the driver's own words, without the layers around them.
-pub(super) fn innermost(mut error: &(dyn StdError + 'static)) -> String {
+/// The message of the server or the driver, without the layers of errors around it.
+pub(super) fn root_cause(mut error: &(dyn StdError + 'static)) -> String {
     let server = error.downcast_ref().and_then(engine::server_error);
     if let Some(server) = server {
         return server.message().to_owned();

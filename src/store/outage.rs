@@ -1,53 +1,55 @@
-//! When the database was away, which its connections don't outlive.
+//! Outages of the database, which invalidate its connections.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// A connection may have been on its way to another server for as long before it was open.
-const OPENING: Duration = Duration::from_secs(1);
+/// A connection that was opened up to this long after an outage ended is discarded, too: its attempt may have begun
+/// before, to another server.
+const CONNECT_ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// When the database was last found again after it had been away.
+/// The current and the last outage of the database.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     pub(super) ended: watch::Sender<Option<Instant>>,
-    away: watch::Sender<bool>,
+    unreachable: watch::Sender<bool>,
 }
 
 impl Outage {
-    /// Whether a connection of this age is of no use: the database is away, or was since it was begun to open.
-    pub(super) fn spoils(&self, age: Duration) -> bool {
-        let since = age + OPENING;
+    /// Whether a connection of this age must be discarded: the database is unreachable, or was since the connection
+    /// attempt began.
+    pub(super) fn invalidates(&self, age: Duration) -> bool {
+        let since = age + CONNECT_ALLOWANCE;
         let ended = self.ended.borrow();
-        *self.away.borrow() || ended.is_some_and(|ended| ended.elapsed() <= since)
+        *self.unreachable.borrow() || ended.is_some_and(|ended| ended.elapsed() <= since)
     }
 
-    /// Waits until the database goes away, or another server is used.
-    pub(super) async fn strikes(&self) {
-        let (mut away, mut ended) = (self.away.subscribe(), self.ended.subscribe());
+    /// Waits until the database becomes unreachable, or another server is used.
+    pub(super) async fn wait_for_start(&self) {
+        let (mut unreachable, mut ended) = (self.unreachable.subscribe(), self.ended.subscribe());
         tokio::select! {
-            _ = away.wait_for(|away| *away) => {}
+            _ = unreachable.wait_for(|unreachable| *unreachable) => {}
             _ = ended.changed() => {}
         }
     }
 
-    /// Notes that the database is away.
+    /// Records that the database is unreachable.
     pub(super) fn begin(&self) {
-        self.away.send_replace(true);
+        self.unreachable.send_replace(true);
     }
 
-    /// Notes whether a look at it succeeded.
-    pub(super) fn note(&self, there: bool) {
-        if !there {
+    /// Records whether a probe succeeded.
+    pub(super) fn record_probe(&self, reachable: bool) {
+        if !reachable {
             self.begin();
-        } else if *self.away.borrow() {
+        } else if *self.unreachable.borrow() {
             self.end();
         }
     }
 
-    /// Notes that it is there again, or that another server is used.
+    /// Records that the database is reachable again, or that another server is used.
     pub(super) fn end(&self) {
-        self.away.send_replace(false);
+        self.unreachable.send_replace(false);
         self.ended.send_replace(Some(Instant::now()));
     }
 }

@@ -1,4 +1,4 @@
-//! Keyset pages on any query.
+//! Keyset pagination of any query.
 
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Value,
@@ -13,18 +13,18 @@ use crate::{
 /// A page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// The rows, each with the place behind it.
+    /// The rows, each with the cursor after it.
     pub rows: Vec<(T, Cursor)>,
-    /// Whether the list goes on behind the last row.
+    /// Whether the list continues after the last row.
     pub more: bool,
     /// The revision that the page reflects.
     pub revision: Revision,
-    /// How many rows match on all pages, where that was asked for.
+    /// Number of matching rows on all pages, if requested.
     pub total_size: Option<u64>,
 }
 
 impl<T> Page<T> {
-    /// The same page of other things.
+    /// Converts the rows of the page.
     pub(crate) fn map<U>(self, mut f: impl FnMut(T) -> U) -> Page<U> {
         let rows = self.rows.into_iter().map(|(row, cursor)| (f(row), cursor));
         Page {
@@ -36,10 +36,10 @@ impl<T> Page<T> {
     }
 }
 
-/// A thing as it was at a revision.
+/// A value as of a revision.
 #[derive(Clone, Debug)]
-pub struct At<T> {
-    /// The thing.
+pub struct AtRevision<T> {
+    /// The value.
     pub value: T,
     /// The revision that it reflects.
     pub revision: Revision,
@@ -53,7 +53,7 @@ pub(super) struct Keyset<C> {
 }
 
 impl<C: ColumnTrait> Keyset<C> {
-    /// Restricts `select` to the page, and to one row more, which tells whether the list goes on.
+    /// Restricts `select` to the page and one more row, which shows whether the list continues.
     pub(super) fn select<E: EntityTrait>(
         &self,
         select: Select<E>,
@@ -70,7 +70,7 @@ impl<C: ColumnTrait> Keyset<C> {
             sea_orm::Order::Asc
         };
         let select = match &page.after {
-            Some(cursor) => select.filter(behind(key, self.id, cursor, descending)),
+            Some(cursor) => select.filter(after_cursor(key, self.id, cursor, descending)),
             None => select,
         };
         select
@@ -80,9 +80,9 @@ impl<C: ColumnTrait> Keyset<C> {
     }
 }
 
-/// `(key, id)` behind the cursor, in words that every engine finds an index range for. The cursor's own row is
-/// included if its nested list continues.
-pub(super) fn behind<C: ColumnTrait>(
+/// Selects rows whose `(key, id)` is after the cursor, in a form that every engine turns into an index range. The
+/// cursor's own row is included if its nested list continues.
+pub(super) fn after_cursor<C: ColumnTrait>(
     key: C,
     id: C,
     cursor: &Cursor,
@@ -110,8 +110,8 @@ pub(super) fn behind<C: ColumnTrait>(
     Condition::all().add(from).add(tie)
 }
 
-/// Cuts a page off where its rows have more of something than that, which is read in one go. It has one row at least.
-pub(super) fn cut_at<M>(page: &mut Page<M>, most: i64, count: impl Fn(&M) -> i64) {
+/// Truncates a page before the total weight of its rows exceeds `most`; at least one row remains.
+pub(super) fn truncate_by_weight<M>(page: &mut Page<M>, most: i64, count: impl Fn(&M) -> i64) {
     let mut counted = 0;
     let fit = page.rows.iter().take_while(|(row, _)| {
         counted += count(row);
@@ -122,8 +122,8 @@ pub(super) fn cut_at<M>(page: &mut Page<M>, most: i64, count: impl Fn(&M) -> i64
     page.rows.truncate(fit);
 }
 
-/// Cuts the row too many off.
-pub(super) fn cut<M>(
+/// Builds a page from rows, removing the one beyond the page.
+pub(super) fn paginate<M>(
     mut models: Vec<M>,
     page: &PageRequest,
     cursor: impl Fn(&M, SortBy) -> Cursor,
@@ -145,8 +145,8 @@ pub(super) fn cut<M>(
     }
 }
 
-/// The present revision, as a column beside others: read in the same statement.
-pub(super) fn revision() -> Expr {
+/// The current revision as a column, so that it is read in the same statement as the rows.
+pub(super) fn revision_column() -> Expr {
     let revision = Query::select()
         .column(directory::Column::Revision)
         .from(directory::Entity)

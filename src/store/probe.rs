@@ -1,5 +1,5 @@
-//! The probe: one a process finds out whether the database is there, which of its servers is the one to use, and
-//! which revision it has. It goes through a connection of its own: a full pool is no dead database.
+//! The probe, one per process: finds out whether the database is reachable, which of its servers to use, and which
+//! revision it has. It has a connection of its own: an exhausted pool must not look like an unreachable database.
 
 use std::{
     sync::atomic::Ordering,
@@ -12,7 +12,7 @@ use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
     Db, change,
-    engine::{self, Use, sqlite},
+    engine::{self, ConnectionPurpose, sqlite},
     health::PROBE_TIMEOUT,
     location::Location,
 };
@@ -22,41 +22,41 @@ use crate::{
     error::{Error, Result},
 };
 
-/// How long writing may take when it is looked whether that is possible.
+/// Timeout of a write probe.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often the database is asked for its revision while calls wait for one.
-const AWAITED_INTERVAL: Duration = Duration::from_millis(25);
-/// How often it is looked whether a server that comes before the present one can be used again.
-const RETURN_INTERVAL: Duration = Duration::from_secs(5);
+/// Minimum interval between probes while calls wait for a revision.
+const WAITER_POLL_INTERVAL: Duration = Duration::from_millis(25);
+/// How often a preferred server (one earlier in the list) is probed for failback.
+const FAILBACK_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Db {
-    /// Waits until something has failed for want of the database.
-    pub async fn faulted(&self) {
+    /// Waits until a call has failed in a way that suggests the database is unreachable.
+    pub async fn wait_for_fault(&self) {
         // The sender lives in `self`, so the channel can't be closed.
         let _ = self.health.fault.subscribe().wait_for(|fault| *fault).await;
     }
 
-    /// Waits until a call waits for a revision that isn't known to be committed, and the last look at the database is
-    /// a moment ago: one look serves all that wait.
-    pub async fn revision_awaited(&self) {
-        self.revisions.awaited().await;
-        if let Some(last) = self.revisions.last_look() {
-            tokio::time::sleep_until((last + AWAITED_INTERVAL).into()).await;
+    /// Waits until a call waits for a revision and the last observation is at least `WAITER_POLL_INTERVAL` ago: one
+    /// probe serves all waiting calls.
+    pub async fn wait_for_revision_waiter(&self) {
+        self.revisions.wait_for_waiter().await;
+        if let Some(last) = self.revisions.last_observed_at() {
+            tokio::time::sleep_until((last + WAITER_POLL_INTERVAL).into()).await;
         }
     }
 
-    /// Whether the database can be read; on the way it gets known which revision it has.
+    /// Whether the database can be read. Also observes its revision, and fails over if necessary.
     pub async fn is_readable(&self) -> bool {
-        let found = self.find().await;
-        self.health.tell(found);
+        let found = self.select_server().await;
+        self.health.record_probe(found);
         found
     }
 
-    /// Whether the database can be written, found out by writing to it.
+    /// Whether the database can be written, determined by a write.
     pub async fn is_writable(&self) -> bool {
         self.health.fault.send_replace(false);
         let probe = self
-            .write_nothing()
+            .attempt_write()
             .with_subscriber(NoSubscriber::default());
         let Ok(probe) = timeout(WRITE_TIMEOUT, probe).await else {
             tracing::debug!("it can't be found out in time whether the database can be written");
@@ -65,82 +65,91 @@ impl Db {
         if let Err(error) = &probe {
             tracing::debug!(error = ?error, "writing to the database fails");
         }
-        // Many who wait for it say nothing against it.
+        // Overload and conflicts don't mean that the database can't be written.
         let fails = matches!(
             probe,
-            Err(Error::Unavailable(_) | Error::Uncertain(_) | Error::Internal(_))
+            Err(Error::Unavailable(_) | Error::CommitUnknown(_) | Error::Internal(_))
         );
         !fails && !*self.health.fault.borrow()
     }
 
-    /// Finds the server to use: the first that can be written.
-    async fn find(&self) -> bool {
+    /// Selects the server to use: the current one while it is usable, otherwise the first usable one. Returns whether
+    /// there is one.
+    async fn select_server(&self) -> bool {
         let health = &self.health;
         let servers = health.location.servers();
         let present = health.server();
         let served = health.served.load(Ordering::Relaxed);
-        let there = self.is_there(&self.prober, true).await;
-        // A machine with much to do is late with everything: as long as calls are served, that says nothing.
-        if there.unwrap_or_else(|| health.served.load(Ordering::Relaxed) > served) {
-            // Elsewhere than in a cluster, a server that comes back may lack what others have taken since.
+        let usable = self.is_usable(&self.prober, true).await;
+        // A probe may be late only because this machine is busy: it doesn't count as failed while calls are served.
+        if usable.unwrap_or_else(|| health.served.load(Ordering::Relaxed) > served) {
+            // Failback is for clusters only: elsewhere, a server that returns may lack what others have committed
+            // since.
             let stays = present == 0 || !health.clustered.load(Ordering::Relaxed);
-            if stays || health.returned.borrow().elapsed() < RETURN_INTERVAL {
+            if stays || health.failback_checked.borrow().elapsed() < FAILBACK_INTERVAL {
                 return true;
             }
-            health.returned.send_replace(Instant::now());
-            // All instances use the same server in the end: those who write on two get in each other's way.
-            if let Some(first) = self.first_there(0..present, false).await {
-                self.use_server(first);
+            health.failback_checked.send_replace(Instant::now());
+            // Fail back to the first usable server, so that all instances end up on the same one: writes on different
+            // nodes conflict.
+            if let Some(first) = self.first_usable(0..present, false).await {
+                self.switch_server(first);
             }
             return true;
         }
         if servers == 1 {
             return false;
         }
-        // One that lacks what was acknowledged only if there is no other.
-        let mut first = self.first_there(0..servers, false).await;
+        // Use a server that lacks acknowledged revisions only if there is no other.
+        let mut first = self.first_usable(0..servers, false).await;
         if first.is_none() {
-            first = self.first_there(0..servers, true).await;
+            first = self.first_usable(0..servers, true).await;
         }
         if let Some(first) = first {
-            self.use_server(first);
+            self.switch_server(first);
         }
         first.is_some()
     }
 
-    async fn first_there(
+    async fn first_usable(
         &self,
         mut servers: std::ops::Range<usize>,
-        lacking: bool,
+        allow_data_loss: bool,
     ) -> Option<usize> {
         let health = &self.health;
         loop {
             let server = servers.next()?;
-            let prober = engine::connect(&health.location, server, Use::Look, 1, &health.outage);
-            let there = self.is_there(&prober, lacking).await;
+            let prober = engine::connect(
+                &health.location,
+                server,
+                ConnectionPurpose::Probe,
+                1,
+                &health.outage,
+            );
+            let usable = self.is_usable(&prober, allow_data_loss).await;
             let _ = timeout(PROBE_TIMEOUT, prober.close()).await;
-            if there == Some(true) {
+            if usable == Some(true) {
                 return Some(server);
             }
         }
     }
 
-    fn use_server(&self, server: usize) {
+    fn switch_server(&self, server: usize) {
         let health = &self.health;
         if health.server.swap(server, Ordering::Relaxed) != server {
             tracing::warn!(server, database = %health.location, "another server of the database is used from now on");
         }
-        health.returned.send_replace(Instant::now());
-        for db in [&self.writer, &self.follower, &self.prober] {
+        health.failback_checked.send_replace(Instant::now());
+        for db in [&self.writer, &self.sync_pool, &self.prober] {
             engine::redirect(db, &health.location, server);
         }
         self.reader.redirect(&health.location, server);
         health.outage.end();
     }
 
-    /// Whether a server is one to use; with `lacking`, even if it hasn't all the revisions that are known. None
-    /// if it doesn't say so in time.
-    async fn is_there(&self, prober: &DatabaseConnection, lacking: bool) -> Option<bool> {
+    /// Whether a server is usable; with `allow_data_loss`, even if it lacks revisions that are known to be committed.
+    /// `None` if it doesn't answer in time.
+    async fn is_usable(&self, prober: &DatabaseConnection, allow_data_loss: bool) -> Option<bool> {
         if let Err(error) = self.health.check_file() {
             tracing::debug!(error = ?error, "the database is not to be used");
             return Some(false);
@@ -150,42 +159,43 @@ impl Db {
         let probe = async {
             if let Location::Sqlite(_) = self.health.location {
                 sqlite::probe_read(prober).await?;
-                self.clock.follow();
+                self.clock.follow_system_clock();
             } else {
                 let asked = Instant::now();
-                let found = engine::look(prober).await?;
+                let found = engine::inspect(prober).await?;
                 let answered = Instant::now();
-                if let Some(reason) = found.not_now {
+                if let Some(reason) = found.not_writable {
                     return Err(Error::Unavailable(reason.into()));
                 }
                 if let Some(time) = found.time {
-                    self.clock.learn([asked, answered], time);
+                    self.clock.synchronize([asked, answered], time);
                 }
                 self.health
                     .clustered
                     .store(found.clustered, Ordering::Relaxed);
             }
-            Ok::<_, Error>(change::directory(prober).await?.revision)
+            Ok::<_, Error>(change::read_directory(prober).await?.revision)
         };
-        // A probe is nobody's call: it leaves no spans.
+        // A probe belongs to no call, so its statements record no spans.
         let probe = probe.with_subscriber(NoSubscriber::default());
-        let patience = *self.health.patience.borrow();
-        let there = match timeout(patience, probe).await {
-            Ok(Ok(revision)) if revision < known && !lacking => false,
+        let probe_timeout = *self.health.next_probe_timeout.borrow();
+        let usable = match timeout(probe_timeout, probe).await {
+            Ok(Ok(revision)) if revision < known && !allow_data_loss => false,
             Ok(Ok(revision)) if revision < known => {
-                // What was known had been committed before we looked.
+                // `known` was committed before this probe began, so a lower revision means data loss.
                 tracing::error!(
                     lost.after = revision.number(),
                     lost.up_to = known.number(),
                     "the database has lost revisions: it was restored, or another server took over without them"
                 );
                 self.cache.reset(revision);
-                self.revisions.lost_after(begun, revision);
-                self.losses.send_modify(|losses| *losses += 1);
+                self.revisions.record_loss(begun, revision);
+                self.data_losses
+                    .send_modify(|data_losses| *data_losses += 1);
                 true
             }
             Ok(Ok(revision)) => {
-                self.revisions.looked(begun, revision);
+                self.revisions.record_observation(begun, revision);
                 true
             }
             Err(_) | Ok(Err(Error::Overloaded(_))) => {
@@ -199,15 +209,16 @@ impl Db {
                 false
             }
         };
-        Some(there)
+        Some(usable)
     }
 
-    async fn write_nothing(&self) -> Result<()> {
+    async fn attempt_write(&self) -> Result<()> {
         if let Location::Sqlite(_) = self.health.location {
             return Ok(sqlite::probe_write(&self.writer).await?);
         }
         let tx = self.writer.begin().await?;
-        // All of a write, but for its trace: an answer to a request that nobody sent.
+        // A complete write that leaves nothing behind: it inserts a stored response under a new request id, and deletes
+        // it.
         let id = RequestId::generate();
         let row = request::ActiveModel {
             id: Set(id),

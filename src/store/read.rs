@@ -1,4 +1,4 @@
-//! The read path: which state a read sees, and from which server.
+//! The read path: which state a read sees, and whether it comes from the cache, the replica or the primary.
 
 mod replica;
 
@@ -12,110 +12,113 @@ use sea_orm::DatabaseExecutor;
 
 use self::replica::read_replica;
 use super::{
-    At, Db, FRESHNESS_TIMEOUT, Glance, Page, change,
-    engine::{Admitted, Reader},
-    fair::Kind,
+    AtRevision, CacheSnapshot, Db, FRESHNESS_TIMEOUT, Page,
+    caller_limiter::ReadKind,
+    change,
+    engine::{ReadPermit, ReadPool},
 };
 use crate::{
     domain::Revision,
     error::{Error, Result},
 };
 
-/// How often it is looked into memory while that changes.
-const GLANCES: usize = 3;
-/// How often a read is tried again that found less than it must.
-const BEHIND_INTERVAL: Duration = Duration::from_millis(50);
+/// How many times a read tries the cache while changes are being applied to it.
+const CACHE_ATTEMPTS: usize = 3;
+/// Delay before a read is retried that found an earlier revision than it must.
+const LAG_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A command that reads the directory.
 pub trait Read: Clone + Send + Sync + 'static {
-    /// What the command answers with.
-    type Output: Seen + Send + 'static;
+    /// What the command returns.
+    type Output: HasRevision + Send + 'static;
 
-    /// Whether each of its statements tells the revision that it saw (`View::saw`). Then they need no
-    /// transaction as long as they saw the same one, which saves its beginning and its end.
-    const TELLS: bool = false;
+    /// Whether each of its statements reports the revision that it saw (`View::observe_revision`). Then they need no
+    /// transaction as long as they all saw the same revision, which saves `BEGIN` and `COMMIT`.
+    const REPORTS_REVISION: bool = false;
 
-    /// Whether it can be carried out on what is in memory.
-    const CACHED: bool = false;
+    /// Whether the command can be run on the cache.
+    const CACHEABLE: bool = false;
 
-    /// What is read must be at least as fresh.
+    /// The earliest revision that the result may reflect.
     fn min_revision(&self) -> Revision;
 
-    /// Whether it may look at every row of a table, because of what the caller asks for.
+    /// Whether it may scan a whole table, because of what the caller asks for.
     fn searches(&self) -> bool {
         false
     }
 
-    /// Carries the command out on what is in memory; nothing if that can't be, and it must be read.
+    /// Runs the command on the cache; `None` if that is impossible and the database must be read.
     ///
     /// # Errors
-    /// What is missing in memory can't be read.
-    fn recall(
+    /// Missing entries can't be loaded.
+    fn read_cached(
         &self,
-        glance: &Glance<'_>,
+        cached: &CacheSnapshot<'_>,
     ) -> impl Future<Output = Result<Option<Self::Output>>> + Send {
-        let _ = glance;
+        let _ = cached;
         std::future::ready(Ok(None))
     }
 
-    /// Carries the command out on a state.
+    /// Runs the command on a state.
     ///
     /// # Errors
-    /// Whatever the command fails with.
+    /// The command fails, or the database is unavailable.
     fn read(&self, view: &View<'_>) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 
-/// What was read, and names the revision that it reflects.
-pub trait Seen {
-    /// The revision.
+/// A result that names the revision that it reflects.
+pub trait HasRevision {
+    /// The revision that it reflects.
     fn revision(&self) -> Revision;
 }
 
-impl<T> Seen for At<T> {
+impl<T> HasRevision for AtRevision<T> {
     fn revision(&self) -> Revision {
         self.revision
     }
 }
 
-impl<T> Seen for Page<T> {
+impl<T> HasRevision for Page<T> {
     fn revision(&self) -> Revision {
         self.revision
     }
 }
 
-/// A state of the directory: a snapshot, or as long as nobody writes in between, just what is there.
+/// A state of the directory: a snapshot, or the result of single statements, which see one state as long as nobody
+/// writes between them.
 #[derive(Debug)]
 pub struct View<'a> {
     db: DatabaseExecutor<'a>,
     revision: AtomicI64,
-    torn: AtomicBool,
+    inconsistent: AtomicBool,
 }
 
 impl<'a> View<'a> {
-    fn of(db: impl Into<DatabaseExecutor<'a>>, revision: Revision) -> Self {
+    fn new(db: impl Into<DatabaseExecutor<'a>>, revision: Revision) -> Self {
         Self {
             db: db.into(),
             revision: AtomicI64::new(revision.number()),
-            torn: AtomicBool::new(false),
+            inconsistent: AtomicBool::new(false),
         }
     }
 
-    /// What statements are carried out on.
+    /// The executor of statements.
     pub(super) fn db(&self) -> &DatabaseExecutor<'a> {
         &self.db
     }
 
-    /// Notes the revision that a statement saw.
-    pub(super) fn saw(&self, revision: Revision) {
+    /// Records the revision that a statement saw.
+    pub(super) fn observe_revision(&self, revision: Revision) {
         let before = self.revision.swap(revision.number(), Ordering::Relaxed);
         if before != 0 && before != revision.number() {
-            self.tear();
+            self.mark_inconsistent();
         }
     }
 
-    /// Notes that a statement couldn't tell what it saw. In a snapshot that doesn't matter.
-    pub(super) fn tear(&self) {
-        self.torn.store(true, Ordering::Relaxed);
+    /// Records that statements may have seen different revisions, or that one couldn't report its own. In a snapshot
+    /// this has no effect.
+    pub(super) fn mark_inconsistent(&self) {
+        self.inconsistent.store(true, Ordering::Relaxed);
     }
 
     /// The revision of this state.
@@ -124,34 +127,32 @@ impl<'a> View<'a> {
     }
 }
 
-/// Carries out a read: from memory, on the replica, or on the primary, whichever comes first in this order and has a
-/// state that is
-/// - no older than the caller asks for (`min_revision`),
-/// - no older than what this instance has answered or acknowledged before,
-/// - the present one, or one that was so at most `--max-staleness` ago.
+/// Runs a read on the cache, the replica or the primary: the first of these whose state is
+/// - no older than the caller requests (`min_revision`),
+/// - no older than any that this instance has returned or acknowledged before,
+/// - the latest one, or one that was the latest at most `--max-staleness` ago.
 ///
 /// # Errors
-/// What the command fails with, that the directory has never given the revision, or that the database is
-/// unavailable.
+/// The command fails, the directory has never allocated `min_revision`, or the database is unavailable.
 pub async fn read<R: Read>(db: &Db, command: &R) -> Result<R::Output> {
-    let wanted = std::cmp::max(command.min_revision(), db.revisions.answered());
-    if R::CACHED && db.cache.is_on() {
-        if let Some(output) = recall(db, command, wanted).await {
-            db.cache.counts.answered.fetch_add(1, Ordering::Relaxed);
-            db.revisions.answer(output.revision());
+    let wanted = std::cmp::max(command.min_revision(), db.revisions.latest_returned());
+    if R::CACHEABLE && db.cache.is_enabled() {
+        if let Some(output) = read_cached(db, command, wanted).await {
+            db.cache.counts.hits.fetch_add(1, Ordering::Relaxed);
+            db.revisions.record_returned(output.revision());
             return Ok(output);
         }
-        db.cache.counts.passed_on.fetch_add(1, Ordering::Relaxed);
+        db.cache.counts.misses.fetch_add(1, Ordering::Relaxed);
     }
-    // In a box of its own: whoever is answered from memory needn't carry the room for it about.
-    let (result, seen) = Box::pin(read_anew(db, command, wanted)).await?;
-    // Also an error tells what there is, and what isn't.
-    db.revisions.answer(seen);
+    // Boxed, so that the future of a cache hit doesn't contain this larger one.
+    let (result, seen) = Box::pin(read_database(db, command, wanted)).await?;
+    // An error, too, reveals what exists as of this revision.
+    db.revisions.record_returned(seen);
     result
 }
 
-/// Carries out a read on the database: what it is answered with, and the revision that was seen.
-async fn read_anew<R: Read>(
+/// Runs a read on the replica or the primary; returns its result and the revision that it saw.
+async fn read_database<R: Read>(
     db: &Db,
     command: &R,
     wanted: Revision,
@@ -164,27 +165,31 @@ async fn read_anew<R: Read>(
     {
         return Ok(answer);
     }
-    db.health.while_there(db.reached(wanted)).await?;
+    db.health
+        .while_reachable(db.wait_for_revision(wanted))
+        .await?;
     let begun = Instant::now();
     loop {
         let read = async {
-            Ok(match db.reader.enter(kind(command)).await {
-                Ok(admitted) => attempt(&db.reader, admitted, command, wanted).await,
+            Ok(match db.reader.acquire(read_kind(command)).await {
+                Ok(permit) => attempt(&db.reader, permit, command, wanted).await,
                 Err(error) => (Err(error), Revision::NONE),
             })
         };
-        let (result, seen) = db.health.while_there(read).await?;
-        db.health.note(&result);
+        let (result, seen) = db.health.while_reachable(read).await?;
+        db.health.record_result(&result);
         match result {
             Err(error @ (Error::Unavailable(_) | Error::Overloaded(_) | Error::Internal(_))) => {
                 return Err(error);
             }
             result if seen >= wanted => {
-                db.reach(seen);
+                db.record_committed(seen);
                 return Ok((result, seen));
             }
-            // It is committed, but not on this server yet.
-            _ if begun.elapsed() < FRESHNESS_TIMEOUT => tokio::time::sleep(BEHIND_INTERVAL).await,
+            // The wanted revision is committed, but not on this server yet.
+            _ if begun.elapsed() < FRESHNESS_TIMEOUT => {
+                tokio::time::sleep(LAG_RETRY_INTERVAL).await
+            }
             _ => {
                 return Err(Error::Unavailable(
                     "the server that is read from is behind".into(),
@@ -194,22 +199,23 @@ async fn read_anew<R: Read>(
     }
 }
 
-/// Carries a read out on what is in memory, if that is fresh enough. Errors are left to those who read.
-async fn recall<R: Read>(db: &Db, command: &R, wanted: Revision) -> Option<R::Output> {
-    for _ in 0..GLANCES {
+/// Runs a read on the cache; `None` if the cache isn't fresh enough, lacks something, or can't be loaded: then the
+/// database is read.
+async fn read_cached<R: Read>(db: &Db, command: &R, wanted: Revision) -> Option<R::Output> {
+    for _ in 0..CACHE_ATTEMPTS {
         db.health.check().ok()?;
-        let glance = Glance::begin(db)?;
-        let present = db.revisions.present_at(glance.revision())?;
-        // Looked at twice: reading may have taken its time, or the process may have been stopped meanwhile.
+        let cached = CacheSnapshot::open(db)?;
+        let present = db.revisions.last_current_at(cached.revision())?;
+        // Checked before and after: loading entries may take long, or the process may be stopped meanwhile.
         let recent = || present.elapsed() < db.max_staleness;
         if !recent() {
             return None;
         }
-        if glance.revision() >= wanted {
-            match command.recall(&glance).await {
-                Ok(Some(output)) if glance.holds() && recent() => return Some(output),
-                // Something is newer than the rest: soon the rest will be known to be right for that, too.
-                Ok(None) if glance.moved() => {}
+        if cached.revision() >= wanted {
+            match command.read_cached(&cached).await {
+                Ok(Some(output)) if cached.is_valid() && recent() => return Some(output),
+                // An entry is newer than the snapshot: the changes up to its revision will be applied soon.
+                Ok(None) if cached.found_newer() => {}
                 Ok(_) | Err(_) => return None,
             }
         }
@@ -218,71 +224,71 @@ async fn recall<R: Read>(db: &Db, command: &R, wanted: Revision) -> Option<R::Ou
     None
 }
 
-/// Whether it is what the command is answered with, and no fault of the connection.
-fn is_answer(error: &Error) -> bool {
+/// Whether the error is the outcome of the command rather than a failure of the connection or the database.
+fn is_command_outcome(error: &Error) -> bool {
     !matches!(
         error,
         Error::Conflict(_) | Error::Overloaded(_) | Error::Unavailable(_) | Error::Internal(_)
     )
 }
 
-fn kind<R: Read>(command: &R) -> Kind {
+fn read_kind<R: Read>(command: &R) -> ReadKind {
     if command.searches() {
-        Kind::Search
+        ReadKind::Search
     } else {
-        Kind::Other
+        ReadKind::Regular
     }
 }
 
-/// Reads once, and tells the revision that was seen.
+/// Runs a read once; returns its result and the revision that it saw.
 async fn attempt<R: Read>(
-    reader: &Reader,
-    admitted: Admitted,
+    reader: &ReadPool,
+    permit: ReadPermit,
     command: &R,
     wanted: Revision,
 ) -> (Result<R::Output>, Revision) {
     let command = command.clone();
-    let read = async move { read_admitted(admitted, &command, wanted).await };
-    match reader.finish(read).await {
+    let read = async move { read_with_permit(permit, &command, wanted).await };
+    match reader.run_to_completion(read).await {
         Ok(read) => read,
         Err(error) => (Err(error), Revision::NONE),
     }
 }
 
-async fn read_admitted<R: Read>(
-    mut admitted: Admitted,
+async fn read_with_permit<R: Read>(
+    mut permit: ReadPermit,
     command: &R,
     wanted: Revision,
 ) -> (Result<R::Output>, Revision) {
-    if R::TELLS {
-        let db = match admitted.lend().await {
+    if R::REPORTS_REVISION {
+        let db = match permit.executor().await {
             Ok(db) => db,
             Err(error) => return (Err(error.into()), Revision::NONE),
         };
-        let view = View::of(db, Revision::NONE);
+        let view = View::new(db, Revision::NONE);
         let result = command.read(&view).await;
         let seen = view.revision();
         let stale = result.is_err() && seen < wanted;
-        let torn = view.torn.load(Ordering::Relaxed) || stale;
+        let inconsistent = view.inconsistent.load(Ordering::Relaxed) || stale;
         drop(view);
-        if result.as_ref().err().is_none_or(is_answer) {
-            admitted.done();
+        if result.as_ref().err().is_none_or(is_command_outcome) {
+            permit.mark_clean();
         }
         match &result {
             Err(Error::Unavailable(_) | Error::Overloaded(_)) => return (result, seen),
-            _ if !torn => return (result, seen),
+            _ if !inconsistent => return (result, seen),
             _ => {}
         }
     }
     let mut seen = Revision::NONE;
     let within = async {
-        let snapshot = admitted.snapshot().await?;
-        seen = change::directory(snapshot).await?.revision;
-        command.read(&View::of(snapshot, seen)).await
+        let snapshot = permit.snapshot().await?;
+        seen = change::read_directory(snapshot).await?.revision;
+        command.read(&View::new(snapshot, seen)).await
     };
     let result = within.await;
-    if result.as_ref().err().is_none_or(is_answer) {
-        admitted.done();
+    if result.as_ref().err().is_none_or(is_command_outcome) {
+        permit.mark_clean();
     }
     (result, seen)
 }

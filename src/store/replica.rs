@@ -1,4 +1,4 @@
-//! A copy of the database to read from, as far as it has come.
+//! The read replica, and how far its replication has come.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,30 +10,31 @@ use tokio::{
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 
 use super::{
-    Db, change,
-    engine::{self, Use},
-    line::Limits,
+    Db,
+    admission_queue::QueueLimits,
+    change,
+    engine::{self, ConnectionPurpose},
     location::Location,
+    metrics::StatementMetrics,
     outage::Outage,
-    timing::Statements,
 };
 use crate::domain::{HistoryId, Revision};
 
-/// How often it is looked how far it has come.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long looking may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the replica is asked for its revision.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Timeout of asking the replica for its revision.
+const POLL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A copy of the database.
+/// A read replica.
 #[derive(Debug)]
 pub(super) struct Replica {
-    pub(super) db: engine::Reader,
+    pub(super) db: engine::ReadPool,
     prober: DatabaseConnection,
     outage: Arc<Outage>,
-    /// Of which history it must be a copy.
+    /// The history of the primary, which the replica must have, too.
     history: HistoryId,
-    /// How far it has come; nothing while it isn't to be read from.
-    reached: watch::Sender<Option<Revision>>,
+    /// The replica's revision; `None` while it must not be read from.
+    replicated: watch::Sender<Option<Revision>>,
 }
 
 impl Replica {
@@ -41,63 +42,65 @@ impl Replica {
         location: &Location,
         connections: u32,
         history: HistoryId,
-        limits: Limits,
-        statements: &Statements,
+        limits: QueueLimits,
+        statements: &StatementMetrics,
     ) -> Self {
         let outage = Arc::<Outage>::default();
         Self {
-            db: engine::Reader::connect(location, 0, connections, limits, &outage, statements),
-            prober: engine::connect(location, 0, Use::Look, 1, &outage),
+            db: engine::ReadPool::connect(location, 0, connections, limits, &outage, statements),
+            prober: engine::connect(location, 0, ConnectionPurpose::Probe, 1, &outage),
             outage,
             history,
-            reached: watch::Sender::new(None),
+            replicated: watch::Sender::new(None),
         }
     }
 
-    /// Whether it has come as far as this, and not too long ago had all that there is.
+    /// Whether the replica has replicated `wanted` and is fresh enough.
     pub(super) fn is_usable(&self, db: &Db, wanted: Revision) -> bool {
-        let reached = *self.reached.borrow();
-        reached.is_some_and(|reached| reached >= wanted && db.is_recent(reached))
+        let replicated = *self.replicated.borrow();
+        replicated.is_some_and(|replicated| replicated >= wanted && db.is_fresh(replicated))
     }
 
-    /// Doesn't read from it until it has been looked at again.
-    pub(super) fn doubt(&self) {
-        self.reached.send_replace(None);
+    /// Stops reads from the replica until the next successful poll.
+    pub(super) fn mark_unusable(&self) {
+        self.replicated.send_replace(None);
     }
 
     pub(super) async fn close(&self) {
-        // What can't be closed is gone already.
+        // A connection that can't be closed is already lost.
         let _ = self.db.close().await;
         let _ = self.prober.close_by_ref().await;
     }
 }
 
 impl Db {
-    /// Goes on looking how far the replica has come, if there is one.
-    pub async fn follow_replica(&self) {
+    /// Polls the replica's revision, if there is a replica; never returns.
+    pub async fn poll_replica(&self) {
         let Some(replica) = &self.replica else {
             return std::future::pending().await;
         };
-        let mut told = true;
+        let mut was_usable = true;
         loop {
-            let look = change::directory(&replica.prober).with_subscriber(NoSubscriber::default());
-            let directory = timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok);
-            replica.outage.note(directory.is_some());
+            let look =
+                change::read_directory(&replica.prober).with_subscriber(NoSubscriber::default());
+            let directory = timeout(POLL_TIMEOUT, look).await.ok().and_then(Result::ok);
+            replica.outage.record_probe(directory.is_some());
             let found = directory
                 .filter(|directory| directory.history_id == replica.history)
                 .map(|directory| directory.revision);
-            replica.reached.send_replace(found);
-            // That the primary can't be asked says nothing of the replica.
-            let primary = self.revisions.last_look();
+            replica.replicated.send_replace(found);
+            // Staleness is measured from the last observation of the primary: an unreachable primary doesn't make the
+            // replica unusable here.
+            let primary = self.revisions.last_observed_at();
             let usable = found.is_some_and(|found| {
-                let present = self.revisions.present_at(found);
+                let present = self.revisions.last_current_at(found);
                 present.zip(primary).is_some_and(|(present, primary)| {
                     primary.duration_since(present) < self.max_staleness
                 })
             });
-            if usable != told {
-                told = usable;
-                if told {
+            if usable != was_usable {
+                was_usable = usable;
+                if was_usable {
                     tracing::info!("reads go to the replica again");
                 } else {
                     tracing::warn!(
@@ -105,7 +108,7 @@ impl Db {
                     );
                 }
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

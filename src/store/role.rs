@@ -1,6 +1,6 @@
-//! Roles, and their rules.
+//! Roles and their rules.
 
-mod count;
+mod group_roles;
 mod of_user;
 mod read;
 mod write;
@@ -14,18 +14,18 @@ use sea_orm::{
 
 use super::{
     View,
-    page::{Keyset, Page, cut, cut_at},
+    page::{Keyset, Page, paginate, truncate_by_weight},
 };
 use crate::{
     domain::{Cursor, CursorKey, PageRequest, Revision, RoleId, Rule, SortBy},
     entity::{directory, role, role_rule},
-    error::{Error, Missing, Result},
+    error::{Error, MissingResource, Result},
 };
 
-pub(super) use count::{existing, give, take};
+pub(super) use group_roles::{delete_group_roles, insert_group_roles, require_roles};
 pub use of_user::RoleOfUser;
 
-/// A page is cut where its roles have more rules than this: they are read in one go.
+/// A page is truncated before its roles have more rules than this in total: all of them are read at once.
 const MAX_RULES: i64 = 20_000;
 
 const KEYSET: Keyset<role::Column> = Keyset {
@@ -43,9 +43,9 @@ pub struct Role {
     pub rules: Vec<Rule>,
 }
 
-/// A role's row beside the revision that it was read at.
+/// A role's row and the revision that it was read at.
 #[derive(FromQueryResult)]
-pub(super) struct RoleAt {
+pub(super) struct RoleAtRevision {
     #[sea_orm(nested)]
     pub(super) role: role::Model,
     pub(super) revision: Revision,
@@ -60,25 +60,26 @@ impl Role {
     }
 }
 
-/// Makes a page of roles from rows, one of them too many, and reads their rules in one statement.
+/// Builds a page of roles from rows, with one row beyond the page if there are more, and reads their rules in one
+/// statement.
 async fn with_rules(
     db: &impl ConnectionTrait,
     models: Vec<role::Model>,
     request: &PageRequest,
 ) -> Result<Page<Role>> {
-    let page = cut_by_rules(models, request);
+    let page = paginate_with_rule_limit(models, request);
     let mut rules = rules_of(db, page.rows.iter().map(|(row, _)| row.id)).await?;
     Ok(page.map(|row| Role::new(row, &mut rules)))
 }
 
-/// Makes a page of roles from rows, one of them too many.
-fn cut_by_rules(models: Vec<role::Model>, request: &PageRequest) -> Page<role::Model> {
-    let mut page = cut(models, request, cursor);
-    cut_at(&mut page, MAX_RULES, |row| row.rule_count);
+/// Builds a page of roles from rows, with one row beyond the page if there are more.
+fn paginate_with_rule_limit(models: Vec<role::Model>, request: &PageRequest) -> Page<role::Model> {
+    let mut page = paginate(models, request, cursor);
+    truncate_by_weight(&mut page, MAX_RULES, |row| row.rule_count);
     page
 }
 
-/// The rules of these roles, in order, in one statement.
+/// The rules of these roles, sorted, read in one statement.
 async fn rules_of(
     db: &impl ConnectionTrait,
     ids: impl Iterator<Item = RoleId>,
@@ -90,25 +91,26 @@ async fn rules_of(
     Ok(by_role(rows))
 }
 
-/// The rules for which this holds, in order, in one statement that tells the revision that it saw.
-pub(super) async fn rules_told(
+/// The rules that match a condition, sorted, read in one statement that also reports the revision it saw.
+pub(super) async fn rules_with_revision(
     view: &View<'_>,
     wanted: impl IntoCondition,
 ) -> Result<HashMap<RoleId, Vec<Rule>>> {
-    // The directory has a row: joined from there, it tells where there are no rules, too.
+    // `directory` always has one row: joining from it returns the revision even if no rule matches.
     let mut select = directory::Entity::find()
         .select_only()
         .column_as(directory::Column::Revision, "revision")
         .columns(role_rule::Column::iter());
     QuerySelect::query(&mut select).left_join(role_rule::Entity, wanted.into_condition());
-    let rows = select.into_model::<RuleAt>().all(view.db()).await?;
-    rows.iter().for_each(|row| view.saw(row.revision));
+    let rows = select.into_model::<RuleAtRevision>().all(view.db()).await?;
+    rows.iter()
+        .for_each(|row| view.observe_revision(row.revision));
     Ok(by_role(rows.into_iter().filter_map(|row| row.rule)))
 }
 
-/// A rule, if there is one, beside the revision that it was read at.
+/// A rule, if there is one, and the revision that it was read at.
 #[derive(FromQueryResult)]
-struct RuleAt {
+struct RuleAtRevision {
     revision: Revision,
     #[sea_orm(nested)]
     rule: Option<role_rule::Model>,
@@ -135,5 +137,5 @@ fn cursor(role: &role::Model, by: SortBy) -> Cursor {
 }
 
 fn missing(id: RoleId) -> Error {
-    Error::NotFound(Missing::Roles(vec![id]))
+    Error::NotFound(MissingResource::Roles(vec![id]))
 }

@@ -1,4 +1,4 @@
-//! The schema: whether the tables that are there are ours, and bringing them to this version.
+//! The schema: checks whether the database belongs to this service, and migrates it to this version.
 
 use migrations::{Migrator, MigratorTrait, is_additive};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use super::engine::{mysql, postgres, sqlite};
 
 const MIGRATION_TABLE: &str = "seaql_migrations";
-/// Every table that this version makes.
+/// All tables that this version creates.
 const TABLES: [&str; 29] = [
     MIGRATION_TABLE,
     "changes",
@@ -38,10 +38,10 @@ const TABLES: [&str; 29] = [
     "user_trigrams_idx",
     "users",
 ];
-/// How often a change of the schema is tried that meets the same one on another node of a cluster.
+/// Maximum number of attempts at a migration that conflicts with the same one on another node of a cluster.
 const ATTEMPTS: u32 = 10;
 
-/// A migration, and whether the database has it.
+/// A migration and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
     /// Its name.
@@ -52,12 +52,12 @@ pub struct Migration {
     pub known: bool,
 }
 
-/// Every migration that this version knows or the database has, in order; the inner error says why this
-/// version can't work with the database.
+/// All migrations that this version knows or the database has, in order; the inner error says why this version can't
+/// work with the database.
 pub(super) async fn status(
     db: &DatabaseConnection,
 ) -> Result<Result<Vec<Migration>, String>, DbErr> {
-    let tables = strings(
+    let tables = query_strings(
         db,
         statement(db, [sqlite::TABLES, postgres::TABLES, mysql::TABLES]),
     )
@@ -66,16 +66,16 @@ pub(super) async fn status(
         .iter()
         .map(|migration| migration.name().to_owned())
         .collect();
-    let there = tables.iter().any(|table| table == MIGRATION_TABLE);
-    if !tables.is_empty() && !there {
+    let has_migrations = tables.iter().any(|table| table == MIGRATION_TABLE);
+    if !tables.is_empty() && !has_migrations {
         return Ok(Err("it holds the tables of another program".to_owned()));
     }
-    let applied = if there {
-        strings(db, "SELECT version FROM seaql_migrations ORDER BY version").await?
+    let applied = if has_migrations {
+        query_strings(db, "SELECT version FROM seaql_migrations ORDER BY version").await?
     } else {
         Vec::new()
     };
-    // A migration that was killed before it was recorded leaves no other tables than ours.
+    // An interrupted first migration leaves tables of this service only, without a recorded migration.
     if applied.is_empty() && tables.iter().any(|table| !TABLES.contains(&&**table)) {
         return Ok(Err("it holds the tables of another program".to_owned()));
     }
@@ -100,14 +100,14 @@ pub(super) async fn status(
     Ok(Ok(migrations))
 }
 
-/// Brings the schema to this version, unless it is there already, or beyond; the inner error says why not.
-/// `db` must have one connection: whoever changes the schema holds a lock of its session.
+/// Migrates the schema to this version, unless it is there already, or newer; the inner error says why that isn't
+/// possible. `db` must have a single connection: the schema lock belongs to a session.
 pub(super) async fn up(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match locked(db, async || step_up(db).await).await {
-            // Galera has no locks that span nodes: there the same change on another node gets in the way.
+        match with_schema_lock(db, async || apply_migrations(db).await).await {
+            // Galera's locks don't span nodes, so the same migration on another node can conflict.
             Err(error) if attempt < ATTEMPTS && db.get_database_backend() == DbBackend::MySql => {
                 tracing::debug!(%error, attempt, "changing the schema is tried again");
                 tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -117,9 +117,9 @@ pub(super) async fn up(db: &DatabaseConnection) -> Result<Result<(), String>, Db
     }
 }
 
-/// Takes the last change of the schema back, with all that it holds; the inner error says why not.
+/// Reverts the last migration, with all data that it added; the inner error says why that isn't possible.
 pub(super) async fn down(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
-    locked(db, async || {
+    with_schema_lock(db, async || {
         match status(db).await? {
             Ok(migrations) => {
                 if let Some(newer) = migrations.iter().find(|migration| !migration.known) {
@@ -136,7 +136,7 @@ pub(super) async fn down(db: &DatabaseConnection) -> Result<Result<(), String>, 
     .await
 }
 
-async fn step_up(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
+async fn apply_migrations(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
     let migrations = match status(db).await? {
         Ok(migrations) => migrations,
         Err(reason) => return Ok(Err(reason)),
@@ -151,26 +151,26 @@ async fn step_up(db: &DatabaseConnection) -> Result<Result<(), String>, DbErr> {
         )));
     }
     match Migrator::up(db, None).await {
-        // A migration's own sentence for the operator.
+        // A reason written by a migration for the operator.
         Err(DbErr::Migration(reason)) => Ok(Err(reason)),
         result => result.map(Ok),
     }
 }
 
-/// Does something while nobody else changes the schema.
-async fn locked<T>(
+/// Runs `work` while holding the schema lock.
+async fn with_schema_lock<T>(
     db: &DatabaseConnection,
     work: impl AsyncFnOnce() -> Result<T, DbErr>,
 ) -> Result<T, DbErr> {
     let [lock, unlock] = match db.get_database_backend() {
         DbBackend::Postgres => [postgres::LOCK_SCHEMA, postgres::UNLOCK_SCHEMA],
         DbBackend::MySql => [mysql::LOCK_SCHEMA, mysql::UNLOCK_SCHEMA],
-        // Whoever opens a file is alone already.
+        // For SQLite the directory lock that is taken at open already excludes others.
         _ => return work().await,
     };
     let locked = Statement::from_string(db.get_database_backend(), lock);
     let locked = db.query_one_raw(locked).await?;
-    // PostgreSQL fails instead.
+    // On a timeout PostgreSQL returns an error instead.
     if db.get_database_backend() == DbBackend::MySql
         && locked.and_then(|row| row.try_get_by_index(0).ok()) != Some(1_i64)
     {
@@ -178,7 +178,7 @@ async fn locked<T>(
         return Err(DbErr::Custom(reason.to_owned()));
     }
     let result = work().await;
-    // When the connection is lost, so is the lock.
+    // A lost connection releases the lock, too.
     let _ = db.execute_unprepared(unlock).await;
     result
 }
@@ -194,7 +194,10 @@ fn statement(
     }
 }
 
-pub(super) async fn strings(db: &DatabaseConnection, sql: &str) -> Result<Vec<String>, DbErr> {
+pub(super) async fn query_strings(
+    db: &DatabaseConnection,
+    sql: &str,
+) -> Result<Vec<String>, DbErr> {
     let rows = db
         .query_all_raw(Statement::from_string(db.get_database_backend(), sql))
         .await?;

@@ -1,8 +1,7 @@
-//! Searching for a part of a text: the same rows whatever the engine has an index for.
+//! Substring search, with the same results whether or not the engine has an index for it.
 //!
-//! What most rows contain is found soonest by walking along the order of the list; what few rows contain, by an
-//! index of trigrams. PostgreSQL chooses by itself; for SQLite it is chosen here; MariaDB and MySQL have no such
-//! index.
+//! A frequent text is found fastest by scanning the list in its order, a rare text by a trigram index. PostgreSQL
+//! chooses between them itself; for SQLite the choice is made here; MariaDB and MySQL have no such index.
 
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend};
 
@@ -12,64 +11,65 @@ use super::{
 };
 use crate::{domain::SearchQuery, error::Result};
 
-/// A table that is searched.
-pub(super) struct Searched {
-    /// What its index is named after.
+/// A searchable table.
+pub(super) struct SearchTarget {
+    /// Prefix of the index's name.
     pub(super) name: &'static str,
-    /// With more rows than these that can match, walking is expected to be faster: about where reading and sorting
-    /// them costs as much as passing over what lies between a page of them.
-    pub(super) most: usize,
+    /// With more candidate rows than this, scanning the list in its order is expected to be faster: about where reading
+    /// and sorting the candidates costs as much as skipping the rows that don't match.
+    pub(super) max_candidates: usize,
 }
 
 /// Groups, by title.
-pub(super) const GROUPS: Searched = Searched {
+pub(super) const GROUPS: SearchTarget = SearchTarget {
     name: "group",
-    most: 1000,
+    max_candidates: 1000,
 };
 /// Roles, by name.
-pub(super) const ROLES: Searched = Searched {
+pub(super) const ROLES: SearchTarget = SearchTarget {
     name: "role",
-    most: 1000,
+    max_candidates: 1000,
 };
 /// Users, by username and names.
-pub(super) const USERS: Searched = Searched {
+pub(super) const USERS: SearchTarget = SearchTarget {
     name: "user",
-    most: 4000,
+    max_candidates: 4000,
 };
 
-/// What a query has come to.
-pub(super) struct Found {
-    /// Whether a row matches.
+/// The filter for a search query.
+pub(super) struct SearchFilter {
+    /// Selects the matching rows.
     pub(super) condition: Condition,
-    /// Whether the condition names all rows that can match, because they are few. Then the list must not be sorted
-    /// by what a larger part of it has an index in the order of: SQLite would go through that.
-    pub(super) few: bool,
+    /// Whether the condition enumerates the candidate rows because they are few. Then the list must not be sorted by
+    /// the columns of an index over a larger part of the table, such as all users of a group: SQLite would scan that
+    /// index instead.
+    pub(super) is_selective: bool,
 }
 
-/// Whether `text` contains all words of the query; `id` is the row's.
-pub(super) async fn found(
+/// Selects rows whose column `text` contains all words of the query; `id` is the row's id column.
+pub(super) async fn search_filter(
     view: &View<'_>,
-    searched: &Searched,
+    searched: &SearchTarget,
     text: impl ColumnTrait,
     id: impl ColumnTrait,
     query: &SearchQuery,
-) -> Result<Found> {
+) -> Result<SearchFilter> {
     let matching = contains(view, text, query);
     if view.db().get_database_backend() != DbBackend::Sqlite {
-        return Ok(Found {
+        return Ok(SearchFilter {
             condition: matching,
-            few: false,
+            is_selective: false,
         });
     }
     let candidates = sqlite::candidates(view.db(), searched, query).await?;
-    // The index only says which rows can match.
-    Ok(Found {
-        few: candidates.is_some(),
+    // The index yields candidates only: it may return rows that don't match.
+    Ok(SearchFilter {
+        is_selective: candidates.is_some(),
         condition: matching.add_option(candidates.map(|ids| id.in_subquery(ids))),
     })
 }
 
-/// Whether a column contains all words of the query.
+/// Selects rows whose column contains all words of the query.
 pub(super) fn contains(
     view: &View<'_>,
     column: impl ColumnTrait,

@@ -1,36 +1,36 @@
-//! How the database is used.
+//! Settings of the database.
 
 use std::time::Duration;
 
-use super::{line::Limits, location::Location};
+use super::{admission_queue::QueueLimits, location::Location};
 
-/// How the database is used.
+/// Settings of the database.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the data is.
+    /// The database's location.
     pub location: Location,
-    /// Where it can be read, too.
+    /// The read replica's location.
     pub replica: Option<Location>,
-    /// How many connections there are for calls, at least two.
+    /// Maximum number of connections for calls, at least two.
     pub connections: u32,
-    /// How long a database is waited for that isn't there yet.
+    /// How long to wait at the start for a database that isn't reachable yet.
     pub connect_timeout: Duration,
-    /// How many bytes are kept in memory, about; none if it is 0.
+    /// Approximate size limit of the cache in bytes; 0 disables it.
     pub cache_bytes: u64,
-    /// How long a call may wait to be carried out while others wait all the time.
+    /// Maximum queueing time while the queue is never empty.
     pub queue_time: Duration,
-    /// How old the state may be that a read is answered with, unless it is the primary's.
+    /// Maximum staleness of reads from the cache or the replica.
     pub max_staleness: Duration,
-    /// How many calls may wait to be carried out, reads and writes each.
+    /// Maximum number of queued calls, for reads and writes each.
     pub max_queue: u32,
-    /// Whether a database that isn't there yet is made.
+    /// Whether to create the database if it doesn't exist.
     pub create: bool,
-    /// Whether a SQLite file is locked, so that no other server opens it.
+    /// Whether to lock a SQLite file, so that no other server opens it.
     pub exclusive: bool,
 }
 
 impl Settings {
-    /// The usual settings for data at `location`.
+    /// The default settings for a database at `location`.
     #[must_use]
     pub fn new(location: Location) -> Self {
         Self {
@@ -47,14 +47,14 @@ impl Settings {
         }
     }
 
-    /// Those who write come one after the other, so that few connections do for them.
+    /// Number of connections for writes. Write transactions run one after the other, so few are needed.
     pub(super) fn writers(&self) -> u32 {
         (self.connections / 4).clamp(1, 4)
     }
 
-    /// Those who read from the primary. What SQLite reads it reads in this process: more at once than there are cores
-    /// would only take time from each other, and from all that is answered without it. With two, a caller's slow reads
-    /// leave one to the others.
+    /// Number of connections for reads from the primary. SQLite executes reads in this process: more of them than cores
+    /// would only compete for CPU time with each other and with cache hits. There are at least two, so that one
+    /// caller's slow reads leave one to the others.
     pub(super) fn readers(&self) -> u32 {
         let readers = self.connections.saturating_sub(self.writers()).max(1);
         if !matches!(self.location, Location::Sqlite(_)) {
@@ -64,14 +64,15 @@ impl Settings {
         readers.min(u32::try_from(cores.max(2)).unwrap_or(u32::MAX))
     }
 
-    /// How many files and sockets are open for the database, at most.
+    /// Maximum number of files and sockets that are open for the database.
     #[must_use]
     pub fn descriptors(&self) -> u64 {
-        // Beside those of calls: for the probe, a look at another server, revisions that PostgreSQL tells of, changes and
-        // tokens of other instances, and a migration.
+        // In addition to those for calls: the probe, a probe of another server, PostgreSQL notifications, the
+        // synchronization of changes and tokens (two), and a migration.
         const FURTHER: u32 = 6;
         let (connections, files) = match self.location {
-            // Readers have two pools. A connection opens the database, its log, and the log's index.
+            // Each SQLite reader has two connections. A connection opens three files: the database, its write-ahead
+            // log, and the log's index.
             Location::Sqlite(_) => (self.writers() + 2 * self.readers(), 3),
             _ => (self.connections, 1),
         };
@@ -79,11 +80,11 @@ impl Settings {
         u64::from(connections + FURTHER + replica) * files
     }
 
-    /// Who may wait, and for how long.
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
-            time: self.queue_time,
-            many: self.max_queue,
+    /// The limits of the read and write queues.
+    pub(super) fn limits(&self) -> QueueLimits {
+        QueueLimits {
+            max_wait: self.queue_time,
+            max_waiting: self.max_queue,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens, by which callers are known.
+//! Tokens that authenticate callers.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Select, sea_query::Expr,
 };
 
-use super::{Db, row, write::begin};
+use super::{Db, statements, write::begin};
 use crate::{
     domain::{Caller, Permissions, Token, TokenId},
     entity::token,
     error::Result,
 };
 
-/// Keeps a new token, by which `caller` is known until it expires: after `lifetime`, or never.
+/// Stores a new token of `caller`, which expires after `lifetime`, or never.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -31,16 +31,16 @@ pub async fn add(
         digest: Set(token.digest()),
         permissions: Set(permissions),
         created_at: Set(now),
-        expires_at: Set(lifetime.map(|time| now.after(time))),
+        expires_at: Set(lifetime.map(|time| now.plus(time))),
         revoked_at: Set(None),
     };
     let tx = begin(db).await?;
-    let model = row::insert(&tx, row).await?;
+    let model = statements::insert(&tx, row).await?;
     db.statements.commit(tx).await?;
     Ok(model)
 }
 
-/// Revokes a token; false if there is none of this id that isn't revoked.
+/// Revokes a token; false if there is no unrevoked token with this id.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -56,7 +56,7 @@ pub async fn revoke(db: &Db, id: TokenId) -> Result<bool> {
     Ok(revoked.rows_affected > 0)
 }
 
-/// All tokens, in the order of their creation.
+/// All tokens, in order of creation.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -64,7 +64,7 @@ pub async fn list(db: &Db) -> Result<Vec<token::Model>> {
     read(db, token::Entity::find()).await
 }
 
-/// Those that aren't revoked.
+/// All unrevoked tokens, including expired ones.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -75,6 +75,6 @@ pub async fn valid(db: &Db) -> Result<Vec<token::Model>> {
 
 async fn read(db: &Db, select: Select<token::Entity>) -> Result<Vec<token::Model>> {
     let select = select.order_by_asc(token::Column::Id).into_model();
-    let read = async { Ok(select.all(&db.follower).await?) };
-    db.health.while_there(read).await
+    let read = async { Ok(select.all(&db.sync_pool).await?) };
+    db.health.while_reachable(read).await
 }

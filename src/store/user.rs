@@ -9,7 +9,7 @@ use super::page::Keyset;
 use crate::{
     domain::{Cursor, CursorKey, SortBy, UserId},
     entity::user,
-    error::{Error, Missing, Result},
+    error::{Error, MissingResource, Result},
 };
 
 pub(super) const KEYSET: Keyset<user::Column> = Keyset {
@@ -18,7 +18,7 @@ pub(super) const KEYSET: Keyset<user::Column> = Keyset {
     id: user::Column::Id,
 };
 
-/// Complains if the user isn't there.
+/// Fails with `NotFound` if the user doesn't exist.
 pub(super) async fn must_exist(db: &impl ConnectionTrait, id: UserId) -> Result<()> {
     match user::Entity::find_by_id(id).count(db).await? {
         0 => Err(missing(id)),
@@ -38,5 +38,5 @@ pub(super) fn cursor(user: &user::Model, by: SortBy) -> Cursor {
 }
 
 fn missing(id: UserId) -> Error {
-    Error::NotFound(Missing::Users(vec![id]))
+    Error::NotFound(MissingResource::Users(vec![id]))
 }

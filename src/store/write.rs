@@ -15,19 +15,19 @@ use crate::{
     domain::{Actor, ChangeLog, RequestId, Revision},
     error::{Error, Result},
 };
-use job::Job;
-pub(super) use queue::Queue;
+use job::WriteJob;
+pub(super) use queue::WriteQueue;
 
 /// A command that changes the directory.
 pub trait Write: Send + Sync + 'static {
-    /// What the command answers with.
+    /// The result of the command.
     type Output: Send + 'static;
 
-    /// Carries the command out within `tx`, and logs what it changes, in order. What it writes has the time of the
-    /// log. Takes `&self`, so that it can be carried out again in a new transaction where an engine asks for that.
+    /// Executes the command within `tx`, and logs its changes in order. Rows are written with the time of the log.
+    /// Takes `&self`, so that the command can be executed again in a new transaction after a conflict.
     ///
     /// # Errors
-    /// Whatever the command fails with; nothing of it is kept then.
+    /// Whatever the command fails with; then none of its writes is committed.
     fn apply(
         &self,
         tx: &DatabaseTransaction,
@@ -35,63 +35,63 @@ pub trait Write: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 
-/// Where a command comes from.
+/// The origin of a command.
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
-    /// Who gives it.
+pub struct RequestContext {
+    /// The actor that changes are recorded under.
     pub actor: Actor,
-    /// What tells a request that is sent again, if the caller wants that.
-    pub once: Option<Once>,
+    /// The key that identifies a retried request, if the caller gave a `request_id`.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// What tells a request that is sent again.
+/// Identifies a retried request.
 #[derive(Clone, Debug)]
-pub struct Once {
-    /// The id that the caller gave it.
+pub struct IdempotencyKey {
+    /// The `request_id` given by the caller.
     pub id: RequestId,
-    /// A digest of what the request means, and of who sent it.
+    /// A digest of the normalized request and its actor.
     pub fingerprint: [u8; 32],
-    /// The same of the bytes that were sent: versions before this one have kept that.
-    pub as_sent: [u8; 32],
+    /// The same digest over the request as it was sent, without normalization: earlier versions stored this one.
+    pub raw_fingerprint: [u8; 32],
 }
 
-/// What a caller is answered, in a form that can be kept.
-pub trait Reply: Sized + Send + 'static {
-    /// The bytes to keep.
+/// A response that can be stored, to be returned again for a retried request.
+pub trait StoredResponse: Sized + Send + 'static {
+    /// The bytes to store.
     fn to_bytes(&self) -> Vec<u8>;
 
-    /// The reply that was kept; none if these bytes are not of one.
+    /// The stored response; `None` if these bytes can't be decoded.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-/// How long a write waits for its turn until it is told that there are too many.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a write waits in the queue before it fails with `Overloaded`.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Carries out a command, all of it or nothing, and makes the reply from its output and its revision: the present
-/// one if it changed nothing. Those who wait at the same time share a transaction, in which each fails alone.
+/// Executes a command atomically, and makes the response from its output and its revision: the current revision if it
+/// changed nothing. Writes that are queued at the same time share a transaction, in which each can fail alone.
 ///
-/// In a task of its own: a caller who hangs up or whose deadline passes leaves neither a commit half
-/// acknowledged nor the writer in the middle of a transaction.
+/// Runs in a separate task: a caller that disconnects or whose deadline expires must not interrupt a commit or leave
+/// the writer in the middle of a transaction.
 ///
 /// # Errors
-/// What the command fails with, or that the database can't take it.
-pub async fn write<W: Write, R: Reply>(
+/// What the command fails with, or `Overloaded`, `Conflict`, `Unavailable` or `CommitUnknown`.
+pub async fn write<W: Write, R: StoredResponse>(
     db: &Db,
     command: W,
-    origin: Origin,
+    context: RequestContext,
     reply: fn(W::Output, Revision) -> R,
 ) -> Result<R> {
     db.health.check()?;
-    let place = db.queue.join()?;
-    let (job, mut answer) = Job::new(command, origin, reply, db.writes.begin());
-    let place = db.queue.put(place, Box::new(job));
+    let ticket = db.queue.enqueue()?;
+    let (job, mut answer) = WriteJob::new(command, context, reply, db.writes.begin());
+    let id = db.queue.push(ticket, Box::new(job));
     tokio::spawn({
         let db = db.clone();
-        async move { queue::take_turn(&db).await }
+        async move { queue::run_next_batch(&db).await }
     });
-    let answered = match tokio::time::timeout(TURN_TIMEOUT, &mut answer).await {
+    let answered = match tokio::time::timeout(QUEUE_TIMEOUT, &mut answer).await {
         Ok(answered) => answered,
-        Err(_) if db.queue.leave(place) => {
+        Err(_) if db.queue.cancel(id) => {
             return Err(Error::Overloaded("its turn didn't come in time".into()));
         }
         Err(_) => answer.await,
@@ -103,13 +103,14 @@ pub async fn write<W: Write, R: Reply>(
 pub(super) async fn begin(db: &Db) -> Result<DatabaseTransaction> {
     let sqlite = db.writer.get_database_backend() == DbBackend::Sqlite;
     let options = TransactionOptions {
-        // A transaction that begins by reading can't be refused later when it comes to write.
+        // A deferred transaction that begins with a read can be rejected later, when it first writes; an immediate one
+        // takes the write lock at its start.
         sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
     let begin = db.writer.begin_with_options(options);
     let begin = async { Ok(db.statements.begin(begin).await?) };
-    let tx = db.health.while_there(begin).await?;
+    let tx = db.health.while_reachable(begin).await?;
     db.health.check_file()?;
     Ok(tx)
 }

@@ -1,34 +1,34 @@
-//! What is logged, which may be changed while it serves.
+//! The log filter, which can be changed while the process runs.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing::Metadata;
 use tracing_subscriber::filter::Targets;
 
-/// Who logs lines of files with passwords as they are, and values of parameters of database URLs: never logged.
-const SECRET: &str = "sqlx_postgres::options";
+/// Never logged: this target logs lines of password files and values of database URL parameters verbatim.
+const SECRET_TARGET: &str = "sqlx_postgres::options";
 
-/// What is logged. Each place that logs is asked about once, and again when this is changed: a call doesn't pay for
-/// its being changeable.
+/// The log filter. tracing caches its result for each callsite until [`Self::set`] is called, so that calls don't pay
+/// for its being changeable.
 #[derive(Clone, Debug)]
 pub struct LogFilter(Arc<RwLock<Targets>>);
 
 impl LogFilter {
-    /// This, to begin with.
+    /// A filter that enables these targets.
     #[must_use]
     pub fn new(targets: Targets) -> Self {
         Self(Arc::new(RwLock::new(targets)))
     }
 
-    /// This from now on.
+    /// Replaces the enabled targets.
     pub fn set(&self, targets: Targets) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = targets;
-        // Not while the lock is held: every place is asked about anew.
+        // After the lock is released, because this evaluates the filter for every callsite.
         tracing::callsite::rebuild_interest_cache();
     }
 
-    pub(super) fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        if metadata.target().starts_with(SECRET) {
+    pub(super) fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        if metadata.target().starts_with(SECRET_TARGET) {
             return false;
         }
         let targets = self.0.read().unwrap_or_else(PoisonError::into_inner);

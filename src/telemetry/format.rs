@@ -1,4 +1,4 @@
-//! What a line of the log looks like.
+//! The format of log lines.
 
 use std::fmt;
 
@@ -14,7 +14,8 @@ use tracing_subscriber::{
 
 use crate::config::LogFormat;
 
-/// What an event tells, as text: without colours, which take longer to leave out than the rest takes to write.
+/// Formats the fields of an event as text without colours, which would take longer to remove than the rest takes to
+/// write.
 pub(super) fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     format::debug_fn(write_field).delimited(" ")
 }
@@ -23,7 +24,7 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     if field.name() != "message" {
         return write!(writer, "{}={value:?}", field.name());
     }
-    // Other people's may hold anything.
+    // Messages of libraries may contain anything, such as control characters.
     let text = format!("{value:?}");
     if text.contains(char::is_control) {
         write!(writer, "{}", text.escape_debug())
@@ -32,18 +33,18 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     }
 }
 
-/// How an event becomes a line.
-pub(super) enum Shape {
+/// The formatter of events.
+pub(super) enum LineFormat {
     Text(Format<Full>),
     Json(Format<Json>),
 }
 
-impl From<LogFormat> for Shape {
+impl From<LogFormat> for LineFormat {
     fn from(format: LogFormat) -> Self {
         let line = Format::default();
         match format {
             LogFormat::Text => Self::Text(line),
-            // Spans are for traces: a line is complete in itself, and flat.
+            // Spans are for traces: a log line is flat and complete in itself.
             LogFormat::Json => Self::Json(
                 line.json()
                     .flatten_event(true)
@@ -54,7 +55,7 @@ impl From<LogFormat> for Shape {
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Shape
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

@@ -1,5 +1,5 @@
-//! Spans on their way to a collector (OTLP over gRPC). Calls never wait for it: spans wait in a queue with an end,
-//! and what finds it full, or can't be sent, is dropped and counted.
+//! Exports spans to a collector (OTLP over gRPC). Calls never wait for it: spans wait in a bounded queue, and those
+//! that find it full or can't be sent are dropped and counted.
 
 use std::{
     sync::{
@@ -23,31 +23,32 @@ use opentelemetry_sdk::{
 };
 use uuid::Uuid;
 
-/// How many spans may wait to be sent.
+/// Maximum number of spans that wait to be sent.
 const QUEUE: usize = 4096;
-/// How many are sent at once.
+/// Maximum number of spans in one export.
 const BATCH: usize = 512;
-/// How long a span waits for others.
+/// How long spans are collected before an export.
 const DELAY: Duration = Duration::from_secs(1);
-/// How long sending may take, with what is tried again.
+/// Timeout of an export, including retries.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end waits for what is still to be sent: beside the calls' own end it makes up 10 seconds.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often it is said that spans can't be sent.
-const SAY_INTERVAL: Duration = Duration::from_secs(60);
-/// What a driver's error says may quote what somebody typed: it stays in the log of errors, which doesn't leave.
-const MESSAGE: &str = "exception.message";
+/// How long shutdown waits for the remaining spans. Together with draining calls, shutdown takes at most 10 seconds.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Export errors are logged at most once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Removed from exported spans: a driver's error message may quote user input. The log keeps it.
+const EXCEPTION_MESSAGE: &str = "exception.message";
 
-/// Of the process, as its subscriber is.
+/// Global to the process, like its subscriber.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many spans were dropped since the start, because the collector didn't take them.
+/// Number of spans dropped since the process started, because the collector didn't take them.
 #[must_use]
 pub fn dropped_spans() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Makes what sends spans to `endpoint`: of calls that their callers trace, and of this part of the others.
+/// Builds the provider that exports spans to `endpoint`: those of calls that their callers trace, and a fraction
+/// `sample` of all others.
 pub(super) fn provider(endpoint: &str, sample: f64) -> Result<SdkTracerProvider, String> {
     let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
@@ -59,10 +60,10 @@ pub(super) fn provider(endpoint: &str, sample: f64) -> Result<SdkTracerProvider,
     let exporter = exporter.build();
     let exporter = exporter.map_err(|error| format!("--otlp-endpoint: {error}"))?;
     let waiting = Arc::new(AtomicUsize::new(0));
-    let exporter = Exporter {
+    let exporter = CountingExporter {
         inner: exporter,
         waiting: waiting.clone(),
-        said: Mutex::default(),
+        last_logged: Mutex::default(),
     };
     let settings = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE)
@@ -80,7 +81,7 @@ pub(super) fn provider(endpoint: &str, sample: f64) -> Result<SdkTracerProvider,
     Ok(SdkTracerProvider::builder()
         .with_resource(resource)
         .with_sampler(sampler)
-        .with_span_processor(Queue {
+        .with_span_processor(BoundedSpanProcessor {
             inner: BatchSpanProcessor::builder(exporter)
                 .with_batch_config(settings)
                 .build(),
@@ -89,22 +90,23 @@ pub(super) fn provider(endpoint: &str, sample: f64) -> Result<SdkTracerProvider,
         .build())
 }
 
-/// Sends what still waits.
-pub(super) async fn end(provider: SdkTracerProvider) {
-    let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(END_TIMEOUT));
+/// Exports the remaining spans.
+pub(super) async fn shutdown(provider: SdkTracerProvider) {
+    let ended =
+        tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
     if !matches!(ended.await, Ok(Ok(()))) {
-        tracing::warn!("the last spans couldn't be sent");
+        tracing::warn!("could not export the remaining spans at shutdown");
     }
 }
 
-/// The queue, which counts what it can't take.
+/// Limits the queue of spans, and counts those that it can't take.
 #[derive(Debug)]
-struct Queue {
+struct BoundedSpanProcessor {
     inner: BatchSpanProcessor,
     waiting: Arc<AtomicUsize>,
 }
 
-impl SpanProcessor for Queue {
+impl SpanProcessor for BoundedSpanProcessor {
     fn on_start(&self, span: &mut Span, context: &Context) {
         self.inner.on_start(span, context);
     }
@@ -134,33 +136,36 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// What sends them.
+/// Exports spans, and counts those that can't be sent.
 #[derive(Debug)]
-struct Exporter {
+struct CountingExporter {
     inner: opentelemetry_otlp::SpanExporter,
     waiting: Arc<AtomicUsize>,
-    /// When it was last said that they can't be sent.
-    said: Mutex<Option<Instant>>,
+    /// When an export error was last logged.
+    last_logged: Mutex<Option<Instant>>,
 }
 
-impl SpanExporter for Exporter {
+impl SpanExporter for CountingExporter {
     async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         for span in &mut batch {
             span.attributes
-                .retain(|attribute| attribute.key.as_str() != MESSAGE);
+                .retain(|attribute| attribute.key.as_str() != EXCEPTION_MESSAGE);
         }
         let sent = self.inner.export(batch).await;
         if let Err(error) = &sent {
             DROPPED.fetch_add(count as u64, Ordering::Relaxed);
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.is_none_or(|said| said.elapsed() >= SAY_INTERVAL) {
-                *said = Some(Instant::now());
+            let mut last_logged = self
+                .last_logged
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if last_logged.is_none_or(|last_logged| last_logged.elapsed() >= LOG_INTERVAL) {
+                *last_logged = Some(Instant::now());
                 tracing::warn!(
                     error = %error,
                     spans.dropped = dropped_spans(),
-                    "spans can't be sent to the collector: they are dropped"
+                    "cannot export spans to the collector: spans are dropped"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! Those who mean harm, while others call: nobody can bring it down alone.
+//! Denial-of-service attacks while well-behaved callers make calls: no single attacker can make the server unavailable.
 
 pub(crate) mod attacks;
 
@@ -21,34 +21,36 @@ use tonic::{Code, Request, transport::Channel};
 use self::attacks::Attack;
 use crate::{
     auth::with,
-    callers::{guarded, revoke, token},
-    harness::{Database, Process, binary_under, not_run, say, servers::Postgres},
+    caller_limits::{revoke, start_with_authentication, token},
+    harness::{
+        Database, Process, binary_with_ulimit, print_uncaptured, servers::Postgres, skip_test,
+    },
     limits::{metric, until},
-    slow_reads::known,
+    slow_reads::wait_until_accepted,
 };
 
-/// How long each attack goes on.
+/// Duration of each attack.
 const TIME: Duration = Duration::from_secs(1);
-/// Other tests go on beside this one, with timeouts: attackers leave them some of the processor. At full rate they are
-/// in the benchmark.
-const PACE: Duration = Duration::from_millis(5);
-/// More than a server may take, whatever is done to it.
+/// Pause after each burst. Other tests with timeouts run concurrently and need processor time; the benchmark runs
+/// the attacks without a pause.
+const ATTACK_INTERVAL: Duration = Duration::from_millis(5);
+/// Upper bound of the server's memory under any attack, in bytes.
 const MEMORY: u64 = 512 << 20;
 
-/// By then, what all attacks together take has been taken.
+/// Maximum number of rounds until memory must be stable.
 const ROUNDS: usize = 6;
 
-/// Whether the last round of attacks left no more memory taken than the one before.
-fn has_settled(bytes: &[u64]) -> bool {
+/// Whether memory grew by at most 5 % in the last round of attacks.
+fn memory_is_stable(bytes: &[u64]) -> bool {
     matches!(bytes, [.., before, last] if *last <= before + before / 20)
 }
 
-/// What a process has in memory, in bytes.
+/// Resident memory of a process, in bytes.
 fn memory(server: &Process) -> u64 {
     status(server, "VmRSS:")
 }
 
-/// The most that a process has had in memory so far, in bytes.
+/// Peak resident memory of a process so far, in bytes.
 pub(crate) fn peak_memory(server: &Process) -> u64 {
     status(server, "VmHWM:")
 }
@@ -66,8 +68,14 @@ fn descriptors(server: &Process) -> usize {
     open.expect("the process runs").count()
 }
 
-/// Reads and writes until it is told to stop; none of its calls may fail. With a token it connects again now and then.
-async fn good(server: &Process, token: Option<&str>, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
+/// Reads and writes until `stop` is set; none of its calls may fail. With a token it reconnects after every 10
+/// rounds, as authenticated callers must be able to.
+async fn run_well_behaved_caller(
+    server: &Process,
+    token: Option<&str>,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+) {
     let mut channel = server.connect().await;
     while !stop.load(Ordering::Relaxed) {
         let number = done.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +85,7 @@ async fn good(server: &Process, token: Option<&str>, stop: Arc<AtomicBool>, done
         let mut access = AccessServiceClient::new(channel.clone());
         let mut roles = RoleServiceClient::new(channel.clone());
         let question = pb::CheckAccessRequest {
-            user_id: crate::harness::id(),
+            user_id: crate::harness::unknown_id(),
             bundle: "a".into(),
             controller: "b".into(),
             action: "c".into(),
@@ -102,7 +110,7 @@ fn request<T>(message: T, token: Option<&str>) -> Request<T> {
     }
 }
 
-async fn endure(
+async fn run_attacks(
     attack: Attack,
     server: &Process,
     token: Option<&str>,
@@ -118,11 +126,14 @@ async fn endure(
         }
     };
     let attacked = async {
-        attack.go_on(server.address, TIME, PACE, None).await;
+        attack
+            .attack_repeatedly(server.address, TIME, ATTACK_INTERVAL, None)
+            .await;
         stop.store(true, Ordering::Relaxed);
     };
-    let good = good(server, token, stop.clone(), done.clone());
-    tokio::join!(good, attacked, watched);
+    let run_well_behaved_caller =
+        run_well_behaved_caller(server, token, stop.clone(), done.clone());
+    tokio::join!(run_well_behaved_caller, attacked, watched);
     let served = done.load(Ordering::Relaxed) - before;
     assert!(served > 0, "nobody was served during {attack:?}");
     until(server, "group_service_connections", |there| there <= 1.0).await;
@@ -130,7 +141,7 @@ async fn endure(
         calls == 0.0
     })
     .await;
-    until(server, "group_service_messages_in_hand_bytes", |bytes| {
+    until(server, "group_service_in_flight_message_bytes", |bytes| {
         bytes == 0.0
     })
     .await;
@@ -138,20 +149,20 @@ async fn endure(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
+async fn server_survives_every_attack_and_releases_its_resources() {
     let database = Database::create().await;
-    // Fewer open files than there may be connections: those must leave what calls need.
-    let mut command = binary_under("-n 1024");
+    // The limit of open files is below the connection limit: connections must leave descriptors for the database.
+    let mut command = binary_with_ulimit("-n 1024");
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--log", "warn", "--database-url", database.url()])
         .args(["--compression", "gzip"])
-        // As in deploy: what is given back is seen only then.
+        // As in deploy/: otherwise glibc doesn't return freed memory to the system, and it can't be measured.
         .env("MALLOC_MMAP_THRESHOLD_", "131072");
     let server = Process::spawn(command).await;
     let mut users = UserServiceClient::new(server.connect().await);
     for number in 0..200 {
-        let [username, first_name, last_name] = attacks::run(number);
+        let [username, first_name, last_name] = attacks::expensive_name(number);
         let user = pb::CreateUserRequest {
             username,
             first_name,
@@ -162,12 +173,12 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     }
     drop(users);
     let done = Arc::new(AtomicU64::new(0));
-    // What is left behind each time grows without end; what is taken once, or kept to be used again, doesn't.
+    // A leak grows with each round; caches and memory that is reused don't.
     let mut bytes = Vec::new();
     let mut open = Vec::new();
-    while !has_settled(&bytes) {
+    while !memory_is_stable(&bytes) {
         for attack in attacks::ALL {
-            let most = endure(attack, &server, None, &done).await;
+            let most = run_attacks(attack, &server, None, &done).await;
             assert!(most < MEMORY, "{attack:?} takes {most} bytes");
         }
         bytes.push(memory(&server));
@@ -188,15 +199,15 @@ async fn nobody_brings_it_down_alone_and_nothing_is_left_behind() {
     let first = errors.first();
     assert!(
         first.is_none(),
-        "{} errors that callers make: {first:?}",
+        "{} ERROR log lines caused by callers: {first:?}",
         errors.len()
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_do_not_notice_attacks_without_credentials() {
+async fn unauthenticated_attacks_do_not_affect_authenticated_callers() {
     let database = Database::create().await;
-    let mut command = binary_under("-n 1024");
+    let mut command = binary_with_ulimit("-n 1024");
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--log", "warn", "--authentication", "required"])
@@ -205,14 +216,14 @@ async fn callers_do_not_notice_attacks_without_credentials() {
     let token = token(&database, "good", "check,write").await;
     let done = Arc::new(AtomicU64::new(0));
     for attack in attacks::UNAUTHENTICATED {
-        let most = endure(attack, &server, Some(&token), &done).await;
+        let most = run_attacks(attack, &server, Some(&token), &done).await;
         assert!(most < MEMORY, "{attack:?} takes {most} bytes");
     }
     server.stop().await;
 }
 
-/// Waits until calls with a token are refused: it is known to be revoked, or the instance can't read the tokens.
-async fn refused(channel: &Channel, token: &str) {
+/// Waits until calls with a token are rejected, because it is revoked or because the instance can't read the tokens.
+async fn wait_until_revoked(channel: &Channel, token: &str) {
     let mut groups = GroupServiceClient::new(channel.clone());
     let refused = async {
         loop {
@@ -229,16 +240,16 @@ async fn refused(channel: &Channel, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_revoked_on_two_instances_during_every_attack() {
+async fn token_revocation_takes_effect_on_all_instances_under_attack() {
     let postgres = match Postgres::start(&[]).await {
         Ok(postgres) => postgres,
-        Err(why) => return not_run("revocation during attacks", &why),
+        Err(why) => return skip_test("revocation during attacks", &why),
     };
     postgres.query("CREATE DATABASE directory").await;
-    let database = Database::elsewhere(&postgres.url("directory"));
+    let database = Database::with_url(&postgres.url("directory"));
     let servers = [
-        guarded(&database, &["--compression", "gzip"]).await,
-        guarded(&database, &["--compression", "gzip"]).await,
+        start_with_authentication(&database, &["--compression", "gzip"]).await,
+        start_with_authentication(&database, &["--compression", "gzip"]).await,
     ];
     let attacker = token(&database, "attacker", "all").await;
     let mut longest = Duration::ZERO;
@@ -249,29 +260,32 @@ async fn a_token_is_revoked_on_two_instances_during_every_attack() {
             let (address, attacker) = (server.address, attacker.clone());
             tokio::spawn(async move {
                 attack
-                    .go_on(address, 60 * TIME, PACE, Some(&attacker))
+                    .attack_repeatedly(address, 60 * TIME, ATTACK_INTERVAL, Some(&attacker))
                     .await;
             })
         });
-        // It connects before, as a flood of connections may keep another one out.
+        // Connect before the revocation: a flood of connections may keep new ones out.
         let mut channels = Vec::new();
         for server in &servers {
             let channel = server.connect().await;
-            known(&channel, &victim, true).await;
+            wait_until_accepted(&channel, &victim, true).await;
             channels.push(channel);
         }
         revoke(&database, &name).await;
         let revoked = Instant::now();
         for channel in &channels {
-            refused(channel, &victim).await;
+            wait_until_revoked(channel, &victim).await;
         }
         longest = longest.max(revoked.elapsed());
         for attacked in attacked {
-            assert!(!attacked.is_finished(), "{attack:?} has ended before");
+            assert!(
+                !attacked.is_finished(),
+                "{attack:?} ended before the token was rejected"
+            );
             attacked.abort();
         }
     }
-    say(&format!(
+    print_uncaptured(&format!(
         "a token was refused by two instances {longest:?} at most after it was revoked, whatever the attack"
     ));
     for server in servers {

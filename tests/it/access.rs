@@ -1,4 +1,4 @@
-//! `AccessService`: who may do what, and why.
+//! `AccessService`: decisions and their reasons.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use tonic_types::RpcStatusExt;
 
 use crate::{
     contract::{Failure, Success},
-    harness::{World, id, told},
+    harness::{TestServer, expect_error, unknown_id},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -25,7 +25,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let again = w.traced();
                     let same = w.access.check_access(check(&user, "shop order view")).await;
                     assert_eq!(answer, same.expect("decided").into_inner());
-                    assert_eq!(again.statements().await, 0, "it is in memory by now");
+                    assert_eq!(again.statements().await, 0, "it is a cache hit");
                     assert_eq!(
                         (answer.decision(), answer.cause()),
                         (Decision::Allowed, Cause::AllowRule)
@@ -68,7 +68,7 @@ pub(crate) fn successes() -> Vec<Success> {
                         .iter()
                         .map(|answer| answer.cause())
                         .collect();
-                    // In the order of the questions, equal ones included.
+                    // Answers are in the order of the questions, including repeated ones.
                     assert_eq!(
                         causes,
                         [
@@ -79,7 +79,7 @@ pub(crate) fn successes() -> Vec<Success> {
                         ]
                     );
                     w.trace(None);
-                    // A thousand questions about one user take as many statements.
+                    // A thousand questions about one user need no more statements.
                     let questions = (0..1000)
                         .map(|n| question(&user, &format!("b{n} c view")))
                         .collect();
@@ -108,7 +108,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let trace = w.traced();
                     let list = w
                         .access
-                        .list_users_with_access(who("shop order view"))
+                        .list_users_with_access(list_users_request("shop order view"))
                         .await;
                     let list = list.expect("listed").into_inner();
                     assert_eq!(list.users.len(), 1);
@@ -119,7 +119,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     w.trace(None);
                     let none = w
                         .access
-                        .list_users_with_access(who("shop order edit"))
+                        .list_users_with_access(list_users_request("shop order edit"))
                         .await;
                     assert_eq!(none.expect("listed").into_inner().users, []);
                     trace
@@ -143,10 +143,10 @@ pub(crate) fn failures() -> Vec<Failure> {
                         action: "x".repeat(46),
                         min_revision: -1,
                     };
-                    let told = told(w.access.check_access(request).await);
+                    let reported = expect_error(w.access.check_access(request).await);
                     let fields = ["user_id", "bundle", "controller", "action", "min_revision"];
-                    assert_eq!(told.fields(), fields);
-                    told
+                    assert_eq!(reported.fields(), fields);
+                    reported
                 })
             },
         },
@@ -155,19 +155,19 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "INVALID_REQUEST",
             run: |w| {
                 Box::pin(async move {
-                    let one = question(&id(), "a b c");
+                    let one = question(&unknown_id(), "a b c");
                     let questions = vec![one.clone(); 1001];
                     let request = pb::BatchCheckAccessRequest {
                         questions,
                         ..Default::default()
                     };
                     assert_eq!(
-                        told(w.access.batch_check_access(request).await).fields(),
+                        expect_error(w.access.batch_check_access(request).await).fields(),
                         ["questions"]
                     );
                     let request = pb::BatchCheckAccessRequest::default();
                     assert_eq!(
-                        told(w.access.batch_check_access(request).await).fields(),
+                        expect_error(w.access.batch_check_access(request).await).fields(),
                         ["questions"]
                     );
                     let questions = vec![
@@ -178,21 +178,22 @@ pub(crate) fn failures() -> Vec<Failure> {
                             ..one
                         },
                     ];
-                    // What is wrong with a question is no reason to fail, but told along with one.
+                    // A malformed question alone doesn't fail the call; if the call fails for another reason, its
+                    // violations are included.
                     let request = pb::BatchCheckAccessRequest {
                         questions,
                         min_revision: -1,
                     };
-                    let told = told(w.access.batch_check_access(request).await);
+                    let reported = expect_error(w.access.batch_check_access(request).await);
                     assert_eq!(
-                        told.fields(),
+                        reported.fields(),
                         [
                             "min_revision",
                             "questions[1].user_id",
                             "questions[1].action"
                         ]
                     );
-                    told
+                    reported
                 })
             },
         },
@@ -203,18 +204,18 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     let request = pb::ListUsersWithAccessRequest {
                         page_size: -1,
-                        ..who("a b *")
+                        ..list_users_request("a b *")
                     };
-                    let told = told(w.access.list_users_with_access(request).await);
-                    assert_eq!(told.fields(), ["action", "page_size"]);
-                    told
+                    let reported = expect_error(w.access.list_users_with_access(request).await);
+                    assert_eq!(reported.fields(), ["action", "page_size"]);
+                    reported
                 })
             },
         },
     ]
 }
 
-/// Rules of roles, groups by the roles that they have, groups of the user; question; cause.
+/// The rules of each role, the roles of each group, and the groups of the user; the question; the expected cause.
 type Row = (
     &'static [&'static [&'static str]],
     &'static [&'static [usize]],
@@ -225,7 +226,7 @@ type Row = (
 
 /// `+` allows, `-` denies.
 const TABLE: &[Row] = &[
-    // Literals match themselves only.
+    // Literals only match themselves.
     (&[&["+ a b c"]], &[&[0]], &[0], "a b c", Cause::AllowRule),
     (&[&["+ a b c"]], &[&[0]], &[0], "x b c", Cause::NoRule),
     (&[&["+ a b c"]], &[&[0]], &[0], "a x c", Cause::NoRule),
@@ -240,7 +241,7 @@ const TABLE: &[Row] = &[
         Cause::AllowRule,
     ),
     (&[&["+ a.b b c"]], &[&[0]], &[0], "axb b c", Cause::NoRule),
-    // Wildcards match anything, in each place.
+    // Wildcards match anything, in each part.
     (&[&["+ * b c"]], &[&[0]], &[0], "x b c", Cause::AllowRule),
     (&[&["+ * b c"]], &[&[0]], &[0], "x x c", Cause::NoRule),
     (&[&["+ a * c"]], &[&[0]], &[0], "a x c", Cause::AllowRule),
@@ -252,12 +253,12 @@ const TABLE: &[Row] = &[
     (&[&["+ a * *"]], &[&[0]], &[0], "a x y", Cause::AllowRule),
     (&[&["+ * * *"]], &[&[0]], &[0], "x y z", Cause::AllowRule),
     (&[&["- * * *"]], &[&[0]], &[0], "x y z", Cause::DenyRule),
-    // Without a rule nothing is allowed.
+    // Without a matching rule the user is denied.
     (&[&[]], &[&[0]], &[0], "a b c", Cause::NoRule),
     (&[&["+ * * *"]], &[&[0]], &[], "a b c", Cause::NoRule),
     (&[&["- * * *"]], &[&[0]], &[], "a b c", Cause::NoRule),
     (&[&["- a b c"]], &[&[0]], &[0], "a b x", Cause::NoRule),
-    // A deny wins, however it is written and wherever it comes from.
+    // A DENY rule overrides ALLOW rules, however specific it is and wherever it comes from.
     (
         &[&["+ a b c", "- a b c"]],
         &[&[0]],
@@ -336,7 +337,7 @@ const TABLE: &[Row] = &[
         "a b c",
         Cause::AllowRule,
     ),
-    // Across groups, whichever the user came into first.
+    // Across groups, in whatever order the user was assigned.
     (
         &[&["+ a b c"], &["- a b c"]],
         &[&[0], &[1]],
@@ -372,7 +373,7 @@ const TABLE: &[Row] = &[
         "x y z",
         Cause::AllowRule,
     ),
-    // The same role through two groups; a role that the user's groups don't have.
+    // The same role through two groups, and a role of a group that the user isn't in.
     (
         &[&["+ a b c"]],
         &[&[0], &[0]],
@@ -404,8 +405,8 @@ const TABLE: &[Row] = &[
 ];
 
 #[tokio::test]
-async fn the_table_of_cases_holds() {
-    let mut w = World::start().await;
+async fn decisions_match_the_case_table() {
+    let mut w = TestServer::start().await;
     for (number, (roles, groups, of_user, words, expected)) in TABLE.iter().enumerate() {
         let mut role_ids = Vec::new();
         for (role, rules) in roles.iter().enumerate() {
@@ -452,7 +453,7 @@ async fn the_table_of_cases_holds() {
             "case {number}"
         );
 
-        // Blocked, the user may do nothing; unknown, nobody may.
+        // Blocked and unknown users are denied.
         let status = Some(pb::UserStatus::Blocked.into());
         let request = pb::UpdateUserRequest {
             user_id: user.clone(),
@@ -472,7 +473,7 @@ async fn the_table_of_cases_holds() {
         );
         let answer = w
             .access
-            .check_access(check(&id(), words))
+            .check_access(check(&unknown_id(), words))
             .await
             .expect("decided")
             .into_inner();
@@ -485,19 +486,19 @@ async fn the_table_of_cases_holds() {
 }
 
 const QUESTIONS: usize = 100_000;
-const WORLDS: usize = 10;
+const DIRECTORIES: usize = 10;
 
 /// A rule: bundle, controller, action, and whether it denies.
 type Triple = (String, String, String, bool);
 
-/// A naive model, from the contract's words: gather everything as one set; a deny, else an allow, else no.
-struct Naive {
+/// A simple model of the contract: collects all rules as one set; a DENY decides, else an ALLOW, else denied.
+struct ReferenceModel {
     users: Vec<(String, bool, BTreeSet<usize>)>,
     groups: Vec<(String, BTreeSet<usize>)>,
     roles: Vec<(String, BTreeSet<Triple>)>,
 }
 
-impl Naive {
+impl ReferenceModel {
     fn cause(&self, user: &str, asked: [&str; 3]) -> Cause {
         let Some((_, blocked, groups)) = self.users.iter().find(|(id, ..)| id == user) else {
             return Cause::UserUnknown;
@@ -520,7 +521,7 @@ impl Naive {
         }
     }
 
-    /// The rule is in the role, the role in the group, the user in the group, and it matches.
+    /// Checks a grant: the role has the rule, the group has the role, the user is in the group, and the rule matches.
     fn verify(&self, user: &str, asked: [&str; 3], cause: Cause, grant: &pb::Grant) {
         let rule = grant.rule.as_ref().expect("a rule");
         let deny = rule.effect() == Effect::Deny;
@@ -563,21 +564,21 @@ fn matches((bundle, controller, action, _): &Triple, asked: [&str; 3]) -> bool {
 }
 
 #[tokio::test]
-async fn a_naive_model_agrees_and_every_explanation_is_true() {
+async fn decisions_and_deciding_rules_match_reference_model() {
     let mut runner = TestRunner::default();
     let mut draw = |most: usize| (0..most).new_tree(&mut runner).expect("drawn").current();
-    for _ in 0..WORLDS {
-        let mut w = World::start().await;
+    for _ in 0..DIRECTORIES {
+        let mut w = TestServer::start().await;
         let naive = random(&mut w, &mut draw).await;
         let words = ["a", "b", "c"];
-        for _ in 0..QUESTIONS / WORLDS / 1000 {
+        for _ in 0..QUESTIONS / DIRECTORIES / 1000 {
             let questions: Vec<_> = (0..1000)
                 .map(|_| pb::Question {
-                    // Now and then somebody who isn't there.
+                    // Sometimes an unknown user.
                     user_id: naive
                         .users
                         .get(draw(naive.users.len() + 1))
-                        .map_or_else(id, |(id, ..)| id.clone()),
+                        .map_or_else(unknown_id, |(id, ..)| id.clone()),
                     bundle: words[draw(3)].into(),
                     controller: words[draw(3)].into(),
                     action: words[draw(3)].into(),
@@ -612,7 +613,7 @@ async fn a_naive_model_agrees_and_every_explanation_is_true() {
                 }
             }
         }
-        // Who can do this, is who is allowed to when everyone is asked.
+        // `ListUsersWithAccess` must return exactly the users for whom a check is allowed.
         for asked in [
             ["a", "b", "c"],
             ["a", "a", "a"],
@@ -622,7 +623,7 @@ async fn a_naive_model_agrees_and_every_explanation_is_true() {
             let mut listed = BTreeSet::new();
             let mut request = pb::ListUsersWithAccessRequest {
                 page_size: 3,
-                ..who(&asked.join(" "))
+                ..list_users_request(&asked.join(" "))
             };
             loop {
                 let page = w
@@ -653,9 +654,9 @@ async fn a_naive_model_agrees_and_every_explanation_is_true() {
     }
 }
 
-async fn random(w: &mut World, draw: &mut impl FnMut(usize) -> usize) -> Naive {
+async fn random(w: &mut TestServer, draw: &mut impl FnMut(usize) -> usize) -> ReferenceModel {
     let words = ["a", "b", "c", "*", "*"];
-    let mut naive = Naive {
+    let mut naive = ReferenceModel {
         users: vec![],
         groups: vec![],
         roles: vec![],
@@ -717,8 +718,8 @@ async fn random(w: &mut World, draw: &mut impl FnMut(usize) -> usize) -> Naive {
     naive
 }
 
-/// A user in a group with a role of these rules: their ids.
-async fn stage(w: &mut World, rules: &[pb::Rule]) -> (String, String, String) {
+/// Creates a user in a group with a role with these rules; returns the ids of user, role and group.
+async fn stage(w: &mut TestServer, rules: &[pb::Rule]) -> (String, String, String) {
     let request = pb::CreateRoleRequest {
         name: "A".into(),
         rules: rules.to_vec(),
@@ -757,7 +758,7 @@ fn rule(bundle: &str, controller: &str, action: &str, effect: Effect) -> pb::Rul
     }
 }
 
-/// Reads a rule of the table.
+/// Parses a rule of the table.
 fn read(text: &str) -> pb::Rule {
     let words: Vec<_> = text.split(' ').collect();
     let [effect, bundle, controller, action] = words[..] else {
@@ -771,8 +772,8 @@ fn read(text: &str) -> pb::Rule {
 }
 
 #[tokio::test]
-async fn a_malformed_question_has_its_own_error_and_the_others_are_answered() {
-    for mut w in [World::start().await, World::without_cache().await] {
+async fn batch_check_reports_malformed_requests_individually() {
+    for mut w in [TestServer::start().await, TestServer::without_cache().await] {
         let (user, ..) = stage(&mut w, &[allow("shop", "*", "view")]).await;
         let good = question(&user, "shop order view");
         let without_user = pb::Question {
@@ -820,7 +821,7 @@ async fn a_malformed_question_has_its_own_error_and_the_others_are_answered() {
                 assert_eq!(answer.grant, None);
             }
         }
-        // With none to decide, it is as fresh all the same.
+        // A batch without any valid question has the same freshness.
         let none = ask(&[&wildcard; 2]).await;
         assert_eq!(none.revision, alone.revision);
         assert_eq!(none.answers.len(), 2);
@@ -832,7 +833,7 @@ async fn a_malformed_question_has_its_own_error_and_the_others_are_answered() {
     }
 }
 
-/// The fields of a question that its answer says are wrong; nothing if it was answered.
+/// The invalid fields of a question according to its answer; empty if it was decided.
 fn wrong_fields(answer: &pb::Answer) -> Vec<String> {
     let Some(error) = &answer.error else {
         return Vec::new();
@@ -879,7 +880,7 @@ pub(crate) fn check(user_id: &str, words: &str) -> pb::CheckAccessRequest {
         controller,
         action,
         ..
-    } = who(words);
+    } = list_users_request(words);
     pb::CheckAccessRequest {
         user_id: user_id.into(),
         bundle,
@@ -889,7 +890,7 @@ pub(crate) fn check(user_id: &str, words: &str) -> pb::CheckAccessRequest {
     }
 }
 
-fn who(words: &str) -> pb::ListUsersWithAccessRequest {
+fn list_users_request(words: &str) -> pb::ListUsersWithAccessRequest {
     let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
     let [bundle, controller, action] = &words[..] else {
         panic!("{words:?}")

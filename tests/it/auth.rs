@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Authentication by tokens, and permissions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,25 +15,24 @@ use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
 use crate::{
     harness::{
-        Database, Process, binary, engine,
-        raw::{Answer, methods, send},
-        told,
+        Database, Process, binary, engine, expect_error,
+        raw::{RawResponse, methods, send},
     },
     metrics,
     settings::{output, refused},
     tls,
 };
 
-/// A server that wants tokens, over TLS, and the database that they are in.
-struct Guarded {
+/// A server with TLS that requires tokens, and its database.
+struct AuthServer {
     server: Process,
     channel: Channel,
     database: Arc<Database>,
-    /// The server's certificate is in it, as long as it serves.
+    /// Holds the server's certificate while it serves.
     _files: tempfile::TempDir,
 }
 
-impl Guarded {
+impl AuthServer {
     async fn start() -> Self {
         let database = Arc::new(Database::create().await);
         let authority = tls::authority();
@@ -57,7 +56,7 @@ impl Guarded {
         }
     }
 
-    /// Runs `group-service token`: what it says on standard output.
+    /// Runs `group-service token`; returns its standard output.
     async fn token(&self, args: &[&str]) -> String {
         let command = [&["token"], args, &["--database-url", self.database.url()]].concat();
         let output = output(&command, &[]).await;
@@ -73,8 +72,8 @@ impl Guarded {
         token
     }
 
-    /// Waits until the server knows the token, or doesn't.
-    async fn known(&self, token: &str, wanted: bool) {
+    /// Waits until the server accepts the token, or rejects it.
+    async fn wait_until_accepted(&self, token: &str, wanted: bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         let rpc = "groups.v1.GroupService/GetGroup";
         while (self.code(rpc, Some(token)).await != Code::Unauthenticated) != wanted {
@@ -83,7 +82,7 @@ impl Guarded {
         }
     }
 
-    /// The code of a call with an empty message.
+    /// Calls an RPC with an empty message; returns the status code.
     async fn code(&self, rpc: &str, token: Option<&str>) -> Code {
         let mut request = Request::new(Vec::new());
         if let Some(token) = token {
@@ -95,13 +94,13 @@ impl Guarded {
     }
 
     /// Calls an RPC.
-    async fn call(&self, rpc: &str, request: Request<Vec<u8>>) -> Answer {
+    async fn call(&self, rpc: &str, request: Request<Vec<u8>>) -> RawResponse {
         send(&self.channel, &format!("/{rpc}"), request).await
     }
 }
 
-/// An empty message with this header.
-fn headed(value: &str) -> Request<Vec<u8>> {
+/// An empty message with this `authorization` header.
+fn with_authorization_header(value: &str) -> Request<Vec<u8>> {
     let mut request = Request::new(Vec::new());
     let value = value.parse().expect("ASCII");
     request.metadata_mut().insert("authorization", value);
@@ -119,8 +118,8 @@ pub(crate) fn with<T>(message: T, token: &str) -> Request<T> {
     request
 }
 
-/// What the contract's names say an RPC needs.
-fn needed(rpc: &str) -> &'static str {
+/// The permission that an RPC needs, derived from its name.
+fn documented_permission(rpc: &str) -> &'static str {
     let (service, method) = rpc.split_once('/').expect("two parts");
     match (service, method) {
         ("grpc.health.v1.Health", _) => "",
@@ -132,22 +131,22 @@ fn needed(rpc: &str) -> &'static str {
     }
 }
 
-/// A line of a table.
+/// Formats a table row.
 fn row<'a>(first: &str, further: impl Iterator<Item = &'a str>) -> String {
     let further: String = further.map(|cell| format!(" {cell} |")).collect();
     format!("| {first} |{further}\n")
 }
 
 #[tokio::test]
-async fn every_rpc_wants_the_permission_that_it_needs() {
-    let w = Guarded::start().await;
+async fn every_rpc_requires_its_permission() {
+    let w = AuthServer::start().await;
     let mut callers = vec![
         ("none", None, &[][..]),
         ("wrong", Some("gst_wrong".to_owned()), &[]),
     ];
     for permission in ["read", "check", "write", "audit", "act-as"] {
         let token = w.create(permission, permission, &[]).await;
-        w.known(&token, true).await;
+        w.wait_until_accepted(&token, true).await;
         callers.push((
             permission,
             Some(token),
@@ -161,15 +160,16 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
         ));
     }
     let token = w.create("all", "all", &[]).await;
-    w.known(&token, true).await;
+    w.wait_until_accepted(&token, true).await;
     callers.push(("all", Some(token), &["read", "check", "write", "audit"]));
     let expired = w.create("late", "all", &["--expires", "1s"]).await;
-    // Not known yet isn't known no more: the same clock says when it has expired.
+    // The server also rejects tokens that it doesn't know yet: wait until `token list`, by the same clock, shows
+    // this one as expired.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !w.token(&["list"]).await.contains("  expired ") {
         assert!(tokio::time::Instant::now() < deadline, "it doesn't expire");
     }
-    w.known(&expired, false).await;
+    w.wait_until_accepted(&expired, false).await;
     callers.push(("expired", Some(expired), &[]));
 
     let rpcs = methods().into_iter().map(|method| {
@@ -189,7 +189,7 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
     let mut table = row("RPC", names.clone());
     table.push_str(&row("---", names.map(|_| "---")));
     for rpc in &rpcs {
-        let need = needed(rpc);
+        let need = documented_permission(rpc);
         let mut cells = Vec::new();
         for (caller, token, permissions) in &callers {
             let code = w.code(rpc, token.as_deref()).await;
@@ -214,11 +214,11 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
         table.push_str(&row(&format!("`{rpc}`"), cells.into_iter()));
     }
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/permissions.md");
-    let told = std::fs::read_to_string(file).expect("docs/permissions.md");
-    let there = told.lines().filter(|line| line.starts_with('|'));
+    let reported = std::fs::read_to_string(file).expect("docs/permissions.md");
+    let there = reported.lines().filter(|line| line.starts_with('|'));
     let there: String = there.map(|line| format!("{line}\n")).collect();
     assert_eq!(there, table, "docs/permissions.md should have:\n{table}");
-    // Who isn't known doesn't even learn what there is.
+    // Unauthenticated callers don't learn which RPCs exist.
     let unknown = "groups.v1.GroupService/Nonsense";
     assert_eq!(w.code(unknown, None).await, Code::Unauthenticated);
     let read = callers[2].1.as_deref();
@@ -227,13 +227,13 @@ async fn every_rpc_wants_the_permission_that_it_needs() {
 }
 
 #[tokio::test]
-async fn credentials_that_are_no_good_are_all_refused_alike() {
-    let w = Guarded::start().await;
+async fn invalid_credentials_all_get_the_same_error() {
+    let w = AuthServer::start().await;
     let good = w.create("good", "all", &[]).await;
     let other = w.create("other", "all", &[]).await;
-    w.known(&good, true).await;
-    w.known(&other, true).await;
-    // The id is 16 bytes, 21 characters and a third; what follows is the secret.
+    w.wait_until_accepted(&good, true).await;
+    w.wait_until_accepted(&other, true).await;
+    // The id is 16 bytes, which are 21⅓ characters of base64; the secret follows.
     let mixed = format!("{}{}", &good[..30], &other[30..]);
     let last = if good.ends_with('A') { "E" } else { "A" };
     let bearers = [
@@ -259,23 +259,25 @@ async fn credentials_that_are_no_good_are_all_refused_alike() {
     let rpc = "groups.v1.GroupService/ListGroups";
     let mut answers = Vec::new();
     for value in &values {
-        answers.push(told(w.call(rpc, headed(value)).await));
+        answers.push(expect_error(
+            w.call(rpc, with_authorization_header(value)).await,
+        ));
     }
     let mut doubled = with(Vec::new(), &good);
     let value: MetadataValue<_> = format!("Bearer {good}").parse().expect("ASCII");
     doubled.metadata_mut().append("authorization", value);
-    answers.push(told(w.call(rpc, doubled).await));
+    answers.push(expect_error(w.call(rpc, doubled).await));
     let mut odd = Request::new(Vec::new());
     let value = MetadataValue::try_from(&b"Bearer \xff"[..]).expect("a header");
     odd.metadata_mut().insert("authorization", value);
-    answers.push(told(w.call(rpc, odd).await));
+    answers.push(expect_error(w.call(rpc, odd).await));
     for answer in &answers {
         assert_eq!(answer.code, Code::Unauthenticated, "{answer:?}");
         assert_eq!(answer.reason, "UNAUTHENTICATED");
         assert_eq!(answer.message, answers[0].message);
         assert!(answer.metadata.is_empty(), "{answer:?}");
     }
-    let lower = headed(&format!("bearer {good}"));
+    let lower = with_authorization_header(&format!("bearer {good}"));
     w.call(rpc, lower).await.expect("a scheme in any case");
     let log = w.server.stop().await;
     assert!(!log.contains(&good[26..]), "a secret in the log");
@@ -283,12 +285,12 @@ async fn credentials_that_are_no_good_are_all_refused_alike() {
 }
 
 #[tokio::test]
-async fn the_caller_is_the_actor_unless_one_who_may_names_another() {
-    let w = Guarded::start().await;
+async fn actor_is_caller_unless_act_as_is_permitted() {
+    let w = AuthServer::start().await;
     let plain = w.create("till", "write,audit", &[]).await;
     let proxy = w.create("back office", "write,act-as", &[]).await;
-    w.known(&plain, true).await;
-    w.known(&proxy, true).await;
+    w.wait_until_accepted(&plain, true).await;
+    w.wait_until_accepted(&proxy, true).await;
     let mut roles = RoleServiceClient::new(w.channel.clone());
     let create = |name: &str, token: &str, actor: Option<&str>| {
         let message = pb::CreateRoleRequest {
@@ -304,7 +306,7 @@ async fn the_caller_is_the_actor_unless_one_who_may_names_another() {
     };
     let created = roles.create_role(create("A", &plain, None)).await;
     created.expect("created");
-    let refused = told(roles.create_role(create("B", &plain, Some("ann"))).await);
+    let refused = expect_error(roles.create_role(create("B", &plain, Some("ann"))).await);
     assert_eq!(refused.code, Code::PermissionDenied);
     assert_eq!(refused.reason, "PERMISSION_DENIED");
     assert_eq!(refused.metadata["permission"], "act-as");
@@ -321,18 +323,18 @@ async fn the_caller_is_the_actor_unless_one_who_may_names_another() {
 
     let mut access = AccessServiceClient::new(w.channel.clone());
     let request = with(pb::CheckAccessRequest::default(), &plain);
-    let refused = told(access.check_access(request).await);
+    let refused = expect_error(access.check_access(request).await);
     assert_eq!(refused.metadata["permission"], "check");
     w.server.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_is_refused_and_ends_what_it_follows() {
-    let w = Guarded::start().await;
+async fn revoked_token_is_rejected_and_its_streams_end() {
+    let w = AuthServer::start().await;
     let token = w.create("follower", "read,audit", &[]).await;
     let other = w.create("other", "read", &[]).await;
-    w.known(&token, true).await;
-    w.known(&other, true).await;
+    w.wait_until_accepted(&token, true).await;
+    w.wait_until_accepted(&other, true).await;
     let mut changes = ChangeServiceClient::new(w.channel.clone());
     let request = with(pb::WatchChangesRequest::default(), &token);
     let mut feed = changes.watch_changes(request).await.expect("followed");
@@ -341,7 +343,7 @@ async fn a_token_that_is_revoked_is_refused_and_ends_what_it_follows() {
     let id = line.expect("listed").split(' ').next().expect("an id");
     assert!(!list.contains(&token[26..]), "a secret in the list");
     w.token(&["revoke", id]).await;
-    w.known(&token, false).await;
+    w.wait_until_accepted(&token, false).await;
     let ended = async {
         loop {
             match feed.get_mut().message().await {
@@ -352,7 +354,7 @@ async fn a_token_that_is_revoked_is_refused_and_ends_what_it_follows() {
     };
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     assert_eq!(ended.expect("it ends").code(), Code::Unauthenticated);
-    w.known(&other, true).await;
+    w.wait_until_accepted(&other, true).await;
     assert!(w.token(&["list"]).await.contains("revoked 20"));
     let again = ["token", "revoke", id, "--database-url", w.database.url()];
     assert_eq!(output(&again, &[]).await.status.code(), Some(1));
@@ -360,8 +362,8 @@ async fn a_token_that_is_revoked_is_refused_and_ends_what_it_follows() {
 }
 
 #[tokio::test]
-async fn a_token_works_as_soon_as_it_is_made() {
-    let w = Guarded::start().await;
+async fn new_token_is_accepted_immediately() {
+    let w = AuthServer::start().await;
     let rpc = "groups.v1.GroupService/ListGroups";
     for number in 0..10 {
         let token = w.create(&format!("caller {number}"), "read", &[]).await;
@@ -371,7 +373,7 @@ async fn a_token_works_as_soon_as_it_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unknown_tokens_have_the_database_read_a_few_times_a_second_only() {
+async fn unknown_tokens_trigger_bounded_database_reads() {
     let database = Database::create().await;
     let mut command = binary();
     command
@@ -382,7 +384,7 @@ async fn unknown_tokens_have_the_database_read_a_few_times_a_second_only() {
     let address = metrics::address(&server);
     let reads = async || {
         let name = "group_service_statement_duration_seconds_count{operation=\"select\"}";
-        metrics::told(&address).await[name]
+        metrics::samples(&address).await[name]
     };
     let (before, began) = (reads().await, std::time::Instant::now());
     let mut callers = tokio::task::JoinSet::new();
@@ -401,18 +403,18 @@ async fn unknown_tokens_have_the_database_read_a_few_times_a_second_only() {
     }
     callers.join_all().await;
     let reads = reads().await - before;
-    // Two by themselves, and ten for those who send them.
+    // Per second: two look-ups by the server itself, and ten for callers that send unknown tokens.
     let most = 5.0 + 12.0 * began.elapsed().as_secs_f64();
     assert!(reads <= most, "{reads} reads, of {most} at most");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn commands_make_no_database_and_say_which_one_they_use() {
+async fn commands_create_no_database_and_report_which_one_they_use() {
     let database = Database::create().await;
     let dir = tempfile::tempdir().expect("a directory");
     let backup = dir.path().join("backup.db").display().to_string();
-    let id = crate::harness::id();
+    let id = crate::harness::unknown_id();
     let mut commands = vec![
         vec!["token", "create", "till", "--permissions", "all"],
         vec!["token", "list"],
@@ -428,7 +430,7 @@ async fn commands_make_no_database_and_say_which_one_they_use() {
         output(
             &[
                 command,
-                // Servers that lose writes are warned of.
+                // Database servers with unsafe settings would be logged as warnings.
                 &["--log", "error", "--database-url", database.url()],
             ]
             .concat(),
@@ -436,12 +438,12 @@ async fn commands_make_no_database_and_say_which_one_they_use() {
         )
         .await
     };
-    // Twice: the first time hasn't made one.
+    // Twice: the first run must not have created a database.
     for command in commands.iter().chain(&commands) {
         let line = refused(&run(command).await);
         assert!(line.contains("there is nothing there yet"), "{line}");
     }
-    // Where nothing is said, it is in the working directory.
+    // By default, the database is in the working directory.
     for command in &commands {
         let mut program = binary();
         program.args(command).current_dir(dir.path());
@@ -457,24 +459,27 @@ async fn commands_make_no_database_and_say_which_one_they_use() {
     for command in &commands[..2] {
         let done = run(command).await;
         assert!(done.status.success(), "{done:?}");
-        let told = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(told.ends_with(&format!("database: {location}\n")), "{told}");
+        let reported = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            reported.ends_with(&format!("database: {location}\n")),
+            "{reported}"
+        );
     }
     let done = run(&commands[2]).await;
     assert_eq!(done.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(told.contains(&location.to_string()), "{told}");
+    let reported = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(reported.contains(&location.to_string()), "{reported}");
 }
 
 #[tokio::test]
-async fn beyond_loopback_it_listens_only_if_told_that_this_is_insecure() {
+async fn non_loopback_listen_requires_tls_or_insecure_flag() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", dir.path().join("new.db").display());
     let args = ["--listen", "0.0.0.0:0", "--database-url", &url];
     let complaint = refused(&output(&args, &[]).await);
     assert!(complaint.contains("--insecure"), "{complaint}");
     assert!(!dir.path().join("new.db").exists(), "nothing was opened");
-    // Nobody listens beyond loopback here: that it says so is enough.
+    // Doesn't actually listen beyond loopback: the error message is enough.
     let mut command = binary();
     command
         .args(["--listen", "127.0.0.1:0", "--insecure"])

@@ -1,4 +1,4 @@
-//! Backups, and what is restored from them. The files are SQLite's; servers have their own tools.
+//! Backup and restore of SQLite files; database servers have their own tools.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 use tonic::Request;
 
 use crate::{
+    change_replay::{Directory, Ids, random_operation, replay},
     crash::assert_consistent,
-    feed::{Directory, Ids, folded, something},
-    harness::{Database, Process, binary, engine, told},
+    harness::{Database, Process, binary, engine, expect_error},
     settings::{output, refused},
 };
 
@@ -30,8 +30,8 @@ async fn run(database: &Path, args: &[&str]) -> Output {
     output(&[args, &["--database-url", &at(database)]].concat(), &[]).await
 }
 
-/// What was told of a backup: its lines by their names.
-fn held(output: &Output) -> BTreeMap<String, String> {
+/// Parses the report about a backup: values by name.
+fn parse_report(output: &Output) -> BTreeMap<String, String> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaint}");
     let text = String::from_utf8(output.stdout.clone()).expect("text");
@@ -44,7 +44,7 @@ fn held(output: &Output) -> BTreeMap<String, String> {
 }
 
 async fn backup(database: &Path, file: &Path) -> BTreeMap<String, String> {
-    held(&run(database, &["backup", file.to_str().expect("UTF-8")]).await)
+    parse_report(&run(database, &["backup", file.to_str().expect("UTF-8")]).await)
 }
 
 fn names_in(dir: &Path) -> Vec<String> {
@@ -62,13 +62,13 @@ fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-/// A server with something in it, stopped, and a backup of it.
+/// Creates a database with some data, and a backup of it; the server is stopped.
 async fn stage(dir: &Path) -> (PathBuf, PathBuf) {
     let (database, file) = (dir.join("shop.db"), dir.join("backup.db"));
     let server = Process::start(&at(&database)).await;
     let (channel, ids) = (server.connect().await, Ids::new());
     for number in 0..300 {
-        let _ = something(&channel, &ids, number * 7919).await;
+        let _ = random_operation(&channel, &ids, number * 7919).await;
     }
     server.stop().await;
     backup(&database, &file).await;
@@ -76,7 +76,7 @@ async fn stage(dir: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_under_load_is_the_directory_at_a_revision() {
+async fn backup_under_load_is_a_consistent_snapshot() {
     let dir = tempfile::tempdir().expect("a directory");
     let database = dir.path().join("shop.db");
     let server = Process::start(&at(&database)).await;
@@ -86,7 +86,8 @@ async fn a_backup_under_load_is_the_directory_at_a_revision() {
         let (channel, ids) = (server.connect().await, ids.clone());
         writers.spawn(async move {
             for number in 0.. {
-                let _ = something(&channel, &ids, (writer * 1_000_003 + number) * 7919).await;
+                let _ =
+                    random_operation(&channel, &ids, (writer * 1_000_003 + number) * 7919).await;
             }
         });
     }
@@ -107,20 +108,20 @@ async fn a_backup_under_load_is_the_directory_at_a_revision() {
         backups.push((file, revision));
     }
     writers.shutdown().await;
-    let (_, all) = folded(&server.connect().await, 0).await;
+    let (_, all) = replay(&server.connect().await, 0).await;
     server.stop().await;
 
     for (file, revision) in backups {
         let restored = dir.path().join("restored.db");
         let args = ["restore", file.to_str().expect("UTF-8")];
-        held(&run(&restored, &args).await);
+        parse_report(&run(&restored, &args).await);
         assert_consistent(&Database::at(&restored)).await;
         let server = Process::start(&at(&restored)).await;
         let channel = server.connect().await;
-        let (directory, changes) = folded(&channel, 0).await;
+        let (directory, changes) = replay(&channel, 0).await;
         let until = all.iter().take_while(|change| change.revision <= revision);
         assert!(changes.iter().eq(until), "{file:?}");
-        assert_eq!(Directory::listed(channel, revision).await, directory);
+        assert_eq!(Directory::read_lists(channel, revision).await, directory);
         server.stop().await;
         std::fs::remove_file(restored).expect("removed");
     }
@@ -132,7 +133,7 @@ async fn a_backup_under_load_is_the_directory_at_a_revision() {
 }
 
 #[tokio::test]
-async fn what_is_restored_keeps_tokens_and_answers_and_has_another_history() {
+async fn restore_keeps_tokens_and_idempotent_responses_with_new_history_id() {
     let dir = tempfile::tempdir().expect("a directory");
     let (database, file) = (dir.path().join("shop.db"), dir.path().join("backup.db"));
     let start = async |path: &Path| {
@@ -141,13 +142,13 @@ async fn what_is_restored_keeps_tokens_and_answers_and_has_another_history() {
         command.args(["--database-url", &at(path)]);
         Process::spawn(command).await
     };
-    held(&run(&database, &["migrate", "up"]).await);
+    parse_report(&run(&database, &["migrate", "up"]).await);
     let args = ["token", "create", "till", "--permissions", "all"];
     let token = String::from_utf8(run(&database, &args).await.stdout).expect("text");
     let bearer = format!("Bearer {}", token.trim());
     let create = pb::CreateRoleRequest {
         name: "Clerk".into(),
-        request_id: crate::harness::id(),
+        request_id: crate::harness::unknown_id(),
         ..Default::default()
     };
     macro_rules! known {
@@ -176,7 +177,7 @@ async fn what_is_restored_keeps_tokens_and_answers_and_has_another_history() {
     server.stop().await;
     std::fs::remove_file(&database).expect("removed");
 
-    let now = held(&run(&database, &["restore", file.to_str().expect("UTF-8")]).await);
+    let now = parse_report(&run(&database, &["restore", file.to_str().expect("UTF-8")]).await);
     assert_ne!(now["history_id"], old);
     for name in [
         "revision",
@@ -198,7 +199,7 @@ async fn what_is_restored_keeps_tokens_and_answers_and_has_another_history() {
         history_id: history_id.to_owned(),
         ..Default::default()
     };
-    let mislead = told(match changes.watch_changes(known!(follow(&old))).await {
+    let mislead = expect_error(match changes.watch_changes(known!(follow(&old))).await {
         Ok(stream) => stream
             .into_inner()
             .message()
@@ -218,11 +219,11 @@ async fn what_is_restored_keeps_tokens_and_answers_and_has_another_history() {
 }
 
 #[tokio::test]
-async fn a_backup_that_is_killed_leaves_nothing_under_the_name() {
+async fn killed_backup_leaves_no_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let (database, _) = stage(dir.path()).await;
     let file = dir.path().join("killed.db");
-    // Large enough for it to be seen at work.
+    // Large enough for the backup to take noticeable time.
     let db = Database::at(&database).connect().await;
     let large = "INSERT INTO requests WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500)
                  SELECT randomblob(16), randomblob(32), randomblob(100000), 0 FROM n";
@@ -237,7 +238,7 @@ async fn a_backup_that_is_killed_leaves_nothing_under_the_name() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("it starts");
-        // Ready to signal before there is something to wait for: the copy doesn't wait until it has started.
+        // Start the signal's sender before waiting for the copy, which may finish quickly.
         let pid = child.id().expect("at work").to_string();
         let mut sender = std::process::Command::new("sh")
             .args(["-c", "read -r _; kill -s \"$0\" \"$1\"", signal, &pid])
@@ -270,7 +271,7 @@ async fn a_backup_that_is_killed_leaves_nothing_under_the_name() {
 }
 
 #[tokio::test]
-async fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
+async fn restore_rejects_corrupt_backups_without_changes() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, file) = stage(dir.path()).await;
     let whole = std::fs::read(&file).expect("read");
@@ -289,7 +290,7 @@ async fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
         db.execute_unprepared(statements).await.expect(name);
         db.close().await.expect("closes");
     };
-    let foreign = Database::elsewhere(&format!("{}?mode=rwc", at(&path("foreign"))));
+    let foreign = Database::with_url(&format!("{}?mode=rwc", at(&path("foreign"))));
     let foreign = foreign.connect().await;
     let diary = foreign
         .execute_unprepared("CREATE TABLE diary (day TEXT)")
@@ -358,13 +359,13 @@ async fn what_is_no_sound_backup_is_refused_and_changes_nothing() {
         }
     }
     let args = ["restore", "--check", file.to_str().expect("UTF-8")];
-    held(&run(&path("target.db"), &args).await);
+    parse_report(&run(&path("target.db"), &args).await);
     assert_eq!(std::fs::read(&file).expect("read"), whole);
     assert_eq!(names_in(dir.path()), before);
 }
 
 #[tokio::test]
-async fn nothing_that_is_there_is_overwritten() {
+async fn backup_never_overwrites_existing_files() {
     let dir = tempfile::tempdir().expect("a directory");
     let (database, file) = stage(dir.path()).await;
     let name = file.to_str().expect("UTF-8");
@@ -373,7 +374,7 @@ async fn nothing_that_is_there_is_overwritten() {
     assert!(line.contains("backup.db is there already"), "{line}");
     assert_eq!(std::fs::read(&file).expect("read"), before);
 
-    // Neither a database that is served, nor one that is not, nor what one has left.
+    // Restore overwrites neither a served database, nor an existing one, nor leftover files of one.
     let server = Process::start(&at(&database)).await;
     let line = refused(&run(&database, &["restore", name]).await);
     assert!(line.contains("shop.db is there: stop the server"), "{line}");
@@ -397,12 +398,12 @@ async fn nothing_that_is_there_is_overwritten() {
 }
 
 #[tokio::test]
-async fn a_restore_beside_a_server_that_runs_is_refused_unless_forced() {
+async fn restore_requires_force_while_server_holds_the_lock() {
     let dir = tempfile::tempdir().expect("a directory");
     let (database, file) = stage(dir.path()).await;
     let restore = ["restore", file.to_str().expect("UTF-8")];
     let server = Process::start(&at(&database)).await;
-    // The files alone are moved away, as by `mv shop.db* before`.
+    // Move the database files but not the lock, like `mv shop.db* before`.
     let before = dir.path().join("before");
     std::fs::create_dir(&before).expect("created");
     for name in names_in(dir.path()) {
@@ -415,13 +416,13 @@ async fn a_restore_beside_a_server_that_runs_is_refused_unless_forced() {
     assert!(line.contains("a server has it open"), "{line}");
     assert_eq!(names_in(dir.path()), there);
 
-    held(&run(&database, &[&restore[..], &["--force"]].concat()).await);
+    parse_report(&run(&database, &[&restore[..], &["--force"]].concat()).await);
     let (_, mut roles, _) = server.clients().await;
     let request = pb::CreateRoleRequest {
         name: "lost".into(),
         ..Default::default()
     };
-    let refused = told(roles.create_role(request).await);
+    let refused = expect_error(roles.create_role(request).await);
     assert_eq!(refused.reason, "DATABASE_UNAVAILABLE");
     server.stop().await;
     let server = Process::start(&at(&database)).await;
@@ -432,7 +433,7 @@ async fn a_restore_beside_a_server_that_runs_is_refused_unless_forced() {
 }
 
 #[tokio::test]
-async fn a_server_has_its_own_tools_and_gets_a_history_of_its_own() {
+async fn database_servers_reject_backup_and_support_new_history() {
     let database = Database::create().await;
     if engine() != DbBackend::Sqlite {
         for args in [["backup", "x.db"], ["restore", "x.db"]] {
@@ -451,7 +452,8 @@ async fn a_server_has_its_own_tools_and_gets_a_history_of_its_own() {
         listed.expect("listed").into_inner().history_id
     };
     let old = history().await;
-    let told = held(&output(&["new-history", "--database-url", database.url()], &[]).await);
-    assert_ne!(told["history_id"], old);
-    assert_eq!(history().await, told["history_id"]);
+    let reported =
+        parse_report(&output(&["new-history", "--database-url", database.url()], &[]).await);
+    assert_ne!(reported["history_id"], old);
+    assert_eq!(history().await, reported["history_id"]);
 }

@@ -1,4 +1,4 @@
-//! Callers' certificates: which names they may have, and when they count no more.
+//! Client certificates: valid caller names, expiry, and session resumption.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ use tokio_rustls::{
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    harness::told,
+    harness::expect_error,
     protocol::http_1,
     tls::{Authority, Signed, authority, caller, connect, put, server, sign, start},
 };
@@ -54,14 +54,14 @@ fn client(
 }
 
 #[tokio::test]
-async fn sessions_with_callers_certificates_are_not_resumed() {
+async fn tls_sessions_with_client_certificates_are_not_resumed() {
     let dir = tempfile::tempdir().expect("a directory");
     let (ours, theirs) = (authority(), authority());
     put(dir.path(), &server(&ours), &theirs);
     let server = start(dir.path()).await;
     let till = caller(&theirs, "spiffe://shop/till", |_| {});
     for version in [&TLS12, &TLS13] {
-        // It has a memory for sessions.
+        // The client would resume sessions.
         let connector = TlsConnector::from(Arc::new(client(&ours, &till, version)));
         for _ in 0..3 {
             let stream = TcpStream::connect(server.address).await.expect("connected");
@@ -69,7 +69,7 @@ async fn sessions_with_callers_certificates_are_not_resumed() {
             let stream = connector.connect(name, stream).await.expect("connected");
             let kind = stream.get_ref().1.handshake_kind();
             assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
-            // In TLS 1.3 tickets come after the handshake.
+            // In TLS 1.3 the server sends session tickets after the handshake.
             http_1(stream, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
         }
     }
@@ -77,7 +77,7 @@ async fn sessions_with_callers_certificates_are_not_resumed() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_when_its_callers_certificate_expires() {
+async fn connection_closes_when_client_certificate_expires() {
     let dir = tempfile::tempdir().expect("a directory");
     let (ours, theirs) = (authority(), authority());
     put(dir.path(), &server(&ours), &theirs);
@@ -97,12 +97,12 @@ async fn a_connection_ends_when_its_callers_certificate_expires() {
     let end = async { while let Ok(Some(_)) = watched.message().await {} };
     let ended = tokio::time::timeout(Duration::from_secs(60), end).await;
     ended.expect("it ends with the certificate");
-    // A new connection isn't taken.
+    // A new connection is rejected.
     create(&channel, "B").await.expect_err("expired");
     server.stop().await;
 }
 
-/// A certificate with these alternative names.
+/// A client certificate with these subject alternative names.
 fn named(authority: &Authority, uris: &[&str], dns: &[&str]) -> Signed {
     sign(authority, |params| {
         let uris = uris
@@ -121,12 +121,12 @@ fn client_auth(params: &mut CertificateParams) {
 }
 
 #[tokio::test]
-async fn a_certificate_names_one_caller_in_one_way() {
+async fn certificate_must_name_exactly_one_caller_in_canonical_form() {
     let dir = tempfile::tempdir().expect("a directory");
     let (ours, theirs) = (authority(), authority());
     put(dir.path(), &server(&ours), &theirs);
     let server = start(dir.path()).await;
-    // A URI of this name and a no-break space, which a name's ends would lose.
+    // A URI with a trailing no-break space, which trimming would remove.
     let blank = sign(&theirs, |params| {
         let uri = "spiffe://shop/till\u{a0}".as_bytes();
         let length = |more: usize| u8::try_from(uri.len() + more).expect("short");
@@ -181,7 +181,7 @@ async fn a_certificate_names_one_caller_in_one_way() {
     ] {
         let channel = connect(&server, &ours, Some(&with)).await.expect("TLS");
         let refused = create(&channel, "A").await.map(tonic::Response::new);
-        assert_eq!(told(refused).code, Code::Unauthenticated, "{what}");
+        assert_eq!(expect_error(refused).code, Code::Unauthenticated, "{what}");
     }
     for (what, with) in [
         ("a URI", named(&theirs, &[till], &[])),
@@ -194,11 +194,11 @@ async fn a_certificate_names_one_caller_in_one_way() {
         let channel = connect(&server, &ours, Some(&with)).await.expect("TLS");
         create(&channel, what).await.expect(what);
     }
-    // The wildcard stands for something.
+    // The wildcard doesn't match the empty string.
     let desk = named(&theirs, &["spiffe://shop/desk/"], &[]);
     let channel = connect(&server, &ours, Some(&desk)).await.expect("TLS");
     let request = pb::ListRolesRequest::default();
     let listed = RoleServiceClient::new(channel).list_roles(request).await;
-    assert_eq!(told(listed).code, Code::PermissionDenied);
+    assert_eq!(expect_error(listed).code, Code::PermissionDenied);
     server.stop().await;
 }

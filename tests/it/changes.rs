@@ -1,4 +1,4 @@
-//! `ChangeService`: what is told of changes.
+//! `ChangeService`: listing and watching changes.
 
 use group_service::pb::{self, ChangeKind, value::Value};
 use sea_orm::ConnectionTrait;
@@ -7,7 +7,7 @@ use crate::{
     access::allow,
     contract::{Failure, Success},
     group::{delete, update},
-    harness::{Database, Process, World, id, told},
+    harness::{Database, Process, TestServer, expect_error, unknown_id},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -24,9 +24,9 @@ pub(crate) fn successes() -> Vec<Success> {
                         .await;
                     let list = list.expect("listed").into_inner();
                     w.trace(None);
-                    let told: Vec<_> = list.changes.iter().map(line).collect();
+                    let reported: Vec<_> = list.changes.iter().map(line).collect();
                     assert_eq!(
-                        told,
+                        reported,
                         [
                             "1.0 RoleCreated role=Editor - > Editor",
                             "1.1 RoleDescribed role=Editor - > Writes.",
@@ -55,7 +55,7 @@ pub(crate) fn successes() -> Vec<Success> {
                         (one.seconds, one.nanos) <= (next.seconds, next.nanos)
                     }));
 
-                    // Newest first, by pages.
+                    // Newest first, in pages.
                     let mut request = pb::ListChangesRequest {
                         page_size: 5,
                         order_by: "revision desc".into(),
@@ -78,7 +78,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     reversed.reverse();
                     assert_eq!(reversed, list.changes);
 
-                    // Every filter, and all of them the same in the feed.
+                    // Every filter, with the same result in the watch stream.
                     let all = list.changes;
                     let time = all[7].time;
                     let user = all[3].user.as_ref().expect("a user").id.clone();
@@ -199,7 +199,7 @@ pub(crate) fn successes() -> Vec<Success> {
                         .expect("followed")
                         .into_inner();
                     w.trace(None);
-                    // What stands first, then what comes.
+                    // Existing changes first, then new ones.
                     let first = feed.message().await.expect("sent").expect("goes on");
                     assert_eq!((first.changes.len(), first.revision), (1, 1));
                     w.role("Second").await;
@@ -209,7 +209,8 @@ pub(crate) fn successes() -> Vec<Success> {
                         ("2.0 RoleCreated role=Second - > Second", 2)
                     );
                     assert_eq!(second.history_id, first.history_id);
-                    // From now on: told at once where that is; and when nothing happens, that nothing does.
+                    // Only new changes: the first message with the current revision comes at once; without changes,
+                    // heartbeats follow.
                     let mut feed = w
                         .changes
                         .watch_changes(pb::WatchChangesRequest::default())
@@ -259,7 +260,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         page_size: -1,
                         ..Default::default()
                     };
-                    let told = told(w.changes.list_changes(request).await);
+                    let reported = expect_error(w.changes.list_changes(request).await);
                     let fields = [
                         "filter.group_id",
                         "filter.actor",
@@ -270,8 +271,8 @@ pub(crate) fn failures() -> Vec<Failure> {
                         "history_id",
                         "page_size",
                     ];
-                    assert_eq!(told.fields(), fields);
-                    told
+                    assert_eq!(reported.fields(), fields);
+                    reported
                 })
             },
         },
@@ -282,14 +283,14 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     w.role("A").await;
                     let other = pb::ListChangesRequest {
-                        history_id: id(),
+                        history_id: unknown_id(),
                         ..Default::default()
                     };
                     assert_eq!(
-                        told(w.changes.list_changes(other).await).reason,
+                        expect_error(w.changes.list_changes(other).await).reason,
                         "REVISION_UNKNOWN"
                     );
-                    // The next revision may be asked for; the one after that was never given.
+                    // `from_revision` may be the next revision, but not a later one.
                     let next = pb::ListChangesRequest {
                         from_revision: 2,
                         ..Default::default()
@@ -305,9 +306,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         from_revision: 3,
                         ..Default::default()
                     };
-                    let told = told(w.changes.list_changes(future).await);
-                    assert_eq!(told.metadata["revision"], "1");
-                    told
+                    let reported = expect_error(w.changes.list_changes(future).await);
+                    assert_eq!(reported.metadata["revision"], "1");
+                    reported
                 })
             },
         },
@@ -330,12 +331,12 @@ pub(crate) fn failures() -> Vec<Failure> {
                         history_id: "h".into(),
                         filter: Some(filter),
                     };
-                    let told = told(w.changes.watch_changes(request).await);
+                    let reported = expect_error(w.changes.watch_changes(request).await);
                     assert_eq!(
-                        told.fields(),
+                        reported.fields(),
                         ["from_revision", "history_id", "filter.kinds[1]"]
                     );
-                    told
+                    reported
                 })
             },
         },
@@ -345,18 +346,18 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let other = pb::WatchChangesRequest {
-                        history_id: id(),
+                        history_id: unknown_id(),
                         ..Default::default()
                     };
                     assert_eq!(
-                        told(w.changes.watch_changes(other).await).reason,
+                        expect_error(w.changes.watch_changes(other).await).reason,
                         "REVISION_UNKNOWN"
                     );
                     let future = pb::WatchChangesRequest {
                         from_revision: 2,
                         ..Default::default()
                     };
-                    told(w.changes.watch_changes(future).await)
+                    expect_error(w.changes.watch_changes(future).await)
                 })
             },
         },
@@ -368,8 +369,8 @@ pub(crate) fn failures() -> Vec<Failure> {
     ]
 }
 
-/// Keeps changes for a second, and asks for the first one until it isn't kept any more.
-async fn compacted(watch: bool) -> crate::harness::Told {
+/// With a retention of one second, requests the first change until it has expired.
+async fn compacted(watch: bool) -> crate::harness::CallError {
     let database = Database::create().await;
     let mut command = crate::harness::binary();
     command
@@ -394,7 +395,7 @@ async fn compacted(watch: bool) -> crate::harness::Told {
             };
             let list = changes.list_changes(request.clone()).await;
             if list.is_err() {
-                break told(list);
+                break expect_error(list);
             }
         }
     };
@@ -405,10 +406,10 @@ async fn compacted(watch: bool) -> crate::harness::Told {
             from_revision: 1,
             ..Default::default()
         };
-        answer = told(changes.watch_changes(request).await);
+        answer = expect_error(changes.watch_changes(request).await);
     }
     assert_eq!(answer.metadata["oldest_revision"], "701");
-    // What is kept can be listed, what comes is followed, and nothing else is lost.
+    // Retained changes can be listed, new ones watched, and nothing else is lost.
     let list = changes
         .list_changes(pb::ListChangesRequest::default())
         .await
@@ -441,8 +442,8 @@ async fn compacted(watch: bool) -> crate::harness::Told {
 }
 
 #[tokio::test]
-async fn what_changes_nothing_has_no_revision() {
-    let mut w = World::start().await;
+async fn no_op_writes_create_no_revision() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await;
     let group = w.group("Ops", &[&role.id]).await.id;
     let user = w.user("ann").await.id;
@@ -455,7 +456,7 @@ async fn what_changes_nothing_has_no_revision() {
         .into_inner()
         .revision;
     assert_eq!(first, 4);
-    // The present revision, for what is so already.
+    // A write that changes nothing returns the current revision.
     assert_eq!(
         w.groups
             .assign_user(assign)
@@ -474,7 +475,7 @@ async fn what_changes_nothing_has_no_revision() {
     assert_eq!(same.revision, 4);
     let gone = pb::DeleteGroupRequest {
         allow_missing: true,
-        ..delete(&id())
+        ..delete(&unknown_id())
     };
     assert_eq!(
         w.groups
@@ -485,7 +486,7 @@ async fn what_changes_nothing_has_no_revision() {
             .revision,
         4
     );
-    told(
+    expect_error(
         w.groups
             .create_group(crate::group::create("ops", &[&role.id]))
             .await,
@@ -500,10 +501,10 @@ async fn what_changes_nothing_has_no_revision() {
     assert_eq!(next, 5, "what fails takes none, either");
 }
 
-/// Times are kept in microseconds; bounds may be finer.
+/// Times are stored in microseconds; bounds may be more precise.
 #[tokio::test]
-async fn bounds_of_time_are_exact_to_the_nanosecond() {
-    let mut w = World::start().await;
+async fn time_bounds_are_exact_to_the_nanosecond() {
+    let mut w = TestServer::start().await;
     let time = w.role("A").await.create_time.expect("a time");
     let at = |nanos: i64| {
         let nanos = i64::from(time.nanos) + nanos;
@@ -547,7 +548,7 @@ async fn bounds_of_time_are_exact_to_the_nanosecond() {
         let first = feed.into_inner().message().await.expect("told");
         assert_eq!(first.expect("goes on").changes, listed, "{filter:?}");
     }
-    // The same microsecond, but the wrong way round; and times that there are none of.
+    // Bounds in the wrong order within a microsecond, and invalid timestamps.
     for (start_time, end_time, field) in [
         (at(2), at(1), "filter.end_time"),
         (
@@ -577,15 +578,15 @@ async fn bounds_of_time_are_exact_to_the_nanosecond() {
             ..Default::default()
         };
         assert_eq!(
-            told(w.changes.list_changes(request).await).fields(),
+            expect_error(w.changes.list_changes(request).await).fields(),
             [field]
         );
     }
 }
 
 #[tokio::test]
-async fn a_large_revision_comes_whole_in_parts() {
-    let mut w = World::start().await;
+async fn large_revision_is_delivered_in_batches() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await.id;
     let group = w.group("Ops", &[&role]).await.id;
     let users = w.many_users("user", 1000).await;
@@ -628,8 +629,8 @@ async fn a_large_revision_comes_whole_in_parts() {
 }
 
 #[tokio::test]
-async fn the_actor_is_the_one_that_the_caller_names() {
-    let w = World::start().await;
+async fn actor_is_taken_from_x_actor_header() {
+    let w = TestServer::start().await;
     let call = |actor: &str| {
         let request = pb::CreateRoleRequest {
             name: format!("by {actor:.9}"),
@@ -644,8 +645,8 @@ async fn the_actor_is_the_one_that_the_caller_names() {
     };
     call("ann@shop.example").await.expect("created");
     call(&"x".repeat(255)).await.expect("created");
-    let told = told(call(&"y".repeat(256)).await);
-    assert_eq!(told.fields(), ["x-actor"]);
+    let reported = expect_error(call(&"y".repeat(256)).await);
+    assert_eq!(reported.fields(), ["x-actor"]);
     let list = w
         .changes
         .clone()
@@ -662,8 +663,8 @@ async fn the_actor_is_the_one_that_the_caller_names() {
 }
 
 #[tokio::test]
-async fn an_actor_that_is_given_twice_or_is_not_ascii_is_refused() {
-    let w = World::start().await;
+async fn duplicate_or_non_ascii_actor_is_rejected() {
+    let w = TestServer::start().await;
     let actors: [(&[&[u8]], &str); 3] = [
         (&[b"ann", b"ben"], "must not be given twice"),
         (&[b"ann", b"ann"], "must not be given twice"),
@@ -678,16 +679,16 @@ async fn an_actor_that_is_given_twice_or_is_not_ascii_is_refused() {
             let actor = (*actor).try_into().expect("a header");
             request.metadata_mut().append("x-actor", actor);
         }
-        let told = told(w.roles.clone().create_role(request).await);
-        assert_eq!(told.code, tonic::Code::InvalidArgument);
+        let reported = expect_error(w.roles.clone().create_role(request).await);
+        assert_eq!(reported.code, tonic::Code::InvalidArgument);
         let expected = ("x-actor".to_owned(), complaint.to_owned());
-        assert_eq!(told.violations, [expected]);
+        assert_eq!(reported.violations, [expected]);
     }
 }
 
 #[tokio::test]
-async fn a_server_that_stops_tells_its_followers() {
-    let mut w = World::start().await;
+async fn shutdown_ends_watches_with_stopping() {
+    let mut w = TestServer::start().await;
     let request = pb::WatchChangesRequest {
         from_revision: 1,
         ..Default::default()
@@ -702,19 +703,22 @@ async fn a_server_that_stops_tells_its_followers() {
     assert_eq!(first.revision, 0);
     let written = w.role("Last").await;
     w.stop().await;
-    // What was committed first, then why there is no more.
+    // Committed changes first, then the reason for the end of the stream.
     let last = feed.message().await.expect("sent").expect("goes on");
     assert_eq!(
         last.changes[0].role.as_ref().expect("a role").id,
         written.id
     );
-    let told = told::<()>(Err(feed.message().await.expect_err("the end")));
-    assert_eq!((told.code, told.retry), (tonic::Code::Unavailable, true));
+    let reported = expect_error::<()>(Err(feed.message().await.expect_err("the end")));
+    assert_eq!(
+        (reported.code, reported.retry),
+        (tonic::Code::Unavailable, true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stops_has_told_every_follower_everything() {
-    let mut w = World::start().await;
+async fn shutdown_delivers_all_committed_changes_to_watchers() {
+    let mut w = TestServer::start().await;
     let mut followers = tokio::task::JoinSet::new();
     for _ in 0..30 {
         let request = pb::WatchChangesRequest {
@@ -730,16 +734,16 @@ async fn a_server_that_stops_has_told_every_follower_everything() {
             }
             complete
         });
-        // They come at different times, so that one of them has always just looked.
-        w.many_roles(&crate::harness::id(), 3).await;
+        // At different times, so that some watcher has always just read the table.
+        w.many_roles(&crate::harness::unknown_id(), 3).await;
     }
     w.stop().await;
     assert_eq!(followers.join_all().await, [90; 30]);
 }
 
 #[tokio::test]
-async fn a_page_token_belongs_to_what_the_filter_means() {
-    let mut w = World::start().await;
+async fn page_token_is_bound_to_normalized_filter() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await.id;
     for name in ["B", "C"] {
         let request = pb::UpdateRoleRequest {
@@ -770,14 +774,14 @@ async fn a_page_token_belongs_to_what_the_filter_means() {
     let second = w.changes.list_changes(same).await.expect("the same list");
     assert_eq!(second.into_inner().changes[0].revision, 2);
     let other = request(role, [ChangeKind::RoleDeleted, created], token);
-    let told = told(w.changes.list_changes(other).await);
-    assert_eq!(told.fields(), ["page_token"]);
+    let reported = expect_error(w.changes.list_changes(other).await);
+    assert_eq!(reported.fields(), ["page_token"]);
 }
 
-/// What was deleted can be told from its deletion alone, also where older changes are no longer kept.
+/// A deletion records the last state of the resource, so that it is known even if older changes have expired.
 #[tokio::test]
-async fn deletions_tell_the_last_state() {
-    let mut w = World::start().await;
+async fn deletion_changes_contain_the_last_state() {
+    let mut w = TestServer::start().await;
     let role = pb::CreateRoleRequest {
         name: "Editor".into(),
         description: "Writes.\nReads.".into(),
@@ -873,7 +877,7 @@ async fn deletions_tell_the_last_state() {
             (ChangeKind::RoleDeleted, of_role(&plain)),
         ]
     );
-    // The feed tells the same.
+    // The watch stream returns the same changes.
     let request = pb::WatchChangesRequest {
         from_revision: before.revision + 1,
         ..Default::default()
@@ -883,10 +887,10 @@ async fn deletions_tell_the_last_state() {
     assert_eq!(first.expect("goes on").changes, listed);
 }
 
-/// An older version accepted more names than this one.
+/// Earlier versions accepted names that this one rejects.
 #[tokio::test]
-async fn deletions_tell_names_that_are_no_longer_accepted() {
-    let mut w = World::start().await;
+async fn deletion_changes_contain_names_that_no_longer_validate() {
+    let mut w = TestServer::start().await;
     let user = w.user("ann").await;
     let role = w.role("Editor").await;
     let name = "\u{202e}nnA";
@@ -912,8 +916,8 @@ async fn deletions_tell_names_that_are_no_longer_accepted() {
     assert_eq!((&names.first_name[..], &role.description[..]), (name, name));
 }
 
-/// Everything that there is to change, from a group that is created to all that is deleted.
-async fn stage(w: &mut World) -> String {
+/// Makes a change of every kind, from the creation of a group to the deletion of everything.
+async fn stage(w: &mut TestServer) -> String {
     let request = pb::CreateRoleRequest {
         name: "Editor".into(),
         description: "Writes.".into(),
@@ -984,7 +988,7 @@ async fn stage(w: &mut World) -> String {
     group
 }
 
-/// A change in a line.
+/// Formats a change as one line.
 fn line(change: &pb::Change) -> String {
     let mut line = format!("{}.{} {:?}", change.revision, change.index, change.kind());
     for (kind, subject) in [

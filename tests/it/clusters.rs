@@ -1,8 +1,8 @@
-//! Databases that are killed and come back, and clusters of them: with servers of the tests' own.
+//! Crashes and failovers of database servers and clusters that the tests start themselves.
 
-mod answers;
 mod galera;
 pub(crate) mod load;
+mod responses;
 mod standby;
 
 use std::{
@@ -18,20 +18,21 @@ use tonic_health::{
 };
 
 use crate::harness::{
-    Database, World, not_run, say,
+    Database, TestServer, print_uncaptured,
     servers::{MariaDb, Postgres},
+    skip_test,
 };
 use load::Load;
 
-/// How often a database is killed.
+/// The number of times that a database is killed.
 const KILLS: usize = 10;
 
-/// Starts a server of this type, if it is installed, and proves that an instance outlives it.
-macro_rules! outlives {
+/// Starts a server of this type if it is installed, and checks that an instance survives its crashes.
+macro_rules! test_crash_recovery {
     ($name:literal, $server:ty) => {
         let mut server = match <$server>::start(&[]).await {
             Ok(server) => server,
-            Err(why) => return not_run(concat!("a ", $name, " that is killed"), &why),
+            Err(why) => return skip_test(concat!("a ", $name, " that is killed"), &why),
         };
         server.query("CREATE DATABASE directory").await;
         let url = server.url("directory");
@@ -42,20 +43,20 @@ macro_rules! outlives {
                 server.kill().await;
             }
         };
-        outlives($name, &url, switch).await;
+        assert_survives_restarts($name, &url, switch).await;
     };
 }
 
-/// An instance on the database of this URL.
-pub(crate) async fn instance(url: &str, replica: Option<&str>) -> World {
+/// Starts an instance on the database with this URL.
+pub(crate) async fn instance(url: &str, replica: Option<&str>) -> TestServer {
     let mut settings = Settings::new(Location::parse(url).expect("a URL"));
     settings.replica = replica.map(|url| Location::parse(url).expect("a URL"));
-    World::with(Arc::new(Database::elsewhere(url)), settings).await
+    TestServer::with(Arc::new(Database::with_url(url)), settings).await
 }
 
-/// Waits until the instance says this of its health.
-pub(crate) async fn until(world: &World, wanted: ServingStatus) {
-    let mut health = HealthClient::new(world.channel.clone());
+/// Waits until the instance reports this health status.
+pub(crate) async fn until(test_server: &TestServer, wanted: ServingStatus) {
+    let mut health = HealthClient::new(test_server.channel.clone());
     let watch = health.watch(HealthCheckRequest::default()).await;
     let mut watch = watch.expect("watched").into_inner();
     let wait = async {
@@ -73,32 +74,38 @@ pub(crate) async fn until(world: &World, wanted: ServingStatus) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgresql_that_is_killed_loses_nothing() {
-    outlives!("PostgreSQL", Postgres);
+async fn postgres_crash_loses_no_acknowledged_write() {
+    test_crash_recovery!("PostgreSQL", Postgres);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mariadb_that_is_killed_loses_nothing() {
-    outlives!("MariaDB", MariaDb);
+async fn mariadb_crash_loses_no_acknowledged_write() {
+    test_crash_recovery!("MariaDB", MariaDb);
 }
 
-/// Kills the server under load and starts it again, and proves that nothing is lost.
-async fn outlives(name: &str, url: &str, mut switch: impl AsyncFnMut(bool)) {
-    let world = instance(url, None).await;
-    let load = Load::begin(vec![world.channel.clone()], 16, 8, &[Code::Unavailable]).await;
+/// Kills and restarts the server under load, and checks that no acknowledged write is lost.
+async fn assert_survives_restarts(name: &str, url: &str, mut switch: impl AsyncFnMut(bool)) {
+    let test_server = instance(url, None).await;
+    let load = Load::begin(
+        vec![test_server.channel.clone()],
+        16,
+        8,
+        &[Code::Unavailable],
+    )
+    .await;
     let mut longest = Duration::ZERO;
     for _ in 0..KILLS {
         load.go_on(100).await;
         switch(false).await;
-        until(&world, ServingStatus::NotServing).await;
+        until(&test_server, ServingStatus::NotServing).await;
         switch(true).await;
         let accepts = Instant::now();
-        until(&world, ServingStatus::Serving).await;
+        until(&test_server, ServingStatus::Serving).await;
         longest = longest.max(accepts.elapsed());
     }
     load.go_on(100).await;
-    let done = load.prove().await;
-    say(&format!(
+    let done = load.verify().await;
+    print_uncaptured(&format!(
         "{name}, killed {KILLS} times: {done}; back at most {longest:.1?} after it accepted connections"
     ));
 }

@@ -1,4 +1,4 @@
-//! Calls that are compressed, where that is allowed.
+//! Compressed requests and responses.
 
 use group_service::pb::{self, role_service_client::RoleServiceClient};
 use tonic::{Code, Status, codec::CompressionEncoding::Gzip, transport::Channel};
@@ -15,7 +15,7 @@ async fn start(further: &[&str]) -> (Process, tempfile::TempDir) {
     (Process::spawn(command).await, dir)
 }
 
-/// Creates a role with this description: how the answer was packed.
+/// Creates a role with this description; returns the encoding of the response.
 async fn create(
     roles: &mut RoleServiceClient<Channel>,
     name: &str,
@@ -35,7 +35,7 @@ async fn create(
 }
 
 #[tokio::test]
-async fn nothing_is_compressed_unless_that_is_set() {
+async fn compression_is_off_by_default() {
     let (server, _dir) = start(&[]).await;
     let roles = RoleServiceClient::new(server.connect().await);
     let mut packing = roles.clone().send_compressed(Gzip);
@@ -48,7 +48,7 @@ async fn nothing_is_compressed_unless_that_is_set() {
 }
 
 #[tokio::test]
-async fn with_gzip_both_ways_are_compressed_for_those_who_want_that() {
+async fn gzip_compresses_requests_and_responses_when_accepted() {
     let (server, _dir) = start(&["--compression", "gzip"]).await;
     let roles = RoleServiceClient::new(server.connect().await);
     let mut plain = roles.clone();
@@ -57,7 +57,7 @@ async fn with_gzip_both_ways_are_compressed_for_those_who_want_that() {
     let mut both = roles.send_compressed(Gzip).accept_compressed(Gzip);
     let packed = create(&mut both, "B", "b".repeat(500)).await;
     assert_eq!(packed.expect("created").as_deref(), Some("gzip"));
-    // A few KiB that unpack to more than a message may be are refused, and the server goes on.
+    // A few KiB that decompress to more than the maximum message size are rejected; the server keeps serving.
     let bomb = create(&mut both, "C", "c".repeat(5 << 20)).await;
     let refused = bomb.expect_err("refused");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");

@@ -1,5 +1,4 @@
-//! What must be said and shown for every RPC, whichever it is: its documentation, a success, every error
-//! that its documentation names, and the spans that it leaves.
+//! Checks for every RPC: its documentation, a successful call, every documented error, and its spans.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,23 +13,23 @@ use sea_orm::DbBackend;
 
 use crate::{
     access, changes, group,
-    harness::{Told, Trace, World, engine, raw::methods, say},
+    harness::{CallError, TestServer, Trace, engine, print_uncaptured, raw::methods},
     member, role, user,
 };
 
 pub(crate) type Run<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// How an RPC succeeds: sets the stage, and answers with the trace of the one call.
+/// A successful call of an RPC: `run` prepares the data, makes the call, and returns its trace.
 pub(crate) struct Success {
     pub(crate) rpc: &'static str,
-    pub(crate) run: fn(&mut World) -> Run<'_, Trace>,
+    pub(crate) run: fn(&mut TestServer) -> Run<'_, Trace>,
 }
 
-/// How an RPC fails for this reason.
+/// A call of an RPC that fails with this reason.
 pub(crate) struct Failure {
     pub(crate) rpc: &'static str,
     pub(crate) reason: &'static str,
-    pub(crate) run: fn(&mut World) -> Run<'_, Told>,
+    pub(crate) run: fn(&mut TestServer) -> Run<'_, CallError>,
 }
 
 fn successes() -> Vec<Success> {
@@ -61,7 +60,7 @@ fn failures() -> Vec<Failure> {
     .collect()
 }
 
-/// The reasons that the comment of an RPC names.
+/// The reasons listed after `Errors:` in the comment of an RPC.
 fn documented(method: &MethodDescriptor) -> BTreeSet<String> {
     let comment = comment(method.parent_file().file_descriptor_proto(), method.path());
     let Some((_, errors)) = comment.split_once("Errors:") else {
@@ -76,47 +75,49 @@ fn documented(method: &MethodDescriptor) -> BTreeSet<String> {
         .collect()
 }
 
-/// A caller who is told a reason finds in docs/api.md why, and what to do.
+/// docs/api.md explains every reason, and what to do about it.
 #[test]
-fn the_table_of_errors_names_every_reason() {
+fn error_table_lists_every_reason() {
     let page = include_str!("../../docs/api.md");
     let table = page.split_once("\n| code | reason |").expect("a table").1;
     let table = table.split_once("\n\n").expect("an end").0;
     let is_reason =
         |word: &&str| word.len() > 4 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    // A reason counts in its own column only.
+    // Only the column of reasons counts.
     let cells = table.lines().filter_map(|row| row.split('|').nth(2));
-    let told: BTreeSet<_> = cells
+    let reported: BTreeSet<_> = cells
         .flat_map(|cell| cell.split('`'))
         .filter(is_reason)
         .collect();
     let sources = [
         include_str!("../../src/grpc/status.rs"),
-        include_str!("../../src/grpc/status/missing.rs"),
+        include_str!("../../src/grpc/status/not_found.rs"),
     ];
     let reasons = sources.iter().flat_map(|text| text.split('"'));
-    // Nobody reads the answer to a call that is cancelled.
+    // The response to a cancelled call is never received.
     let reasons = reasons
         .filter(is_reason)
         .filter(|word| *word != "CANCELLED");
-    let missing: BTreeSet<_> = reasons.filter(|reason| !told.contains(reason)).collect();
+    let missing: BTreeSet<_> = reasons
+        .filter(|reason| !reported.contains(reason))
+        .collect();
     assert!(missing.is_empty(), "not in docs/api.md: {missing:?}");
 }
 
 #[tokio::test]
-async fn every_rpc_succeeds_and_leaves_its_spans() {
+async fn every_rpc_succeeds_and_records_spans() {
     let mut table: BTreeMap<_, _> = successes().into_iter().map(|s| (s.rpc, s.run)).collect();
     let mut statements = Vec::new();
     for method in methods() {
         let run = table.remove(method.name());
         let run = run.unwrap_or_else(|| panic!("no success test of {}", method.full_name()));
-        let mut world = World::start().await;
-        let trace = run(&mut world).await;
+        let mut test_server = TestServer::start().await;
+        let trace = run(&mut test_server).await;
         spans_are_complete(&method, &trace).await;
         statements.push(format!("{} {}", method.name(), trace.statements().await));
     }
-    say(&format!(
-        "statements on {:?}, with nothing in memory and beside those that begin and end transactions: {}",
+    print_uncaptured(&format!(
+        "statements on {:?}, with an empty cache and without begin and commit: {}",
         engine(),
         statements.join(", ")
     ));
@@ -145,7 +146,7 @@ async fn spans_are_complete(method: &MethodDescriptor, trace: &Trace) {
     for (key, value) in [
         ("rpc.system.name", "grpc"),
         ("rpc.method", rpc.as_str()),
-        // A feed goes on until its caller hangs up.
+        // A watch stream only ends when the client cancels it.
         (
             "rpc.response.status_code",
             if method.is_server_streaming() {
@@ -163,7 +164,7 @@ async fn spans_are_complete(method: &MethodDescriptor, trace: &Trace) {
             "{key} of {rpc}"
         );
     }
-    // Statements are children of the call, through its transaction if it has one.
+    // Statement spans are children of the transaction's span if there is one, otherwise of the server span.
     let statements: Vec<_> = spans.iter().filter(|span| span.is_statement()).collect();
     assert!(
         !statements.is_empty(),
@@ -198,7 +199,7 @@ async fn spans_are_complete(method: &MethodDescriptor, trace: &Trace) {
 }
 
 #[tokio::test]
-async fn every_documented_error_is_told() {
+async fn every_documented_error_is_returned() {
     let mut table = BTreeMap::new();
     for Failure { rpc, reason, run } in failures() {
         table
@@ -227,10 +228,10 @@ async fn every_documented_error_is_told() {
 
     for ((rpc, reason), runs) in table {
         for run in runs {
-            let mut world = World::start().await;
-            let told = run(&mut world).await;
-            assert_eq!(told.reason, reason, "{rpc}: {told:?}");
-            assert_eq!(told.code, code_of(reason), "{rpc}: {told:?}");
+            let mut test_server = TestServer::start().await;
+            let reported = run(&mut test_server).await;
+            assert_eq!(reported.reason, reason, "{rpc}: {reported:?}");
+            assert_eq!(reported.code, code_of(reason), "{rpc}: {reported:?}");
         }
     }
 }
@@ -259,7 +260,7 @@ fn everything_is_documented() {
             bare.push(name.to_owned());
         }
     };
-    // What is imported is served along.
+    // Imported files are included in the descriptor set.
     assert!(pool.get_message_by_name("google.rpc.Status").is_some());
     let ours = |package: &str| package == "groups.v1";
     for service in pool.services().filter(|s| ours(s.package_name())) {

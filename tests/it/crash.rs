@@ -1,4 +1,4 @@
-//! SIGKILL under writers: what was acknowledged is there afterwards, whole, and nothing is half there.
+//! SIGKILL during writes: acknowledged writes are durable, and no write is partially visible.
 
 use std::{
     collections::BTreeMap,
@@ -18,14 +18,14 @@ use crate::{
 const CRASHES: usize = 20;
 const WRITERS: usize = 16;
 
-/// A group: title, roles, and whether the user is in it.
+/// The state of a group: title, roles, and whether the user is in it.
 type State = (String, Vec<String>, bool);
-/// The groups that were acknowledged, each with the states that it may be in: the one last acknowledged, and
-/// the one that a call under way would bring it to.
+/// Acknowledged groups, each with its possible states: the one last acknowledged, and the one that an in-flight
+/// call would lead to.
 type Acknowledged = BTreeMap<String, Vec<State>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_by_a_crash() {
+async fn crash_loses_no_acknowledged_write() {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
     let (_, mut roles, mut users) = server.clients().await;
@@ -70,7 +70,7 @@ async fn nothing_acknowledged_is_lost_by_a_crash() {
                 write(channel, &prefix, &role_ids, &user_id, &acknowledged).await;
             });
         }
-        // Killed in the middle of it, after a number of acknowledged groups that differs each time.
+        // Killed during writes, after a different number of acknowledged groups each time.
         let enough = before + 20 + crash * 5;
         let reached = async {
             while acknowledged.lock().expect("no writer panics").len() < enough {
@@ -81,7 +81,7 @@ async fn nothing_acknowledged_is_lost_by_a_crash() {
             .await
             .expect("the writers write");
         server.kill().await;
-        // They see the connection break, and end.
+        // Writers end when their connection breaks.
         writers.join_all().await;
 
         server = Process::start(database.url()).await;
@@ -102,7 +102,7 @@ async fn nothing_acknowledged_is_lost_by_a_crash() {
                 "crash {crash}: half a group {id} {title}"
             );
         }
-        // What was under way may have been written without being acknowledged: known from now on.
+        // In-flight writes may have been committed without an acknowledgement: continue from the actual state.
         *acknowledged.lock().expect("no writer panics") = there
             .into_iter()
             .map(|(id, state)| (id, vec![state]))
@@ -113,7 +113,7 @@ async fn nothing_acknowledged_is_lost_by_a_crash() {
     assert_consistent(&database).await;
 }
 
-/// Writes until the connection breaks, noting what is acknowledged, and what may be.
+/// Writes until the connection breaks; records acknowledged and possible states.
 async fn write(
     channel: tonic::transport::Channel,
     prefix: &str,
@@ -126,7 +126,7 @@ async fn write(
         let title = format!("{prefix}.{number}");
         let ids: Vec<_> = role_ids.iter().map(String::as_str).collect();
         let request = pb::CreateGroupRequest {
-            request_id: crate::harness::id(),
+            request_id: crate::harness::unknown_id(),
             ..create(&title, &ids)
         };
         let Ok(group) = groups.create_group(request).await else {
@@ -146,7 +146,7 @@ async fn write(
 
         may_be(&[&created, &assigned]);
         let request = pb::AssignUserRequest {
-            request_id: crate::harness::id(),
+            request_id: crate::harness::unknown_id(),
             ..crate::member::assign(&id, user_id)
         };
         if groups.assign_user(request).await.is_err() {
@@ -195,7 +195,7 @@ async fn everything(
     all
 }
 
-/// Looks at the database itself: whole, without dangling rows, and its counts those of its rows.
+/// Checks the database directly: its integrity, foreign keys and stored counts.
 pub(crate) async fn assert_consistent(database: &Database) {
     let db = database.connect().await;
     if db.get_database_backend() == DbBackend::Sqlite {
@@ -264,10 +264,10 @@ pub(crate) async fn assert_consistent(database: &Database) {
     db.close().await.expect("closes");
 }
 
-/// The first column of what a statement selects, in words that all engines know.
+/// Runs a statement in the common SQL of all engines; returns the first column.
 pub(crate) async fn strings(db: &DatabaseConnection, sql: &str) -> Vec<String> {
     let backend = db.get_database_backend();
-    // MySQL quotes names in its own way.
+    // MySQL quotes identifiers with backticks.
     let quote = if backend == DbBackend::MySql {
         "`"
     } else {

@@ -1,4 +1,4 @@
-//! Open files and sockets: connections leave enough of them for what calls need.
+//! File descriptors: connections leave enough of them for calls and the database.
 
 use std::{fs, time::Duration};
 
@@ -12,23 +12,23 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Database, Process, binary_under},
+    harness::{Database, Process, binary_with_ulimit},
     limits::{connect_from, metric, until},
     protocol::begin_http_2,
     settings::refused,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn start(database: &Database, ulimit: &str) -> Process {
-    let mut command = binary_under(ulimit);
+    let mut command = binary_with_ulimit(ulimit);
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--database-url", database.url()]);
     Process::spawn(command).await
 }
 
-/// The limit of open files: the soft one, and the hard one.
+/// The soft and the hard limit of open files.
 fn open_files(server: &Process) -> (String, String) {
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid()));
     let limits = limits.expect("the process runs");
@@ -44,12 +44,14 @@ fn open_files(server: &Process) -> (String, String) {
 async fn idle_connections_leave_descriptors_for_calls_and_probes() {
     let database = Database::create().await;
     let server = start(&database, "-n 256").await;
-    server.says("--max-connections is lowered to ").await;
+    server
+        .wait_for_log("--max-connections is lowered to ")
+        .await;
     let roles = RoleServiceClient::new(server.connect().await);
     let mut idle = Vec::new();
     for number in 0..300 {
         let address = format!("127.0.0.{}", 2 + number % 20);
-        // Those beyond the limit are closed at once, or reset while they connect.
+        // Connections beyond the limit are closed at once, or reset while connecting.
         idle.extend(connect_from(&address, server.address).await);
     }
     let refused = "group_service_connections_refused_total";
@@ -77,7 +79,7 @@ async fn idle_connections_leave_descriptors_for_calls_and_probes() {
 }
 
 #[tokio::test]
-async fn one_address_has_the_same_part_of_fewer_connections() {
+async fn per_address_limit_shrinks_with_connection_limit() {
     let database = Database::create().await;
     let server = start(&database, "-n 256").await;
     let mut idle = Vec::new();
@@ -94,7 +96,7 @@ async fn one_address_has_the_same_part_of_fewer_connections() {
 }
 
 #[tokio::test]
-async fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
+async fn open_file_limit_is_raised_to_hard_limit() {
     let database = Database::create().await;
     let server = start(&database, "-Sn 128").await;
     let (soft, hard) = open_files(&server);
@@ -104,20 +106,20 @@ async fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_limit_of_open_files_that_leaves_no_connection_ends_the_start() {
+async fn startup_fails_if_open_file_limit_leaves_no_connections() {
     let database = Database::create().await;
-    let mut command = binary_under("-n 60");
+    let mut command = binary_with_ulimit("-n 60");
     command
         .args(["--listen", "127.0.0.1:0", "--database-url"])
         .arg(database.url());
-    let output = timeout(PATIENCE, command.output()).await;
+    let output = timeout(TIMEOUT, command.output()).await;
     let output = output.expect("it ends").expect("it starts");
     let sentence = refused(&output);
     assert!(sentence.contains("only 60 files may be open"), "{sentence}");
 }
 
 #[tokio::test]
-async fn why_no_connection_can_be_accepted_is_logged_and_it_is_tried_again() {
+async fn accept_failures_are_logged_and_retried() {
     let database = Database::create().await;
     let server = start(&database, "-n 512").await;
     let mut roles = RoleServiceClient::new(server.connect().await);
@@ -132,17 +134,17 @@ async fn why_no_connection_can_be_accepted_is_logged_and_it_is_tried_again() {
         prlimit(pid, Resource::Nofile, limit).expect("set");
     };
     set(3);
-    // The system connects, whatever the server does.
+    // The kernel completes the connection even if the server can't accept it.
     let mut waiting = TcpStream::connect(server.address).await.expect("connected");
-    server.says("a connection can't be accepted").await;
-    server.says("Too many open files").await;
+    server.wait_for_log("cannot accept a connection").await;
+    server.wait_for_log("Too many open files").await;
     set(512);
     begin_http_2(&mut waiting).await;
     roles.list_roles(list()).await.expect("listed again");
     server.stop().await;
 }
 
-/// Where Prometheus and probes ask.
+/// The address of the metrics port.
 pub(crate) fn metrics(server: &Process) -> String {
     let (_, address) = server
         .start_line
@@ -167,7 +169,7 @@ async fn http_get_on(mut stream: TcpStream, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_flood_of_the_metrics_port_closes_connections_of_its_own_address() {
+async fn metrics_port_flood_evicts_connections_of_the_same_address() {
     let database = Database::create().await;
     let server = start(&database, "-n 512").await;
     let address = metrics(&server);
@@ -177,9 +179,9 @@ async fn a_flood_of_the_metrics_port_closes_connections_of_its_own_address() {
         let target = address.parse().expect("an address");
         flood.push(connect_from("127.0.0.2", target).await.expect("connected"));
     }
-    // The first of them is closed, and the last one is served: all between have come in.
+    // The oldest connection is closed and the newest is served, so all of them were accepted.
     let mut byte = [0];
-    let closed = timeout(PATIENCE, flood[0].read(&mut byte)).await;
+    let closed = timeout(TIMEOUT, flood[0].read(&mut byte)).await;
     assert!(matches!(closed.expect("in time"), Ok(0) | Err(_)));
     let last = flood.pop().expect("a connection");
     assert_eq!(http_get_on(last, "/livez").await, "alive\n");
@@ -188,7 +190,7 @@ async fn a_flood_of_the_metrics_port_closes_connections_of_its_own_address() {
 }
 
 #[tokio::test]
-async fn idle_connections_of_the_metrics_port_are_closed_for_new_ones() {
+async fn idle_metrics_port_connections_are_evicted_for_new_ones() {
     let database = Database::create().await;
     let server = start(&database, "-n 512").await;
     let address = metrics(&server);
@@ -198,7 +200,7 @@ async fn idle_connections_of_the_metrics_port_are_closed_for_new_ones() {
         assert_eq!(http_get(&address, "/livez").await, "alive\n");
     }
     let mut byte = [0];
-    let closed = timeout(PATIENCE, idle[0].read(&mut byte)).await;
+    let closed = timeout(TIMEOUT, idle[0].read(&mut byte)).await;
     assert!(matches!(closed.expect("in time"), Ok(0) | Err(_)));
     let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
     assert!(open.count() < 100, "idle connections are kept");

@@ -4,7 +4,7 @@ use group_service::pb;
 
 use crate::{
     contract::{Failure, Success},
-    harness::{World, id, told},
+    harness::{TestServer, expect_error, unknown_id},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -18,7 +18,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let request = create("  Ops\u{301} ", &[&b.id, &a.id]);
                     let group = w.groups.create_group(request).await.expect("created");
                     let group = group.into_inner().group.expect("the edit view");
-                    // The edit view: the title as typed, trimmed and in NFC; every role, by name.
+                    // The response has what the edit page shows: the title, trimmed and in NFC, and all roles by name.
                     assert_eq!(group.title, "Opś");
                     let names: Vec<_> = group.roles.iter().map(|role| role.name.as_str()).collect();
                     assert_eq!(names, ["A", "B"]);
@@ -43,7 +43,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let role = w.role("A").await;
                     let group = w.group("Ops", &[&role.id]).await;
                     let trace = w.traced();
-                    // A caller may write an id in upper case.
+                    // Ids are case-insensitive.
                     assert_eq!(w.get_group(&group.id.to_uppercase()).await, group);
                     assert!(trace.statements().await <= 3);
                     let again = w.traced();
@@ -121,7 +121,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     };
                     w.groups.delete_group(request).await.expect("deleted");
                     w.trace(None);
-                    // The associations go; the role and the user stay.
+                    // The associations are deleted; the role and the user remain.
                     assert_eq!(w.get_role(&role.id).await, role);
                     let users = w.users.list_users(pb::ListUsersRequest::default()).await;
                     assert_eq!(users.expect("listed").into_inner().users, [user]);
@@ -145,7 +145,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let (a, b) = (w.get_role(&a.id).await, w.get_role(&b.id).await);
                     assert_eq!(list.roles, [a, b]);
                     assert_eq!(list.next_page_token, "");
-                    // It starts no edit.
+                    // The call is read-only.
                     assert_eq!(w.get_group(&group.id).await, group);
                     trace
                 })
@@ -163,13 +163,13 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     let role = w.role("A").await;
                     let request = create("\u{7}", &[&role.id, "x", &role.id]);
-                    let told = told(w.groups.create_group(request).await);
-                    assert_eq!(told.fields(), ["title", "role_ids[1]", "role_ids[2]"]);
+                    let reported = expect_error(w.groups.create_group(request).await);
+                    assert_eq!(reported.fields(), ["title", "role_ids[1]", "role_ids[2]"]);
                     assert!(
-                        told.violations[2].1.contains(&role.id),
-                        "{told:?} says which"
+                        reported.violations[2].1.contains(&role.id),
+                        "{reported:?} says which"
                     );
-                    told
+                    reported
                 })
             },
         },
@@ -179,15 +179,15 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let role = w.role("A").await;
-                    let (one, other) = (id(), id());
+                    let (one, other) = (unknown_id(), unknown_id());
                     let request = create("Ops", &[&one, &role.id, &other]);
-                    let told = told(w.groups.create_group(request).await);
-                    assert_eq!(told.metadata["role_ids"], format!("{one},{other}"));
+                    let reported = expect_error(w.groups.create_group(request).await);
+                    assert_eq!(reported.metadata["role_ids"], format!("{one},{other}"));
                     // All or nothing.
                     let list = w.groups.list_groups(pb::ListGroupsRequest::default()).await;
                     assert_eq!(list.expect("listed").into_inner().groups, []);
                     assert_eq!(w.get_role(&role.id).await, role);
-                    told
+                    reported
                 })
             },
         },
@@ -198,9 +198,10 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     let role = w.role("A").await;
                     w.group("Ops", &[&role.id]).await;
-                    let told = told(w.groups.create_group(create("ＯＰＳ", &[&role.id])).await);
+                    let reported =
+                        expect_error(w.groups.create_group(create("ＯＰＳ", &[&role.id])).await);
                     assert_eq!(w.get_role(&role.id).await.group_count, 1);
-                    told
+                    reported
                 })
             },
         },
@@ -213,9 +214,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         group_id: "7".into(),
                         ..Default::default()
                     };
-                    let told = told(w.groups.get_group(request).await);
-                    assert_eq!(told.fields(), ["group_id"]);
-                    told
+                    let reported = expect_error(w.groups.get_group(request).await);
+                    assert_eq!(reported.fields(), ["group_id"]);
+                    reported
                 })
             },
         },
@@ -224,15 +225,15 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "GROUP_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    let absent = id();
+                    let absent = unknown_id();
                     let request = pb::GetGroupRequest {
                         group_id: absent.clone(),
                         ..Default::default()
                     };
-                    let told = told(w.groups.get_group(request).await);
-                    assert_eq!(told.metadata["group_id"], absent);
-                    assert_eq!(told.resource, Some(("groups.v1.Group".into(), absent)));
-                    told
+                    let reported = expect_error(w.groups.get_group(request).await);
+                    assert_eq!(reported.metadata["group_id"], absent);
+                    assert_eq!(reported.resource, Some(("groups.v1.Group".into(), absent)));
+                    reported
                 })
             },
         },
@@ -249,10 +250,10 @@ pub(crate) fn failures() -> Vec<Failure> {
                         order_by: "size".into(),
                         ..Default::default()
                     };
-                    let told = told(w.groups.list_groups(request).await);
+                    let reported = expect_error(w.groups.list_groups(request).await);
                     let fields = ["query", "role_id", "user_id", "order_by", "page_size"];
-                    assert_eq!(told.fields(), fields);
-                    told
+                    assert_eq!(reported.fields(), fields);
+                    reported
                 })
             },
         },
@@ -261,24 +262,34 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "INVALID_REQUEST",
             run: |w| {
                 Box::pin(async move {
-                    let (one, other) = (id(), id());
+                    let (one, other) = (unknown_id(), unknown_id());
                     let request = pb::UpdateGroupRequest {
                         title: Some(String::new()),
                         add_role_ids: vec![one.clone(), other.clone()],
                         remove_role_ids: vec![other.clone()],
                         ..update("x")
                     };
-                    let told = told(w.groups.update_group(request).await);
-                    assert_eq!(told.fields(), ["group_id", "title", "remove_role_ids[0]"]);
-                    assert!(told.violations[2].1.contains(&other), "{told:?} says which");
-                    told
+                    let reported = expect_error(w.groups.update_group(request).await);
+                    assert_eq!(
+                        reported.fields(),
+                        ["group_id", "title", "remove_role_ids[0]"]
+                    );
+                    assert!(
+                        reported.violations[2].1.contains(&other),
+                        "{reported:?} says which"
+                    );
+                    reported
                 })
             },
         },
         Failure {
             rpc: "UpdateGroup",
             reason: "GROUP_NOT_FOUND",
-            run: |w| Box::pin(async move { told(w.groups.update_group(update(&id())).await) }),
+            run: |w| {
+                Box::pin(
+                    async move { expect_error(w.groups.update_group(update(&unknown_id())).await) },
+                )
+            },
         },
         Failure {
             rpc: "UpdateGroup",
@@ -287,16 +298,16 @@ pub(crate) fn failures() -> Vec<Failure> {
                 Box::pin(async move {
                     let role = w.role("A").await;
                     let group = w.group("Ops", &[&role.id]).await;
-                    let (one, other) = (id(), id());
+                    let (one, other) = (unknown_id(), unknown_id());
                     let request = pb::UpdateGroupRequest {
                         title: Some("Other".into()),
                         add_role_ids: vec![one.clone(), role.id, other.clone()],
                         ..update(&group.id)
                     };
-                    let told = told(w.groups.update_group(request).await);
-                    assert_eq!(told.metadata["role_ids"], format!("{one},{other}"));
+                    let reported = expect_error(w.groups.update_group(request).await);
+                    assert_eq!(reported.metadata["role_ids"], format!("{one},{other}"));
                     assert_eq!(w.get_group(&group.id).await, group);
-                    told
+                    reported
                 })
             },
         },
@@ -313,10 +324,10 @@ pub(crate) fn failures() -> Vec<Failure> {
                         add_role_ids: vec![b.id.clone()],
                         ..update(&group.id)
                     };
-                    let told = told(w.groups.update_group(request).await);
+                    let reported = expect_error(w.groups.update_group(request).await);
                     assert_eq!(w.get_group(&group.id).await, group);
                     assert_eq!(w.get_role(&b.id).await, b);
-                    told
+                    reported
                 })
             },
         },
@@ -332,11 +343,11 @@ pub(crate) fn failures() -> Vec<Failure> {
                         remove_role_ids: vec![a.id.clone(), b.id],
                         ..update(&group.id)
                     };
-                    let told = told(w.groups.update_group(request).await);
-                    assert_eq!(told.preconditions.len(), 1);
+                    let reported = expect_error(w.groups.update_group(request).await);
+                    assert_eq!(reported.preconditions.len(), 1);
                     assert_eq!(w.get_group(&group.id).await, group);
                     assert_eq!(w.get_role(&a.id).await.group_count, 1);
-                    told
+                    reported
                 })
             },
         },
@@ -356,23 +367,23 @@ pub(crate) fn failures() -> Vec<Failure> {
                         .update_group(rename("One"))
                         .await
                         .expect("the first editor wins");
-                    let told = told(w.groups.update_group(rename("Other")).await);
+                    let reported = expect_error(w.groups.update_group(rename("Other")).await);
                     assert_eq!(w.get_group(&group.id).await.title, "One");
-                    told
+                    reported
                 })
             },
         },
         Failure {
             rpc: "DeleteGroup",
             reason: "INVALID_REQUEST",
-            run: |w| Box::pin(async move { told(w.groups.delete_group(delete("")).await) }),
+            run: |w| Box::pin(async move { expect_error(w.groups.delete_group(delete("")).await) }),
         },
         Failure {
             rpc: "DeleteGroup",
             reason: "GROUP_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    let absent = id();
+                    let absent = unknown_id();
                     let request = pb::DeleteGroupRequest {
                         allow_missing: true,
                         ..delete(&absent)
@@ -381,7 +392,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         .delete_group(request)
                         .await
                         .expect("a success where that is allowed");
-                    told(w.groups.delete_group(delete(&absent)).await)
+                    expect_error(w.groups.delete_group(delete(&absent)).await)
                 })
             },
         },
@@ -396,9 +407,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         etag: "0".into(),
                         ..delete(&group.id)
                     };
-                    let told = told(w.groups.delete_group(request).await);
+                    let reported = expect_error(w.groups.delete_group(request).await);
                     assert_eq!(w.get_group(&group.id).await, group);
-                    told
+                    reported
                 })
             },
         },
@@ -411,9 +422,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         page_size: -7,
                         ..roles_in("g")
                     };
-                    let told = told(w.groups.list_roles_in_group(request).await);
-                    assert_eq!(told.fields(), ["group_id", "page_size"]);
-                    told
+                    let reported = expect_error(w.groups.list_roles_in_group(request).await);
+                    assert_eq!(reported.fields(), ["group_id", "page_size"]);
+                    reported
                 })
             },
         },
@@ -421,22 +432,24 @@ pub(crate) fn failures() -> Vec<Failure> {
             rpc: "ListRolesInGroup",
             reason: "GROUP_NOT_FOUND",
             run: |w| {
-                Box::pin(async move { told(w.groups.list_roles_in_group(roles_in(&id())).await) })
+                Box::pin(async move {
+                    expect_error(w.groups.list_roles_in_group(roles_in(&unknown_id())).await)
+                })
             },
         },
     ]
 }
 
 #[tokio::test]
-async fn deltas_that_change_nothing_are_no_change() {
-    let mut w = World::start().await;
+async fn no_op_deltas_change_nothing() {
+    let mut w = TestServer::start().await;
     let (a, b) = (w.role("A").await, w.role("B").await);
     let group = w.group("Ops", &[&a.id]).await;
     let request = pb::UpdateGroupRequest {
         title: Some("Ops".into()),
-        // It has the one, it has not the other, and a role that doesn't exist it has not, either.
+        // A role that the group has is added; a role that it doesn't have and one that doesn't exist are removed.
         add_role_ids: vec![a.id.clone()],
-        remove_role_ids: vec![b.id, id()],
+        remove_role_ids: vec![b.id, unknown_id()],
         ..update(&group.id)
     };
     let same = w
@@ -449,23 +462,23 @@ async fn deltas_that_change_nothing_are_no_change() {
     assert_eq!(same, Some(group.clone()), "neither etag nor time change");
     assert_eq!(w.get_role(&a.id).await.group_count, 1);
 
-    // The etag is checked all the same.
+    // The etag is checked even if nothing would change.
     let request = pb::UpdateGroupRequest {
         etag: "stale".into(),
         ..update(&group.id)
     };
     assert_eq!(
-        told(w.groups.update_group(request).await).reason,
+        expect_error(w.groups.update_group(request).await).reason,
         "ETAG_MISMATCH"
     );
 }
 
 #[tokio::test]
-async fn two_editors_do_not_undo_each_other() {
-    let mut w = World::start().await;
+async fn concurrent_deltas_do_not_overwrite_each_other() {
+    let mut w = TestServer::start().await;
     let (a, b, c) = (w.role("A").await, w.role("B").await, w.role("C").await);
     let group = w.group("Ops", &[&a.id]).await;
-    // Both opened the edit page when the group had A only.
+    // Both editors opened the page when the group had role A only.
     for add in [&b.id, &c.id] {
         let request = pb::UpdateGroupRequest {
             add_role_ids: vec![add.clone()],
@@ -484,8 +497,8 @@ async fn two_editors_do_not_undo_each_other() {
 }
 
 #[tokio::test]
-async fn a_rename_may_change_the_case_only() {
-    let mut w = World::start().await;
+async fn rename_may_change_only_case() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await;
     let group = w.group("ops", &[&role.id]).await;
     let request = pb::UpdateGroupRequest {
@@ -501,8 +514,8 @@ async fn a_rename_may_change_the_case_only() {
 }
 
 #[tokio::test]
-async fn the_etag_is_not_about_who_is_in_the_group() {
-    let w = World::start().await;
+async fn membership_does_not_change_group_etag() {
+    let w = TestServer::start().await;
     let (role, user) = (w.role("A").await, w.user("ann").await);
     let group = w.group("Ops", &[&role.id]).await;
     w.assign(&group.id, &user.id).await;
@@ -514,8 +527,8 @@ async fn the_etag_is_not_about_who_is_in_the_group() {
 }
 
 #[tokio::test]
-async fn a_page_is_cut_where_its_groups_have_many_roles() {
-    let w = World::start().await;
+async fn pages_with_many_roles_are_truncated() {
+    let w = TestServer::start().await;
     let mut roles = Vec::new();
     for number in 0..1000 {
         roles.push(w.role(&number.to_string()).await.id);
@@ -550,14 +563,14 @@ async fn a_page_is_cut_where_its_groups_have_many_roles() {
             break;
         }
     }
-    // 20,000 roles are read in one go.
+    // A page reads at most 20,000 roles at once.
     assert_eq!(listed, [20, 1]);
 }
 
 #[tokio::test]
-async fn a_page_stays_below_what_clients_take() {
-    let mut w = World::start().await;
-    // 100 roles with names of 1,020 bytes: a group takes 100 kB, and 60 of them 6 MB.
+async fn pages_stay_below_client_message_limit() {
+    let mut w = TestServer::start().await;
+    // 100 roles with names of 1,020 bytes: a group is 100 kB, and 60 groups are 6 MB.
     let mut roles = Vec::new();
     for number in 0..100 {
         let name: String = format!("{number:03}")

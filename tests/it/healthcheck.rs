@@ -1,11 +1,11 @@
-//! `group-service healthcheck`, as containers and systemd run it.
+//! The command `group-service healthcheck`, as run by containers and systemd.
 
 use std::{path::Path, process::Output, time::Duration};
 
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
-    harness::{Process, World, binary},
+    harness::{Process, TestServer, binary},
     metrics,
     settings::{output, refused},
     tls,
@@ -22,7 +22,7 @@ fn serves(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-/// What is said of a server that doesn't serve, in one line.
+/// The one-line error of a failed health check.
 fn fails(output: &Output) -> String {
     let complaint = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(output.status.code(), Some(1), "{complaint}");
@@ -36,7 +36,7 @@ fn url(dir: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_serves_is_healthy_until_it_is_gone() {
+async fn healthcheck_succeeds_until_server_stops() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = binary();
     command
@@ -61,19 +61,23 @@ async fn a_server_that_serves_is_healthy_until_it_is_gone() {
         let line = serves(&check(args).await);
         assert_eq!(line, format!("the server at {asked} serves\n"));
     }
-    // Where something else answers.
+    // Another service responds at this address.
     let line = fails(&check(&["--metrics-listen", &address]).await);
     assert!(line.contains("doesn't serve"), "{line}");
 
-    // As soon as it is to stop, with a call still under way, and when it is gone.
+    // The check fails as soon as the server starts to stop, while a call is in flight, and after it has ended.
     let mut health = tonic_health::pb::health_client::HealthClient::new(server.connect().await);
     let request = tonic_health::pb::HealthCheckRequest::default();
-    let mut told = health.watch(request).await.expect("watched").into_inner();
-    told.message().await.expect("told").expect("serving");
+    let mut reported = health.watch(request).await.expect("watched").into_inner();
+    reported.message().await.expect("told").expect("serving");
     server.signal("TERM").await;
-    told.message().await.expect("told").expect("not serving");
+    reported
+        .message()
+        .await
+        .expect("told")
+        .expect("not serving");
     fails(&check(&["--listen", &address]).await);
-    let (status, log) = server.ended().await;
+    let (status, log) = server.wait_for_exit().await;
     assert!(status.success(), "{log}");
     for setting in ["--listen", "--metrics-listen"] {
         let line = fails(&check(&[setting, &address]).await);
@@ -82,7 +86,7 @@ async fn a_server_that_serves_is_healthy_until_it_is_gone() {
 }
 
 #[tokio::test]
-async fn a_server_whose_database_is_away_is_not_healthy() {
+async fn healthcheck_fails_while_database_is_unavailable() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = binary();
     command
@@ -99,9 +103,9 @@ async fn a_server_whose_database_is_away_is_not_healthy() {
     let (metrics, _) = metrics.split_once('/').expect("an address");
     let mut health = tonic_health::pb::health_client::HealthClient::new(server.connect().await);
     let request = tonic_health::pb::HealthCheckRequest::default();
-    let mut told = health.watch(request).await.expect("watched").into_inner();
-    told.message().await.expect("told").expect("serving");
-    // What the probe reads isn't there any more.
+    let mut reported = health.watch(request).await.expect("watched").into_inner();
+    reported.message().await.expect("told").expect("serving");
+    // Remove the table that the probe reads.
     let db = sea_orm::Database::connect(url(dir.path()))
         .await
         .expect("opens");
@@ -109,9 +113,9 @@ async fn a_server_whose_database_is_away_is_not_healthy() {
     sea_orm::ConnectionTrait::execute_unprepared(&db, gone)
         .await
         .expect("renamed");
-    // That it serves may be told again: what there was before the first probe, and what that has found.
+    // SERVING may be reported more than once: the initial status, and the result of the first probe.
     let ends = async {
-        while told
+        while reported
             .message()
             .await
             .expect("told")
@@ -130,7 +134,7 @@ async fn a_server_whose_database_is_away_is_not_healthy() {
 }
 
 #[tokio::test]
-async fn a_server_with_tls_is_asked_over_tls() {
+async fn healthcheck_uses_tls_when_server_does() {
     let dir = tempfile::tempdir().expect("a directory");
     let authority = tls::authority();
     tls::put(dir.path(), &tls::server(&authority), &authority);
@@ -141,14 +145,14 @@ async fn a_server_with_tls_is_asked_over_tls() {
     let tls = ["--tls-certificate", &*certificate, "--tls-key", &key];
     let listen = ["--listen", &*address];
     serves(&check(&[&listen[..], &tls].concat()).await);
-    // Without, it isn't understood.
+    // Without TLS settings, the response can't be read.
     let line = fails(&check(&listen).await);
     assert!(line.contains("it hangs up"), "{line}");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn who_takes_the_connection_and_says_nothing_is_not_healthy() {
+async fn healthcheck_fails_on_unresponsive_listener() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address").to_string();
     for setting in ["--listen", "--metrics-listen"] {
@@ -158,7 +162,7 @@ async fn who_takes_the_connection_and_says_nothing_is_not_healthy() {
 }
 
 #[tokio::test]
-async fn wrong_settings_are_told_apart_from_a_server_that_does_not_serve() {
+async fn healthcheck_distinguishes_invalid_settings_from_not_serving() {
     for (args, part) in [
         (&["--listen", "nonsense"][..], "must be an IP address"),
         (&["--listen", "127.0.0.1:0"], "which port it has taken"),
@@ -179,18 +183,18 @@ fn liveness_and_readiness_fail_while_a_worker_thread_is_stuck() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let mut world = World::start().await;
-        let address = world.metrics.to_string();
+        let mut test_server = TestServer::start().await;
+        let address = test_server.metrics.to_string();
         let liveness = async |wanted: ServingStatus| {
             let mut health =
-                tonic_health::pb::health_client::HealthClient::new(world.channel.clone());
+                tonic_health::pb::health_client::HealthClient::new(test_server.channel.clone());
             let request = tonic_health::pb::HealthCheckRequest {
                 service: "liveness".to_owned(),
             };
-            let told = health.watch(request).await.expect("watched");
-            let mut told = told.into_inner();
+            let reported = health.watch(request).await.expect("watched");
+            let mut reported = reported.into_inner();
             let wait = async {
-                while told
+                while reported
                     .message()
                     .await
                     .expect("told")
@@ -207,7 +211,7 @@ fn liveness_and_readiness_fail_while_a_worker_thread_is_stuck() {
         liveness(ServingStatus::Serving).await;
         assert_eq!(status("/livez").await, "200");
 
-        // A call that blocks its thread, as one that waits for a lock or a pipe would.
+        // A task that blocks its thread, like one that waits for a lock or a pipe.
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         tokio::spawn(async move { blocked.recv() });
         liveness(ServingStatus::NotServing).await;
@@ -215,7 +219,7 @@ fn liveness_and_readiness_fail_while_a_worker_thread_is_stuck() {
         while status("/readyz").await != "503" {
             tokio::task::yield_now().await;
         }
-        let asked = world.address.to_string();
+        let asked = test_server.address.to_string();
         let line = fails(&check(&["--listen", &asked]).await);
         assert!(line.ends_with("doesn't serve: NOT_SERVING\n"), "{line}");
 
@@ -225,6 +229,6 @@ fn liveness_and_readiness_fail_while_a_worker_thread_is_stuck() {
         while status("/readyz").await != "200" {
             tokio::task::yield_now().await;
         }
-        world.stop().await;
+        test_server.stop().await;
     });
 }

@@ -1,4 +1,4 @@
-//! Several instances on one database, and few connections for many callers.
+//! Several instances on one database, and many callers on few connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,51 +16,51 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::{
     clusters::load::{Load, seconds},
     group::create,
-    harness::{Database, Process, World, engine, id, say},
+    harness::{Database, Process, TestServer, engine, print_uncaptured, unknown_id},
 };
 
 fn settings(database: &Database) -> Settings {
     Settings::new(Location::parse(database.url()).expect("a URL"))
 }
 
-/// Follows every change from the first one on.
-async fn follow(world: &World) -> Streaming<pb::WatchChangesResponse> {
+/// Watches all changes from the first one on.
+async fn follow(test_server: &TestServer) -> Streaming<pb::WatchChangesResponse> {
     let request = pb::WatchChangesRequest {
         from_revision: 1,
         ..Default::default()
     };
-    let mut client = ChangeServiceClient::new(world.channel.clone());
+    let mut client = ChangeServiceClient::new(test_server.channel.clone());
     let feed = client.watch_changes(request).await;
     feed.expect("followed").into_inner()
 }
 
-/// On SQLite one instance is all there is meant to be.
+/// Not on SQLite, which supports one instance only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_instances_give_one_history() {
+async fn two_instances_share_one_history() {
     if engine() == DbBackend::Sqlite {
         return;
     }
     let database = Arc::new(Database::create().await);
-    let one = World::with(database.clone(), settings(&database)).await;
-    let two = World::with(database.clone(), settings(&database)).await;
+    let one = TestServer::with(database.clone(), settings(&database)).await;
+    let two = TestServer::with(database.clone(), settings(&database)).await;
     let channels = vec![one.channel.clone(), two.channel.clone()];
     let load = Load::begin(channels, 32, 32, &[]).await;
     tokio::time::sleep(seconds()).await;
-    let done = load.prove().await;
+    let done = load.verify().await;
     let retries = one.db.retries() + two.db.retries();
-    say(&format!(
+    print_uncaptured(&format!(
         "two instances on {:?}: {done}, {retries} retries",
         engine()
     ));
     crate::crash::assert_consistent(&database).await;
 }
 
-/// Who follows one instance hears of what is written through another.
+/// A watcher of one instance receives writes made through another.
 #[tokio::test]
-async fn a_follower_of_one_instance_sees_the_writes_of_another() {
+async fn watcher_sees_writes_of_other_instance() {
     let database = Arc::new(Database::create().await);
-    let one = World::with(database.clone(), settings(&database)).await;
-    let two = World::with(database.clone(), settings(&database)).await;
+    let one = TestServer::with(database.clone(), settings(&database)).await;
+    let two = TestServer::with(database.clone(), settings(&database)).await;
     let mut feed = follow(&one).await;
     let role = two.role("Elsewhere").await.id;
     let seen = async {
@@ -76,7 +76,7 @@ async fn a_follower_of_one_instance_sees_the_writes_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_who_try_again_see_no_failure_while_an_instance_is_killed() {
+async fn retrying_callers_survive_instance_crash() {
     if engine() == DbBackend::Sqlite {
         return;
     }
@@ -103,10 +103,10 @@ async fn callers_who_try_again_see_no_failure_while_an_instance_is_killed() {
             let mut turn = caller;
             for number in 0..40 {
                 let request = pb::CreateGroupRequest {
-                    request_id: id(),
+                    request_id: unknown_id(),
                     ..create(&format!("Team {caller}.{number}"), &[&role])
                 };
-                // As a load balancer does: what one instance doesn't answer is sent to the next.
+                // Like a load balancer: if one instance is unavailable, the call is sent to the other.
                 let tried = async {
                     loop {
                         turn += 1;
@@ -115,7 +115,7 @@ async fn callers_who_try_again_see_no_failure_while_an_instance_is_killed() {
                         let mut groups = GroupServiceClient::new(channel);
                         match groups.create_group(request.clone()).await {
                             Ok(_) => return,
-                            // The instance's own word, or the connection's.
+                            // UNAVAILABLE from the instance, or a connection error.
                             Err(status)
                                 if status.code() == Code::Unavailable
                                     || std::error::Error::source(&status).is_some() => {}
@@ -149,10 +149,10 @@ async fn callers_who_try_again_see_no_failure_while_an_instance_is_killed() {
     crate::crash::assert_consistent(&database).await;
 }
 
-/// Both instances are stopped and started again, one after the other, as an upgrade does: one more try, with the other
-/// instance, is all that a caller needs.
+/// Both instances are restarted one after the other, as during an upgrade: callers need at most one retry, with the
+/// other instance.
 #[tokio::test]
-async fn a_rolling_restart_costs_no_caller_more_than_one_more_try() {
+async fn rolling_restart_needs_at_most_one_retry() {
     if engine() == DbBackend::Sqlite {
         return;
     }
@@ -178,7 +178,7 @@ async fn a_rolling_restart_costs_no_caller_more_than_one_more_try() {
             let (mut number, mut retries) = (0, 0);
             while !*stopped.borrow() {
                 let request = pb::CreateGroupRequest {
-                    request_id: id(),
+                    request_id: unknown_id(),
                     ..create(&format!("Team {caller}.{number}"), &[&role])
                 };
                 number += 1;
@@ -198,7 +198,7 @@ async fn a_rolling_restart_costs_no_caller_more_than_one_more_try() {
         let new = Process::start(database.url()).await;
         let mut now = channel.borrow().clone();
         let old = std::mem::replace(&mut instances[index], new);
-        // Those who call are told only when it has ended.
+        // Callers only learn about the new instance after the old one has ended.
         old.stop().await;
         now[index] = instances[index].connect().await;
         channel.send_replace(now);
@@ -210,7 +210,7 @@ async fn a_rolling_restart_costs_no_caller_more_than_one_more_try() {
         calls += of_one;
         retries += again;
     }
-    crate::harness::say(&format!(
+    crate::harness::print_uncaptured(&format!(
         "a rolling restart: {calls} calls, {retries} tried again"
     ));
     let mut groups = GroupServiceClient::new(channel.borrow()[0].clone());
@@ -229,24 +229,24 @@ async fn a_rolling_restart_costs_no_caller_more_than_one_more_try() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_connections_do_for_200_callers_and_50_followers() {
+async fn two_database_connections_serve_200_callers_and_50_watchers() {
     let database = Arc::new(Database::create().await);
-    let world = World::with(
+    let test_server = TestServer::with(
         database.clone(),
         Settings {
             connections: 2,
-            // They wait in line, and on a slow machine for longer than usual.
+            // The calls are queued, on a slow machine for longer than the default.
             queue_time: Duration::from_secs(10),
             ..settings(&database)
         },
     )
     .await;
-    let role = world.role("A").await.id;
+    let role = test_server.role("A").await.id;
     let mut followers = JoinSet::new();
     for _ in 0..50 {
-        let mut feed = follow(&world).await;
+        let mut feed = follow(&test_server).await;
         followers.spawn(async move {
-            // The role, and the group of each caller.
+            // One revision for the role, and one for each caller's group.
             while feed
                 .message()
                 .await
@@ -259,7 +259,7 @@ async fn two_connections_do_for_200_callers_and_50_followers() {
     }
     let mut callers = JoinSet::new();
     for caller in 0..200 {
-        let (channel, role) = (world.channel.clone(), role.clone());
+        let (channel, role) = (test_server.channel.clone(), role.clone());
         callers.spawn(async move {
             let mut groups = GroupServiceClient::new(channel);
             let title = format!("Team {caller}");
@@ -279,12 +279,12 @@ async fn two_connections_do_for_200_callers_and_50_followers() {
             }
         });
     }
-    let mut health = HealthClient::new(world.channel.clone());
+    let mut health = HealthClient::new(test_server.channel.clone());
     while let Some(caller) = callers.join_next().await {
         caller.expect("nobody is turned away");
-        let told = health.check(HealthCheckRequest::default()).await;
+        let reported = health.check(HealthCheckRequest::default()).await;
         assert_eq!(
-            told.expect("told").into_inner().status,
+            reported.expect("told").into_inner().status,
             1,
             "healthy all the time"
         );
@@ -293,33 +293,33 @@ async fn two_connections_do_for_200_callers_and_50_followers() {
     followed.expect("every follower sees everything");
 }
 
-/// What is taken and given back is nothing that the database has lost.
+/// A revision that a no-op write takes and gives back isn't reported as a lost revision.
 #[tokio::test]
-async fn who_follows_hears_nothing_of_what_changes_nothing() {
-    let world = World::start().await;
-    let role = world.role("A").await.id;
-    let mut feed = follow(&world).await;
-    let mut losses = world.db.losses();
+async fn watchers_get_no_events_for_no_op_writes() {
+    let test_server = TestServer::start().await;
+    let role = test_server.role("A").await.id;
+    let mut feed = follow(&test_server).await;
+    let mut losses = test_server.db.data_losses();
     losses.mark_unchanged();
     for _ in 0..20 {
         let request = pb::DeleteGroupRequest {
             allow_missing: true,
-            ..crate::group::delete(&id())
+            ..crate::group::delete(&unknown_id())
         };
-        let deleted = world.groups.clone().delete_group(request).await;
+        let deleted = test_server.groups.clone().delete_group(request).await;
         assert_eq!(deleted.expect("deleted").into_inner().revision, 1);
         let request = pb::UpdateRoleRequest {
             role_id: role.clone(),
-            request_id: id(),
+            request_id: unknown_id(),
             ..Default::default()
         };
-        let same = world.roles.clone().update_role(request).await;
+        let same = test_server.roles.clone().update_role(request).await;
         assert_eq!(same.expect("the same").into_inner().revision, 1);
-        // Looks at the revision, as the probe does.
-        assert!(world.db.is_readable().await);
+        // Reads the revision, as the probe does.
+        assert!(test_server.db.is_readable().await);
     }
     assert!(!losses.has_changed().expect("open"));
-    world.role("B").await;
+    test_server.role("B").await;
     loop {
         let batch = feed.message().await.expect("goes on").expect("goes on");
         if batch.revision == 2 {
@@ -328,20 +328,20 @@ async fn who_follows_hears_nothing_of_what_changes_nothing() {
     }
 }
 
-/// As after a failover to a server that hadn't got the last writes.
+/// Simulates a failover to a server that lacks the last writes.
 #[tokio::test]
-async fn who_follows_what_the_database_has_lost_is_told_so() {
-    let world = World::start().await;
+async fn watchers_are_notified_of_lost_revisions() {
+    let test_server = TestServer::start().await;
     for name in ["A", "B", "C"] {
-        world.role(name).await;
+        test_server.role(name).await;
     }
-    let mut feed = follow(&world).await;
+    let mut feed = follow(&test_server).await;
     let mut revision = 0;
     while revision < 3 {
         let batch = feed.message().await.expect("told").expect("goes on");
         revision = batch.revision;
     }
-    let db = world.database.connect().await;
+    let db = test_server.database.connect().await;
     for sql in [
         "DELETE FROM changes WHERE revision > 1",
         "DELETE FROM roles WHERE name <> 'A'",
@@ -349,18 +349,18 @@ async fn who_follows_what_the_database_has_lost_is_told_so() {
     ] {
         db.execute_unprepared(sql).await.expect(sql);
     }
-    let told = async {
+    let reported = async {
         loop {
             if let Err(status) = feed.message().await {
-                return crate::harness::told::<()>(Err(status));
+                return crate::harness::expect_error::<()>(Err(status));
             }
         }
     };
-    let told = tokio::time::timeout(Duration::from_secs(10), told).await;
-    let told = told.expect("before the heartbeat");
+    let reported = tokio::time::timeout(Duration::from_secs(10), reported).await;
+    let reported = reported.expect("before the heartbeat");
     assert_eq!(
-        (told.code, &*told.reason),
+        (reported.code, &*reported.reason),
         (Code::OutOfRange, "REVISION_UNKNOWN")
     );
-    world.role("D").await;
+    test_server.role("D").await;
 }

@@ -1,4 +1,4 @@
-//! Callers who are known by JWTs, and those who only say so.
+//! Authentication by JWTs: valid, invalid and forged ones.
 
 mod issuer;
 
@@ -14,9 +14,8 @@ use self::issuer::{AUDIENCE, ISSUER, Key, Server, claims, encode, message, now, 
 use crate::{
     auth::with,
     harness::{
-        Process, binary,
-        raw::{Answer, send},
-        told,
+        Process, binary, expect_error,
+        raw::{RawResponse, send},
     },
     settings::{output, refused},
     tls::{Authority, Signed, authority, connect, put, server},
@@ -25,15 +24,15 @@ use crate::{
 const LIST: &str = "/groups.v1.GroupService/ListGroups";
 
 /// A server over TLS that trusts the issuer.
-struct World {
+struct JwtServer {
     dir: tempfile::TempDir,
     authority: Authority,
     process: Process,
     channel: Channel,
 }
 
-impl World {
-    /// Starts one whose keys are in a file.
+impl JwtServer {
+    /// Starts a server with these keys in a file.
     async fn start(keys: &[&Key]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("keys.json");
@@ -72,12 +71,12 @@ impl World {
         put_set(self.dir.path(), &set(keys));
     }
 
-    async fn list(&self, token: &str) -> Answer {
+    async fn list(&self, token: &str) -> RawResponse {
         list(&self.channel, token).await
     }
 
-    /// Waits until a token is accepted, or isn't.
-    async fn known(&self, token: &str, wanted: bool) {
+    /// Waits until a token is accepted or rejected.
+    async fn wait_until_accepted(&self, token: &str, wanted: bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.list(token).await.is_ok() != wanted {
             assert!(Instant::now() < deadline, "{wanted} in vain");
@@ -97,17 +96,17 @@ fn database(dir: &Path) -> String {
     format!("sqlite:{}", dir.join("jwt.db").display())
 }
 
-/// Puts a set of keys there in one step, as those do who can.
+/// Replaces the key set file atomically.
 fn put_set(dir: &Path, set: &str) {
     fs::write(dir.join("new.json"), set).expect("written");
     fs::rename(dir.join("new.json"), dir.join("keys.json")).expect("renamed");
 }
 
-async fn list(channel: &Channel, token: &str) -> Answer {
+async fn list(channel: &Channel, token: &str) -> RawResponse {
     send(channel, LIST, with(Vec::new(), token)).await
 }
 
-/// Waits for the end of a feed: why it ended.
+/// Waits until a watch stream ends; returns its status code.
 async fn ended(mut feed: tonic::Streaming<pb::WatchChangesResponse>) -> Code {
     let end = async {
         loop {
@@ -122,39 +121,39 @@ async fn ended(mut feed: tonic::Streaming<pb::WatchChangesResponse>) -> Code {
 }
 
 #[tokio::test]
-async fn a_signature_of_the_issuer_says_who_calls() {
+async fn jwt_signed_by_issuer_identifies_caller() {
     let algorithms = [
         "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
     ];
     let keys = algorithms.map(|algorithm| Key::new(algorithm, algorithm));
-    let w = World::start(&keys.each_ref()).await;
+    let w = JwtServer::start(&keys.each_ref()).await;
     for key in &keys {
-        // The second time it is remembered.
+        // The second time, the verification is cached.
         let token = key.token("till");
         for _ in 0..2 {
             let answer = w.list(&token).await;
             answer.unwrap_or_else(|status| panic!("{}: {status}", key.algorithm));
         }
     }
-    // Known, and may something else: the longest grant that there is for the name.
+    // Authenticated, but without the permission.
     let [.., ed] = &keys;
     for caller in ["desk/7", "till2", "nobody"] {
-        let denied = told(w.list(&ed.token(caller)).await);
+        let denied = expect_error(w.list(&ed.token(caller)).await);
         assert_eq!(denied.code, Code::PermissionDenied, "{caller}");
         assert_eq!(denied.metadata["permission"], "read");
     }
     let check = "/groups.v1.AccessService/BatchCheckAccess";
     let asked = send(&w.channel, check, with(Vec::new(), &ed.token("desk/7"))).await;
-    assert_ne!(told(asked).code, Code::PermissionDenied);
+    assert_ne!(expect_error(asked).code, Code::PermissionDenied);
 
-    // Several audiences, a time to begin that is past, times with fractions, and no key's id where there is no choice.
+    // Valid: several audiences, a past `nbf`, fractional times, and no `kid` if only one key matches.
     let mut many = claims("till");
     many["aud"] = json!(["account", AUDIENCE]);
     many["nbf"] = json!(now() - 1);
     many["exp"] = json!(300.5 + f64::from(u32::try_from(now()).expect("before 2106")));
     let header = json!({"alg": "EdDSA"});
     w.list(&ed.sign(&header, &many)).await.expect("known");
-    // Clocks may be a little apart.
+    // A small clock skew is tolerated.
     let mut apart = claims("till");
     apart["nbf"] = json!(now() + 5);
     w.list(&ed.sign(&ed.header(), &apart)).await.expect("known");
@@ -171,23 +170,23 @@ async fn a_signature_of_the_issuer_says_who_calls() {
     let listed = changes.list_changes(request).await.expect("listed");
     assert_eq!(listed.into_inner().changes[0].actor, "till");
 
-    // Tokens of our own go on beside them.
+    // The service's own tokens are still accepted.
     let url = database(w.dir.path());
     let create = ["token", "create", "own", "--permissions", "read"];
     let created = output(&[&create[..], &["--database-url", &url]].concat(), &[]).await;
     let own = String::from_utf8(created.stdout).expect("text");
-    w.known(own.trim_end(), true).await;
+    w.wait_until_accepted(own.trim_end(), true).await;
     w.process.stop().await;
 }
 
 #[tokio::test]
-async fn tokens_that_are_no_good_are_all_refused_alike() {
+async fn invalid_jwts_all_get_the_same_error() {
     let (rsa, ec, foreign) = (
         Key::new("rsa", "RS256"),
         Key::new("ec", "ES256"),
         Key::new("ec", "ES256"),
     );
-    let w = World::start(&[&rsa, &ec]).await;
+    let w = JwtServer::start(&[&rsa, &ec]).await;
     let good = ec.token("till");
     w.list(&good).await.expect("known");
     let changed = |name: &str, value: serde_json::Value| {
@@ -205,7 +204,7 @@ async fn tokens_that_are_no_good_are_all_refused_alike() {
         header[name] = value;
         ec.sign(&header, &claims("till"))
     };
-    // Signed with what everybody knows.
+    // Signed with public information as the secret.
     let symmetric = |key: &Key, algorithm: &str, secret: &[u8]| {
         let header = json!({"alg": algorithm, "kid": key.id});
         let message = message(&header, &claims("till"));
@@ -353,19 +352,22 @@ async fn tokens_that_are_no_good_are_all_refused_alike() {
     ];
     let mut answers = Vec::new();
     for (what, token) in &bad {
-        answers.push((*what, told(w.list(token).await)));
+        answers.push((*what, expect_error(w.list(token).await)));
     }
     let mut twice = with(Vec::new(), &good);
     let value = format!("Bearer {good}").parse().expect("ASCII");
     twice.metadata_mut().append("authorization", value);
     answers.push((
         "the header twice",
-        told(send(&w.channel, LIST, twice).await),
+        expect_error(send(&w.channel, LIST, twice).await),
     ));
     let mut basic = with(Vec::new(), &good);
     let value = format!("Basic {good}").parse().expect("ASCII");
     basic.metadata_mut().insert("authorization", value);
-    answers.push(("another scheme", told(send(&w.channel, LIST, basic).await)));
+    answers.push((
+        "another scheme",
+        expect_error(send(&w.channel, LIST, basic).await),
+    ));
     let message = &answers[0].1.message;
     for (what, answer) in &answers {
         assert_eq!(answer.code, Code::Unauthenticated, "{what}: {answer:?}");
@@ -384,13 +386,13 @@ async fn tokens_that_are_no_good_are_all_refused_alike() {
 }
 
 #[tokio::test]
-async fn keys_change_without_a_restart_or_a_lost_call() {
+async fn jwt_keys_rotate_without_restart_or_failed_calls() {
     let (old, new) = (Key::new("1", "ES256"), Key::new("2", "EdDSA"));
-    let w = World::start(&[&old]).await;
+    let w = JwtServer::start(&[&old]).await;
     let before = old.token("till");
-    w.known(&before, true).await;
+    w.wait_until_accepted(&before, true).await;
     let feed = w.follow(&before).await;
-    // Callers who take the issuer's latest token, and try once more with the latest then.
+    // Callers that use the issuer's latest token, and retry once with the latest token at that time.
     let (latest, tokens) = watch::channel(before.clone());
     let (stop, stopping) = watch::channel(false);
     let callers: Vec<_> = (0..4)
@@ -411,20 +413,20 @@ async fn keys_change_without_a_restart_or_a_lost_call() {
         })
         .collect();
 
-    // As issuers do it: the new key is told before it is used, and the old one until it isn't.
+    // Key rotation: the new key is published before it is used, and the old one until it is no longer used.
     let after = new.token("till");
-    w.known(&after, false).await;
+    w.wait_until_accepted(&after, false).await;
     w.put(&[&old, &new]);
-    w.known(&after, true).await;
+    w.wait_until_accepted(&after, true).await;
     w.list(&before).await.expect("known by the old key");
     latest.send_replace(after.clone());
     w.put(&[&new]);
     w.process.signal("HUP").await;
-    w.known(&before, false).await;
+    w.wait_until_accepted(&before, false).await;
     w.list(&after).await.expect("known by the new key");
     assert_eq!(ended(feed).await, Code::Unauthenticated);
 
-    // What is no set of keys, or of none that is any good, changes nothing.
+    // An invalid key set, or one without a usable key, changes nothing.
     let followed = w.follow(&after).await;
     let secret = json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "2"}]}).to_string();
     for bad in ["nonsense", r#"{"keys": []}"#, &secret] {
@@ -440,36 +442,36 @@ async fn keys_change_without_a_restart_or_a_lost_call() {
         assert!(caller.await.expect("no failed call") > 0);
     }
 
-    // Another key of the same id is another key.
+    // A different key with the same id replaces the old one.
     let third = Key::new("2", "EdDSA");
     w.put(&[&third]);
-    w.known(&third.token("till"), true).await;
+    w.wait_until_accepted(&third.token("till"), true).await;
     assert_eq!(ended(followed).await, Code::Unauthenticated);
-    w.known(&after, false).await;
+    w.wait_until_accepted(&after, false).await;
 
     let log = w.process.stop().await;
-    assert!(log.contains("the keys of JWTs have changed"), "{log}");
+    assert!(log.contains("JWT keys reloaded"), "{log}");
     assert!(log.contains("keys of JWTs can't be read from"), "{log}");
 }
 
 #[tokio::test]
-async fn a_token_that_expires_ends_what_it_follows() {
+async fn expired_jwt_ends_its_streams() {
     let key = Key::new("1", "ES256");
-    let w = World::start(&[&key]).await;
+    let w = JwtServer::start(&[&key]).await;
     let mut claims = claims("till");
-    // Within what clocks may be apart.
+    // Expired, but within the tolerated clock skew.
     claims["exp"] = json!(now() - 5);
     let token = key.sign(&key.header(), &claims);
     let feed = w.follow(&token).await;
     assert_eq!(ended(feed).await, Code::Unauthenticated);
-    // It was remembered: until then.
-    let refused = told(w.list(&token).await);
+    // The cached verification ends at that time, too.
+    let refused = expect_error(w.list(&token).await);
     assert_eq!(refused.code, Code::Unauthenticated);
     w.process.stop().await;
 }
 
 #[tokio::test]
-async fn keys_come_from_a_url_too() {
+async fn jwt_keys_are_fetched_from_url() {
     let (first, second, third) = (
         Key::new("1", "ES256"),
         Key::new("2", "ES256"),
@@ -481,26 +483,29 @@ async fn keys_come_from_a_url_too() {
     let ca = dir.path().join("issuer.pem");
     fs::write(&ca, authority.pem()).expect("written");
     let url = format!("https://localhost:{}/keys?of=shop", issuer.address.port());
-    let w = World::with(dir, &url, |command| {
+    let w = JwtServer::with(dir, &url, |command| {
         command.env("SSL_CERT_FILE", &ca);
     });
     let w = w.await;
     w.list(&first.token("till")).await.expect("known at once");
     assert_eq!(issuer.asked(), 1);
 
-    // A key that isn't known is looked for, once for all who ask for it.
+    // An unknown key is fetched once, for all concurrent calls.
     issuer.tell("200 OK", set(&[&first, &second]));
     let begun = Instant::now();
-    w.known(&second.token("till"), true).await;
+    w.wait_until_accepted(&second.token("till"), true).await;
     for number in 0..200 {
         let header = json!({"alg": "ES256", "kid": format!("nonsense {number}")});
         let nonsense = second.sign(&header, &claims("till"));
-        assert_eq!(told(w.list(&nonsense).await).code, Code::Unauthenticated);
+        assert_eq!(
+            expect_error(w.list(&nonsense).await).code,
+            Code::Unauthenticated
+        );
     }
     let most = 2 + usize::try_from(begun.elapsed().as_secs() / 5).expect("small");
     assert!(issuer.asked() <= most, "{} > {most}", issuer.asked());
 
-    // Whatever is wrong with it changes nothing.
+    // Invalid responses change nothing.
     let huge = format!("{}{}", set(&[&third]), " ".repeat(2 << 20));
     for (status, body) in [
         ("500 Internal Server Error", set(&[&third])),
@@ -517,13 +522,13 @@ async fn keys_come_from_a_url_too() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         w.list(&second.token("till")).await.expect("still known");
-        let refused = told(w.list(&third.token("till")).await);
+        let refused = expect_error(w.list(&third.token("till")).await);
         assert_eq!(refused.code, Code::Unauthenticated);
     }
     issuer.tell("200 OK", set(&[&third]));
     w.process.signal("HUP").await;
-    w.known(&third.token("till"), true).await;
-    w.known(&second.token("till"), false).await;
+    w.wait_until_accepted(&third.token("till"), true).await;
+    w.wait_until_accepted(&second.token("till"), false).await;
     drop(issuer);
     w.process.signal("HUP").await;
     w.list(&third.token("till")).await.expect("still known");
@@ -539,25 +544,25 @@ fn local(authority: &Authority) -> Signed {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_away_or_another_holds_nothing_up() {
+async fn unavailable_or_untrusted_issuer_blocks_nothing() {
     let key = Key::new("1", "ES256");
     let (ours, theirs) = (authority(), authority());
     let other = Server::start(set(&[&key]), Some(&local(&theirs))).await;
     let plain = Server::start(set(&[&key]), None).await;
     for (url, accepted) in [
         ("https://127.0.0.1:1/keys?of=shop".to_owned(), false),
-        // Its certificate isn't trusted.
+        // The certificate isn't trusted.
         (
             format!("https://localhost:{}/keys?of=shop", other.address.port()),
             false,
         ),
-        // Nobody else is between on loopback.
+        // Plain HTTP is safe on loopback.
         (format!("http://{}/keys?of=shop", plain.address), true),
     ] {
         let dir = tempfile::tempdir().expect("a directory");
         let ca = dir.path().join("issuer.pem");
         fs::write(&ca, ours.pem()).expect("written");
-        let w = World::with(dir, &url, |command| {
+        let w = JwtServer::with(dir, &url, |command| {
             command.env("SSL_CERT_FILE", &ca);
         });
         let w = w.await;
@@ -570,7 +575,7 @@ async fn an_issuer_that_is_away_or_another_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn wrong_settings_of_jwts_end_a_start_before_anything_is_opened() {
+async fn invalid_jwt_settings_fail_startup() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -640,7 +645,7 @@ async fn wrong_settings_of_jwts_end_a_start_before_anything_is_opened() {
 }
 
 #[tokio::test]
-async fn no_more_signatures_are_verified_for_an_address_of_wrong_ones() {
+async fn signature_verification_stops_for_addresses_over_failure_limit() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("keys.json");
     let key = Key::new("ES256", "ES256");
@@ -648,17 +653,17 @@ async fn no_more_signatures_are_verified_for_an_address_of_wrong_ones() {
     let rate = |command: &mut Command| {
         command.args(["--max-rate", "20"]);
     };
-    let w = World::with(dir, &path.display().to_string(), rate).await;
+    let w = JwtServer::with(dir, &path.display().to_string(), rate).await;
     let known = key.token("till");
     w.list(&known).await.expect("known");
     let wrong = Key::new("ES256", "ES256").token("till");
     let end = Instant::now() + Duration::from_secs(30);
     for number in 0.. {
         assert!(Instant::now() < end, "every signature is verified");
-        while told(w.list(&wrong).await).code != Code::ResourceExhausted {}
-        // What was verified before is remembered.
+        while expect_error(w.list(&wrong).await).code != Code::ResourceExhausted {}
+        // Cached verifications are still used.
         w.list(&known).await.expect("known");
-        // A good one that is new has to wait, unless there was time for another one just now.
+        // A new valid token may have to wait, because verifications are rate-limited.
         let mut claims = claims("till");
         claims["exp"] = json!(now() + 300 + number);
         if let Err(refused) = w.list(&key.sign(&key.header(), &claims)).await {
@@ -670,7 +675,7 @@ async fn no_more_signatures_are_verified_for_an_address_of_wrong_ones() {
 }
 
 #[tokio::test]
-async fn access_tokens_may_say_that_they_are_some_and_must_if_that_is_set() {
+async fn jwt_type_is_checked_and_required_when_configured() {
     let key = Key::new("ec", "ES256");
     let typed = |typ: Option<&str>| {
         let mut header = key.header();
@@ -680,7 +685,7 @@ async fn access_tokens_may_say_that_they_are_some_and_must_if_that_is_set() {
         }
         key.sign(&header, &claims("till"))
     };
-    let w = World::start(&[&key]).await;
+    let w = JwtServer::start(&[&key]).await;
     for typ in [
         None,
         Some("JWT"),
@@ -691,7 +696,7 @@ async fn access_tokens_may_say_that_they_are_some_and_must_if_that_is_set() {
         let listed = w.list(&typed(typ)).await;
         listed.unwrap_or_else(|status| panic!("{typ:?}: {status}"));
     }
-    // Keycloak's access tokens.
+    // Access tokens of Keycloak.
     let mut bearer = claims("till");
     bearer["typ"] = "Bearer".into();
     let listed = w.list(&key.sign(&key.header(), &bearer)).await;
@@ -701,7 +706,7 @@ async fn access_tokens_may_say_that_they_are_some_and_must_if_that_is_set() {
     let path = dir.path().join("keys.json");
     fs::write(&path, set(&[&key])).expect("written");
     let keys = path.display().to_string();
-    let strict = World::with(dir, &keys, |command| {
+    let strict = JwtServer::with(dir, &keys, |command| {
         command.args(["--jwt-type", "at+jwt"]);
     });
     let w = strict.await;
@@ -709,22 +714,22 @@ async fn access_tokens_may_say_that_they_are_some_and_must_if_that_is_set() {
         w.list(&typed(Some(typ))).await.expect(typ);
     }
     for typ in [None, Some("JWT"), Some("application/"), Some("at+jwt2")] {
-        let refused = told(w.list(&typed(typ)).await);
+        let refused = expect_error(w.list(&typed(typ)).await);
         assert_eq!(refused.code, Code::Unauthenticated, "{typ:?}");
     }
 }
 
 #[tokio::test]
-async fn a_grant_is_for_one_kind_of_credentials_where_there_are_two() {
+async fn grants_apply_to_one_credential_kind_when_both_are_configured() {
     let key = Key::new("ec", "ES256");
-    let w = World::start(&[&key]).await;
-    // The wildcard stands for something, and for no folder above.
+    let w = JwtServer::start(&[&key]).await;
+    // The wildcard matches neither the empty string nor dot segments.
     for caller in ["desk/", "desk/../till", "desk/.", "desk/7/.."] {
-        let denied = told(check(&w, &key.token(caller)).await);
+        let denied = expect_error(check(&w, &key.token(caller)).await);
         assert_eq!(denied.code, Code::PermissionDenied, "{caller}");
     }
     let allowed = check(&w, &key.token("desk/7")).await;
-    assert_eq!(told(allowed).code, Code::InvalidArgument);
+    assert_eq!(expect_error(allowed).code, Code::InvalidArgument);
 
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("keys.json");
@@ -764,29 +769,29 @@ async fn a_grant_is_for_one_kind_of_credentials_where_there_are_two() {
         complaint.contains("`certificate:` or `jwt:`"),
         "{complaint}"
     );
-    let of_certificates = World::with(dir, &keys, |command| {
+    let of_certificates = JwtServer::with(dir, &keys, |command| {
         command.args(["--grant", "certificate:counter=read"]);
     });
     let w = of_certificates.await;
-    let denied = told(w.list(&key.token("counter")).await);
+    let denied = expect_error(w.list(&key.token("counter")).await);
     assert_eq!(denied.code, Code::PermissionDenied);
     w.list(&key.token("till")).await.expect("known");
 }
 
-/// Asks for access with an empty message.
-async fn check(w: &World, token: &str) -> Answer {
+/// Calls `CheckAccess` with an empty message.
+async fn check(w: &JwtServer, token: &str) -> RawResponse {
     let rpc = "/groups.v1.AccessService/CheckAccess";
     send(&w.channel, rpc, with(Vec::new(), token)).await
 }
 
 #[tokio::test]
-async fn callers_of_one_name_with_other_credentials_share_no_limit() {
+async fn callers_with_different_credential_kinds_have_separate_limits() {
     let key = Key::new("ec", "ES256");
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("keys.json");
     fs::write(&path, set(&[&key])).expect("written");
     let keys = path.display().to_string();
-    let limited = World::with(dir, &keys, |command| {
+    let limited = JwtServer::with(dir, &keys, |command| {
         command.args(["--max-rate", "10"]);
     });
     let w = limited.await;
@@ -795,8 +800,8 @@ async fn callers_of_one_name_with_other_credentials_share_no_limit() {
     let created = output(&[&create[..], &["--database-url", &url]].concat(), &[]).await;
     assert!(created.status.success(), "{created:?}");
     let token = String::from_utf8(created.stdout).expect("text");
-    // A JWT of the same name has no grant, and uses up all that it may.
+    // A JWT with the same name has no grant, and exhausts its own rate limit.
     let jwt = key.token("counter");
-    while told(w.list(&jwt).await).reason != "RATE_LIMITED" {}
+    while expect_error(w.list(&jwt).await).reason != "RATE_LIMITED" {}
     w.list(token.trim_end()).await.expect("a limit of its own");
 }

@@ -1,4 +1,4 @@
-//! How much of everything there may be.
+//! Limits of deadlines, queues, watchers, rates, connections, headers and memory.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use tokio::{
 };
 use tonic::{Code, Request, transport::Channel};
 
-use crate::harness::{Database, Process, binary, hold, told};
+use crate::harness::{Database, Process, binary, expect_error, lock_writes};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn start(database: &Database, args: &[&str]) -> Process {
     let mut command = binary();
@@ -33,7 +33,7 @@ fn create(name: &str) -> pb::CreateRoleRequest {
     }
 }
 
-/// What one series of the metrics says.
+/// Scrapes the value of one metric series.
 pub(crate) async fn metric(server: &Process, series: &str) -> Option<f64> {
     let (_, address) = server.start_line.split_once("metrics on http://")?;
     let (address, _) = address.split_once('/')?;
@@ -46,14 +46,14 @@ pub(crate) async fn metric(server: &Process, series: &str) -> Option<f64> {
     line.trim().parse().ok()
 }
 
-/// Waits until a series of the metrics says what is wanted.
+/// Waits until the value of a metric series satisfies a condition.
 pub(crate) async fn until(server: &Process, series: &str, wanted: impl Fn(f64) -> bool) {
     let reached = async {
         while !metric(server, series).await.is_some_and(&wanted) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let reached = timeout(PATIENCE, reached).await;
+    let reached = timeout(TIMEOUT, reached).await;
     assert!(
         reached.is_ok(),
         "{series} is {:?}",
@@ -62,21 +62,21 @@ pub(crate) async fn until(server: &Process, series: &str, wanted: impl Fn(f64) -
 }
 
 #[tokio::test]
-async fn a_call_has_a_deadline_even_if_its_caller_names_none_or_a_long_one() {
+async fn default_and_maximum_deadlines_apply() {
     let database = Database::create().await;
     let limits = ["--default-deadline", "300ms", "--max-deadline", "400ms"];
     let server = start(&database, &limits).await;
     let mut roles = RoleServiceClient::new(server.connect().await);
-    let other = hold(&database).await;
+    let other = lock_writes(&database).await;
     let mut patient = Request::new(create("B"));
     patient.set_timeout(Duration::from_secs(3600));
     for request in [Request::new(create("A")), patient] {
-        let refused = told(roles.create_role(request).await);
+        let refused = expect_error(roles.create_role(request).await);
         assert_eq!(refused.code, Code::DeadlineExceeded);
         assert_eq!(refused.reason, "DEADLINE_EXCEEDED");
     }
     other.release().await;
-    // A feed goes on for as long as its follower wants.
+    // A watch stream has no deadline.
     let mut changes = ChangeServiceClient::new(server.connect().await);
     let watch = pb::WatchChangesRequest::default();
     let mut feed = changes.watch_changes(watch).await.expect("followed");
@@ -84,28 +84,28 @@ async fn a_call_has_a_deadline_even_if_its_caller_names_none_or_a_long_one() {
     assert!(first.is_some());
     tokio::time::sleep(Duration::from_millis(600)).await;
     roles.create_role(create("C")).await.expect("created");
-    let next = timeout(PATIENCE, feed.get_mut().message()).await;
+    let next = timeout(TIMEOUT, feed.get_mut().message()).await;
     assert!(next.expect("in time").expect("told").is_some());
     server.stop().await;
 }
 
-/// How many calls have been refused.
+/// The number of calls rejected so far.
 pub(crate) async fn refusals(server: &Process, class: &str, reason: &str) -> f64 {
     let series =
         format!("group_service_calls_refused_total{{class=\"{class}\",reason=\"{reason}\"}}");
     metric(server, &series).await.expect("told")
 }
 
-/// Waits until a write has its connection: whoever comes next waits behind it, and isn't taken along.
-pub(crate) async fn being_carried_out(server: &Process) {
+/// Waits until a write has its connection: later writes are queued behind it, and don't join its batch.
+pub(crate) async fn wait_for_write_in_progress(server: &Process) {
     let busy = "group_service_pool_connections{pool=\"write\",state=\"busy\"}";
     until(server, busy, |busy| busy >= 1.0).await;
 }
 
-/// Waits until so many writes wait or have been refused; how many of each.
-async fn settled(server: &Process, writes: usize) -> (f64, f64) {
+/// Waits until this many writes are queued or rejected in total; returns the number of each.
+async fn wait_until_queued_or_rejected(server: &Process, writes: usize) -> (f64, f64) {
     let queued = "group_service_calls_queued{class=\"write\"}";
-    let told = async {
+    let reported = async {
         loop {
             let queued = metric(server, queued).await.expect("told");
             let refused = refusals(server, "write", "OVERLOADED").await;
@@ -115,27 +115,28 @@ async fn settled(server: &Process, writes: usize) -> (f64, f64) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, told).await.expect("it is told")
+    timeout(TIMEOUT, reported).await.expect("it is told")
 }
 
 #[tokio::test]
-async fn whoever_would_wait_too_long_is_refused_at_once() {
+async fn overload_is_rejected_immediately() {
     let database = Database::create().await;
     let server = start(&database, &["--max-queue", "2"]).await;
     let channel = server.connect().await;
     let roles = RoleServiceClient::new(channel.clone());
-    let other = hold(&database).await;
+    let other = lock_writes(&database).await;
     let write = |name: String| {
         let mut roles = roles.clone();
         tokio::spawn(async move { roles.create_role(create(&name)).await })
     };
-    // The first is being carried out, two wait behind it.
+    // The first write is executing, two are queued behind it.
     let mut accepted = vec![write("first".to_owned())];
-    being_carried_out(&server).await;
+    wait_for_write_in_progress(&server).await;
     let mut refused = Vec::new();
     for number in 0.. {
         let call = write(format!("role {number}"));
-        let (_, refused_so_far) = settled(&server, accepted.len() + refused.len()).await;
+        let (_, refused_so_far) =
+            wait_until_queued_or_rejected(&server, accepted.len() + refused.len()).await;
         if refused_so_far > refused.len() as f64 {
             refused.push(call);
         } else {
@@ -145,14 +146,14 @@ async fn whoever_would_wait_too_long_is_refused_at_once() {
             break;
         }
     }
-    assert!(accepted.len() <= 4, "{} were let in", accepted.len());
+    assert!(accepted.len() <= 4, "{} were accepted", accepted.len());
     for call in refused {
-        let refused = told(call.await.expect("it ends"));
+        let refused = expect_error(call.await.expect("it ends"));
         assert_eq!(refused.code, Code::ResourceExhausted);
         assert_eq!(refused.reason, "OVERLOADED");
         assert!(refused.retry_delay.is_some(), "{refused:?}");
     }
-    // Reads aren't in that line.
+    // Reads have a queue of their own.
     let mut groups = GroupServiceClient::new(channel);
     let list = pb::ListGroupsRequest::default();
     groups.list_groups(list).await.expect("listed");
@@ -164,31 +165,34 @@ async fn whoever_would_wait_too_long_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn callers_who_wait_for_each_answer_are_no_overload() {
+async fn sequential_callers_are_not_rejected_as_overload() {
     let database = Database::create().await;
     let server = start(&database, &["--queue-time", "1ms"]).await;
     let roles = RoleServiceClient::new(server.connect().await);
-    let other = hold(&database).await;
+    let other = lock_writes(&database).await;
     let mut calls = Vec::new();
-    // One after the other, so that it is no rush when there are many.
+    // One call after the other, so that they aren't a burst.
     let waiting = loop {
         let (mut roles, name) = (roles.clone(), format!("role {}", calls.len()));
         calls.push(tokio::spawn(async move {
             roles.create_role(create(&name)).await
         }));
         if calls.len() == 1 {
-            being_carried_out(&server).await;
+            wait_for_write_in_progress(&server).await;
         }
-        let (queued, refused) = settled(&server, calls.len() - 1).await;
+        let (queued, refused) = wait_until_queued_or_rejected(&server, calls.len() - 1).await;
         if refused > 0.0 {
             break queued;
         }
-        assert!(calls.len() < 1000, "nobody is refused");
+        assert!(calls.len() < 1000, "no call is rejected");
     };
-    assert!(waiting >= 128.0, "refused behind {waiting}");
+    assert!(waiting >= 128.0, "rejected with only {waiting} queued");
     other.release().await;
     let last = calls.pop().expect("it was refused");
-    assert_eq!(told(last.await.expect("it ends")).reason, "OVERLOADED");
+    assert_eq!(
+        expect_error(last.await.expect("it ends")).reason,
+        "OVERLOADED"
+    );
     for call in calls {
         call.await.expect("it ends").expect("created");
     }
@@ -196,13 +200,13 @@ async fn callers_who_wait_for_each_answer_are_no_overload() {
 }
 
 #[tokio::test]
-async fn so_many_may_follow_at_once() {
+async fn watcher_limit_is_enforced() {
     let database = Database::create().await;
     let server = start(&database, &["--max-watchers", "1"]).await;
     let mut changes = ChangeServiceClient::new(server.connect().await);
     let watch = pb::WatchChangesRequest::default;
     let feed = changes.watch_changes(watch()).await.expect("followed");
-    let refused = told(changes.watch_changes(watch()).await);
+    let refused = expect_error(changes.watch_changes(watch()).await);
     assert_eq!(refused.code, Code::ResourceExhausted);
     assert_eq!(refused.reason, "OVERLOADED");
     assert_eq!(refusals(&server, "watch", "OVERLOADED").await, 1.0);
@@ -212,12 +216,12 @@ async fn so_many_may_follow_at_once() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, again).await.expect("there is room again");
+    timeout(TIMEOUT, again).await.expect("there is room again");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_caller_may_call_so_often_and_others_dont_suffer() {
+async fn rate_limit_is_per_caller() {
     let database = Database::create().await;
     let server = start(&database, &["--max-rate", "5"]).await;
     let mut groups = GroupServiceClient::new(server.connect().await);
@@ -225,11 +229,11 @@ async fn a_caller_may_call_so_often_and_others_dont_suffer() {
     let mut refused = None;
     for _ in 0..1000 {
         if let Err(status) = groups.list_groups(list()).await {
-            refused = Some(told::<()>(Err(status)));
+            refused = Some(expect_error::<()>(Err(status)));
             break;
         }
     }
-    let refused = refused.expect("so many are too many");
+    let refused = refused.expect("the rate limit is reached");
     assert_eq!(refused.code, Code::ResourceExhausted);
     assert_eq!(refused.reason, "RATE_LIMITED");
     let wait = refused.retry_delay.expect("when to try again");
@@ -243,7 +247,7 @@ async fn a_caller_may_call_so_often_and_others_dont_suffer() {
     server.stop().await;
 }
 
-/// A connection from another address of this machine.
+/// Connects from another loopback address.
 pub(crate) async fn from(address: &'static str, server: &Process) -> Channel {
     let target = server.address;
     let connector = tower::service_fn(move |_: http::Uri| async move {
@@ -270,15 +274,15 @@ pub(crate) async fn connect_from(
     socket.connect(target).await
 }
 
-/// Whether the other end closes a connection at once.
+/// Waits until the server closes a connection; false if it doesn't.
 async fn closed(stream: &mut TcpStream) -> bool {
     let mut byte = [0];
-    let read = timeout(PATIENCE, stream.read(&mut byte)).await;
+    let read = timeout(TIMEOUT, stream.read(&mut byte)).await;
     matches!(read, Ok(Ok(0) | Err(_)))
 }
 
 #[tokio::test]
-async fn there_may_be_so_many_connections_in_all_and_from_one_address() {
+async fn connection_limits_are_enforced_in_total_and_per_address() {
     let database = Database::create().await;
     let limits = [
         "--max-connections",
@@ -300,7 +304,10 @@ async fn there_may_be_so_many_connections_in_all_and_from_one_address() {
     let mut third = connect_from("127.0.0.1", server.address)
         .await
         .expect("connected");
-    assert!(closed(&mut third).await, "a third from one address");
+    assert!(
+        closed(&mut third).await,
+        "a third connection from one address is accepted"
+    );
     open.push(
         connect_from("127.0.0.2", server.address)
             .await
@@ -310,7 +317,10 @@ async fn there_may_be_so_many_connections_in_all_and_from_one_address() {
     let mut fourth = connect_from("127.0.0.3", server.address)
         .await
         .expect("connected");
-    assert!(closed(&mut fourth).await, "a fourth in all");
+    assert!(
+        closed(&mut fourth).await,
+        "a fourth connection in total is accepted"
+    );
     until(
         &server,
         "group_service_connections_refused_total",
@@ -326,7 +336,7 @@ async fn there_may_be_so_many_connections_in_all_and_from_one_address() {
 }
 
 #[tokio::test]
-async fn a_calls_headers_may_be_so_large_and_a_connection_has_so_many_calls() {
+async fn header_size_and_streams_per_connection_are_limited() {
     let database = Database::create().await;
     let limits = ["--max-header-size", "1KiB", "--max-streams", "3"];
     let server = start(&database, &limits).await;
@@ -341,18 +351,18 @@ async fn a_calls_headers_may_be_so_large_and_a_connection_has_so_many_calls() {
     groups.list_groups(request).await.expect_err("too long");
     let short = groups.list_groups(pb::ListGroupsRequest::default()).await;
     short.expect("the connection still serves");
-    // What the server has said of itself is known once it has answered.
-    let told = async {
+    // The server's settings are only known once the client has received them.
+    let reported = async {
         while client.current_max_send_streams() != 3 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, told).await.expect("three streams");
+    timeout(TIMEOUT, reported).await.expect("three streams");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn whoever_has_the_most_in_hand_is_closed_when_that_is_too_much() {
+async fn largest_connection_is_evicted_over_message_memory_limit() {
     let database = Database::create().await;
     let server = start(&database, &["--message-memory", "1MiB"]).await;
     let mut good = GroupServiceClient::new(server.connect().await);
@@ -367,7 +377,7 @@ async fn whoever_has_the_most_in_hand_is_closed_when_that_is_too_much() {
     let request = request.header("content-type", "application/grpc");
     let request = request.body(()).expect("a request");
     let (_response, mut body) = client.send_request(request, false).expect("sent");
-    // It says that it is of 3 MiB, and goes on and on.
+    // The prefix announces a message of 3 MiB, and the data never ends.
     let mut chunk = vec![0; 16 << 10];
     chunk[..5].copy_from_slice(&[0, 0, 0x30, 0, 0]);
     let sending = async {
@@ -381,9 +391,9 @@ async fn whoever_has_the_most_in_hand_is_closed_when_that_is_too_much() {
             }
         }
     };
-    timeout(PATIENCE, sending).await.expect("it is closed");
-    let ended = timeout(PATIENCE, connection).await.expect("it ends");
-    // Whether it is told so first is a matter of luck.
+    timeout(TIMEOUT, sending).await.expect("it is closed");
+    let ended = timeout(TIMEOUT, connection).await.expect("it ends");
+    // Whether GOAWAY arrives before the connection closes depends on timing.
     let _ = ended.expect("no panic");
     until(
         &server,
@@ -391,17 +401,17 @@ async fn whoever_has_the_most_in_hand_is_closed_when_that_is_too_much() {
         |closed| closed == 1.0,
     )
     .await;
-    until(&server, "group_service_messages_in_hand_bytes", |bytes| {
+    until(&server, "group_service_in_flight_message_bytes", |bytes| {
         bytes == 0.0
     })
     .await;
     let listed = good.list_groups(pb::ListGroupsRequest::default()).await;
-    listed.expect("nobody else is");
+    listed.expect("other connections stay open");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn reflection_can_be_switched_off() {
+async fn reflection_can_be_disabled() {
     let database = Database::create().await;
     for (args, there) in [(&["--reflection=false"][..], false), (&[], true)] {
         let server = start(&database, args).await;

@@ -1,4 +1,4 @@
-//! The log: its lines as JSON, and what becomes of them when they aren't read.
+//! JSON log lines, and dropped lines when standard error isn't read.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     metrics,
 };
 
-/// What a line has, each name once, as it is written: lines are flat.
+/// Parses the fields of a flat JSON line; panics if a name occurs twice.
 fn fields(line: &str) -> HashMap<String, String> {
     let line: serde_json::Value = line.parse().unwrap_or_else(|_| panic!("no JSON: {line}"));
     let object = line.as_object().expect("an object");
@@ -28,7 +28,7 @@ fn fields(line: &str) -> HashMap<String, String> {
 }
 
 #[tokio::test]
-async fn every_line_is_a_flat_object_of_json() {
+async fn json_log_lines_are_flat_objects() {
     let database = Database::create().await;
     let mut command = binary();
     command
@@ -38,11 +38,11 @@ async fn every_line_is_a_flat_object_of_json() {
     let server = Process::spawn(command).await;
     let channel = server.connect().await;
     let trace = Trace::new();
-    // What would break a line that isn't escaped, or leave the server.
+    // Characters that must be escaped, in a text that must not be logged.
     let title = "Secret \"title\"\n{}";
     let message = prost::Message::encode_to_vec(&create(title, &["x"]));
     let mut request = tonic::Request::new(message);
-    let parent = trace.parent().parse().expect("ASCII");
+    let parent = trace.traceparent().parse().expect("ASCII");
     request.metadata_mut().insert("traceparent", parent);
     let path = "/groups.v1.GroupService/CreateGroup";
     raw::send(&channel, path, request)
@@ -73,7 +73,7 @@ async fn every_line_is_a_flat_object_of_json() {
         ("rpc.method", "groups.v1.GroupService/CreateGroup"),
         ("rpc.response.status_code", "INVALID_ARGUMENT"),
         ("network.peer.address", "127.0.0.1"),
-        ("trace_id", &trace.parent()[3..35]),
+        ("trace_id", &trace.traceparent()[3..35]),
     ] {
         assert_eq!(call.get(name).map(String::as_str), Some(value), "{call:?}");
     }
@@ -82,11 +82,11 @@ async fn every_line_is_a_flat_object_of_json() {
     assert!(!call.contains_key("error"), "what isn't there has no name");
 }
 
-/// Makes calls until the server has dropped lines of its log, all of which must be answered.
+/// Makes calls, which must all succeed, until the server has dropped log lines.
 async fn call_until_lines_are_dropped(server: &Process) -> f64 {
     let metrics_address = metrics::address(server);
     let dropped =
-        async || metrics::told(&metrics_address).await["group_service_log_lines_dropped_total"];
+        async || metrics::samples(&metrics_address).await["group_service_log_lines_dropped_total"];
     let before = dropped().await;
     loop {
         let mut callers = JoinSet::new();
@@ -109,19 +109,19 @@ async fn call_until_lines_are_dropped(server: &Process) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_not_read_holds_up_neither_calls_nor_the_end() {
+async fn unread_log_blocks_neither_calls_nor_shutdown() {
     let database = Database::create().await;
     let mut command = binary();
     command
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-        // Several lines a call.
+        // Several log lines per call.
         .args(["--log", "debug", "--database-url", database.url()]);
-    let (server, mut log) = Process::spawn_unread(command).await;
+    let (server, mut log) = Process::spawn_with_unread_log(command).await;
     let dropped = call_until_lines_are_dropped(&server).await;
 
-    // When it is read again, it says how many lines are missing.
+    // Once it is read again, the log says how many lines were dropped.
     let mut line = String::new();
-    let says = async {
+    let wait_for_log = async {
         let (mut said, mut resumed) = (0.0, String::new());
         while said < dropped {
             line.clear();
@@ -133,7 +133,7 @@ async fn a_log_that_is_not_read_holds_up_neither_calls_nor_the_end() {
         }
         resumed
     };
-    let resumed = timeout(Duration::from_secs(120), says).await;
+    let resumed = timeout(Duration::from_secs(120), wait_for_log).await;
     let resumed = resumed.expect("it says how many lines were dropped");
     assert!(resumed.contains(" WARN "), "{resumed}");
 
@@ -144,9 +144,9 @@ async fn a_log_that_is_not_read_holds_up_neither_calls_nor_the_end() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     }
     server.signal("TERM").await;
-    let (status, _) = server.ended().await;
+    let (status, _) = server.wait_for_exit().await;
     assert_eq!(status.code(), Some(0));
-    // What was written until then is whole lines, but for the last.
+    // All lines written so far are complete, except possibly the last one.
     let mut rest = Vec::new();
     log.read_to_end(&mut rest).await.expect("read");
     assert!(!rest.is_empty());

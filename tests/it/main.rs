@@ -1,4 +1,4 @@
-//! Everything that the service promises, seen from outside: over a socket, against a real database.
+//! Tests of the service's public behaviour: over a socket, against a real database.
 #![expect(
     clippy::expect_used,
     reason = "a test that can't go on panics, and says what it expected"
@@ -6,57 +6,57 @@
 
 mod abuse;
 mod access;
-mod alike;
+mod architecture;
 mod auth;
 mod backup;
-mod cached;
-mod callers;
+mod cache_consistency;
+mod caller_limits;
 mod certificates;
+mod change_replay;
 mod changes;
-mod clocks;
+mod clock_skew;
 mod clusters;
+mod completions;
 mod compression;
 mod contract;
 mod crash;
 mod descriptors;
-mod engines;
-mod feed;
-mod file;
-mod fresh;
 mod fuzz;
 mod group;
 mod harness;
 mod healthcheck;
-mod house;
-mod input;
+mod idempotency;
 mod instances;
+mod invalid_requests;
 mod jwt;
-mod large;
+mod large_directory;
 mod limits;
 mod logs;
 mod member;
 mod memory;
 mod metrics;
+mod min_revision;
 mod model;
-mod once;
+mod name_keys;
 mod otlp;
 mod outage;
 mod pages;
-mod print;
 mod process;
 mod protocol;
 mod races;
+mod response_sizes;
 mod role;
 mod round_trips;
 mod schema;
-mod security;
+mod security_claims;
 mod settings;
-mod sizes;
 mod slow_reads;
 mod spans;
+mod sqlite_file;
 mod staleness;
 mod statements;
-mod stopped;
+mod suite_on_servers;
+mod suspended_instance;
 mod text;
 mod textkeys;
 mod tls;

@@ -1,10 +1,10 @@
-//! `GroupService`: who is in a group.
+//! `GroupService`: users in groups.
 
 use group_service::pb;
 
 use crate::{
     contract::{Failure, Success},
-    harness::{World, id, told},
+    harness::{TestServer, expect_error, unknown_id},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -17,7 +17,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let trace = w.traced();
                     w.assign(&group, &users[0]).await;
                     w.trace(None);
-                    // Again: no error, no change.
+                    // A repetition is not an error, and changes nothing.
                     w.assign(&group, &users[0]).await;
                     assert_eq!(w.get_group(&group).await.user_count, 1);
                     trace
@@ -74,9 +74,9 @@ pub(crate) fn successes() -> Vec<Success> {
                         .batch_assign_users(assign_all(&group, &users))
                         .await
                         .expect("assigned");
-                    // Those who are not in the group, or are no more, are passed over.
+                    // Users who are not in the group, or no longer exist, are skipped.
                     users.pop();
-                    users.push(id());
+                    users.push(unknown_id());
                     let trace = w.traced();
                     let response = w
                         .groups
@@ -142,9 +142,9 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "INVALID_REQUEST",
             run: |w| {
                 Box::pin(async move {
-                    let told = told(w.groups.assign_user(assign("g", "u")).await);
-                    assert_eq!(told.fields(), ["group_id", "user_id"]);
-                    told
+                    let reported = expect_error(w.groups.assign_user(assign("g", "u")).await);
+                    assert_eq!(reported.fields(), ["group_id", "user_id"]);
+                    reported
                 })
             },
         },
@@ -154,7 +154,7 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let user = w.user("ann").await;
-                    told(w.groups.assign_user(assign(&id(), &user.id)).await)
+                    expect_error(w.groups.assign_user(assign(&unknown_id(), &user.id)).await)
                 })
             },
         },
@@ -164,10 +164,11 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let (group, _) = stage(w, 0).await;
-                    let absent = id();
-                    let told = told(w.groups.assign_user(assign(&group, &absent)).await);
-                    assert_eq!(told.metadata["user_ids"], absent);
-                    told
+                    let absent = unknown_id();
+                    let reported =
+                        expect_error(w.groups.assign_user(assign(&group, &absent)).await);
+                    assert_eq!(reported.metadata["user_ids"], absent);
+                    reported
                 })
             },
         },
@@ -176,9 +177,9 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "INVALID_REQUEST",
             run: |w| {
                 Box::pin(async move {
-                    let told = told(w.groups.unassign_user(unassign("", "")).await);
-                    assert_eq!(told.fields(), ["group_id", "user_id"]);
-                    told
+                    let reported = expect_error(w.groups.unassign_user(unassign("", "")).await);
+                    assert_eq!(reported.fields(), ["group_id", "user_id"]);
+                    reported
                 })
             },
         },
@@ -188,12 +189,12 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let user = w.user("ann").await;
-                    let request = unassign(&id(), &user.id);
+                    let request = unassign(&unknown_id(), &user.id);
                     let request = pb::UnassignUserRequest {
                         allow_missing: true,
                         ..request
                     };
-                    told(w.groups.unassign_user(request).await)
+                    expect_error(w.groups.unassign_user(request).await)
                 })
             },
         },
@@ -212,10 +213,10 @@ pub(crate) fn failures() -> Vec<Failure> {
                         .unassign_user(lenient)
                         .await
                         .expect("a success where that is allowed");
-                    let told = told(w.groups.unassign_user(request).await);
-                    assert_eq!(told.metadata["group_id"], group);
-                    assert_eq!(told.metadata["user_ids"], users[0]);
-                    told
+                    let reported = expect_error(w.groups.unassign_user(request).await);
+                    assert_eq!(reported.metadata["group_id"], group);
+                    assert_eq!(reported.metadata["user_ids"], users[0]);
+                    reported
                 })
             },
         },
@@ -224,10 +225,11 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "INVALID_REQUEST",
             run: |w| {
                 Box::pin(async move {
-                    let users: Vec<_> = (0..1001).map(|_| id()).collect();
-                    let told = told(w.groups.batch_assign_users(assign_all("", &users)).await);
-                    assert_eq!(told.fields(), ["group_id", "user_ids"]);
-                    told
+                    let users: Vec<_> = (0..1001).map(|_| unknown_id()).collect();
+                    let reported =
+                        expect_error(w.groups.batch_assign_users(assign_all("", &users)).await);
+                    assert_eq!(reported.fields(), ["group_id", "user_ids"]);
+                    reported
                 })
             },
         },
@@ -237,9 +239,9 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let user = w.user("ann").await;
-                    told(
+                    expect_error(
                         w.groups
-                            .batch_assign_users(assign_all(&id(), &[user.id]))
+                            .batch_assign_users(assign_all(&unknown_id(), &[user.id]))
                             .await,
                     )
                 })
@@ -251,17 +253,17 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let (group, mut users) = stage(w, 2).await;
-                    let (one, other) = (id(), id());
+                    let (one, other) = (unknown_id(), unknown_id());
                     users.insert(1, one.clone());
                     users.push(other.clone());
-                    let told = told(
+                    let reported = expect_error(
                         w.groups
                             .batch_assign_users(assign_all(&group, &users))
                             .await,
                     );
-                    assert_eq!(told.metadata["user_ids"], format!("{one},{other}"));
+                    assert_eq!(reported.metadata["user_ids"], format!("{one},{other}"));
                     assert_eq!(w.get_group(&group).await.user_count, 0, "all or nothing");
-                    told
+                    reported
                 })
             },
         },
@@ -270,21 +272,21 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "USER_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    // As many as fit into a header are named, and the rest is counted.
+                    // As many ids as fit into a header are listed; the count includes all.
                     let (group, _) = stage(w, 0).await;
-                    let users: Vec<_> = (0..1000).map(|_| id()).collect();
-                    let told = told(
+                    let users: Vec<_> = (0..1000).map(|_| unknown_id()).collect();
+                    let reported = expect_error(
                         w.groups
                             .batch_assign_users(assign_all(&group, &users))
                             .await,
                     );
-                    assert_eq!(told.metadata["count"], "1000");
-                    let named: Vec<_> = told.metadata["user_ids"].split(',').collect();
+                    assert_eq!(reported.metadata["count"], "1000");
+                    let named: Vec<_> = reported.metadata["user_ids"].split(',').collect();
                     assert!(named.len() >= 100);
                     assert_eq!(named, users[..named.len()]);
                     let listed = format!("the details list {} of them", named.len());
-                    assert!(told.message.ends_with(&listed), "{}", told.message);
-                    told
+                    assert!(reported.message.ends_with(&listed), "{}", reported.message);
+                    reported
                 })
             },
         },
@@ -293,9 +295,10 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "INVALID_REQUEST",
             run: |w| {
                 Box::pin(async move {
-                    let told = told(w.groups.batch_unassign_users(unassign_all("", &[])).await);
-                    assert_eq!(told.fields(), ["group_id", "user_ids"]);
-                    told
+                    let reported =
+                        expect_error(w.groups.batch_unassign_users(unassign_all("", &[])).await);
+                    assert_eq!(reported.fields(), ["group_id", "user_ids"]);
+                    reported
                 })
             },
         },
@@ -304,9 +307,9 @@ pub(crate) fn failures() -> Vec<Failure> {
             reason: "GROUP_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    told(
+                    expect_error(
                         w.groups
-                            .batch_unassign_users(unassign_all(&id(), &[id()]))
+                            .batch_unassign_users(unassign_all(&unknown_id(), &[unknown_id()]))
                             .await,
                     )
                 })
@@ -323,9 +326,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         page_size: -1,
                         ..users_in("g")
                     };
-                    let told = told(w.groups.list_users_in_group(request).await);
-                    assert_eq!(told.fields(), ["group_id", "query", "page_size"]);
-                    told
+                    let reported = expect_error(w.groups.list_users_in_group(request).await);
+                    assert_eq!(reported.fields(), ["group_id", "query", "page_size"]);
+                    reported
                 })
             },
         },
@@ -333,14 +336,16 @@ pub(crate) fn failures() -> Vec<Failure> {
             rpc: "ListUsersInGroup",
             reason: "GROUP_NOT_FOUND",
             run: |w| {
-                Box::pin(async move { told(w.groups.list_users_in_group(users_in(&id())).await) })
+                Box::pin(async move {
+                    expect_error(w.groups.list_users_in_group(users_in(&unknown_id())).await)
+                })
             },
         },
     ]
 }
 
-/// A group, and users who are not in it.
-async fn stage(w: &World, users: usize) -> (String, Vec<String>) {
+/// Creates a group, and users who are not in it.
+async fn stage(w: &TestServer, users: usize) -> (String, Vec<String>) {
     let role = w.role("A").await;
     let group = w.group("Ops", &[&role.id]).await;
     (group.id, w.many_users("user", users).await)

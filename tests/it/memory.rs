@@ -1,4 +1,4 @@
-//! What counts against the memory limit: messages that are buffered now, and no others.
+//! Message memory: exactly the messages that are buffered now count against the limit.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -24,23 +24,23 @@ use crate::{
     },
     access::{allow, question},
     auth::with,
-    harness::{Database, Process, hold, id, raw, told},
+    harness::{Database, Process, expect_error, lock_writes, raw, unknown_id},
     limits::{metric, start, until},
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
-const BUFFERED: &str = "group_service_messages_in_hand_bytes";
+const TIMEOUT: Duration = Duration::from_secs(30);
+const MESSAGE_BYTES: &str = "group_service_in_flight_message_bytes";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const EVICTED: &str = "group_service_connections_evicted_total";
 
-/// A thousand rules of 170 bytes each.
+/// Returns a thousand rules of 170 bytes each.
 fn rules() -> Vec<pb::Rule> {
     let part = |length: usize| "x".repeat(length);
     let rule = |number| allow(&part(60), &part(60), &format!("{}{number:04}", part(41)));
     (0..1000).map(rule).collect()
 }
 
-/// Creates a role whose name takes 765 bytes, with a thousand rules.
+/// Creates a role with a name of 765 bytes and a thousand rules.
 pub(crate) async fn large_role(channel: &Channel, token: Option<&str>) -> String {
     let request = pb::CreateRoleRequest {
         name: "\u{754c}".repeat(255),
@@ -58,7 +58,7 @@ pub(crate) async fn large_role(channel: &Channel, token: Option<&str>) -> String
 }
 
 #[tokio::test]
-async fn a_watcher_may_receive_more_in_all_than_the_memory_limit() {
+async fn watch_stream_may_exceed_memory_limit_in_total() {
     const LIMIT: usize = 2 << 20;
     let database = Database::create().await;
     let server = start(&database, &["--message-memory", "2MiB"]).await;
@@ -71,7 +71,7 @@ async fn a_watcher_may_receive_more_in_all_than_the_memory_limit() {
     let mut changes = ChangeServiceClient::new(channel.clone());
     let watched = changes.watch_changes(watch).await.expect("watched");
     let mut feed = watched.into_inner();
-    // Writes on the same connection go on meanwhile.
+    // Concurrent writes on the same connection must succeed.
     let writing = tokio::spawn(async move {
         let mut roles = RoleServiceClient::new(channel);
         for number in 0..6 {
@@ -88,7 +88,7 @@ async fn a_watcher_may_receive_more_in_all_than_the_memory_limit() {
     });
     let mut received = 0;
     while received < 2 * LIMIT {
-        let message = timeout(PATIENCE, feed.message()).await.expect("in time");
+        let message = timeout(TIMEOUT, feed.message()).await.expect("in time");
         received += message.expect("sent").expect("goes on").encoded_len();
     }
     writing.await.expect("every write succeeds");
@@ -97,7 +97,7 @@ async fn a_watcher_may_receive_more_in_all_than_the_memory_limit() {
 }
 
 #[tokio::test]
-async fn a_stream_of_requests_may_be_larger_in_all_than_the_memory_limit() {
+async fn request_stream_may_exceed_memory_limit_in_total() {
     let database = Database::create().await;
     let server = start(&database, &["--message-memory", "1MiB"]).await;
     let (requests, received) = mpsc::channel(1);
@@ -111,42 +111,42 @@ async fn a_stream_of_requests_may_be_larger_in_all_than_the_memory_limit() {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         requests.send(request).await.expect("taken");
-        let answer = timeout(PATIENCE, answers.message()).await.expect("in time");
+        let answer = timeout(TIMEOUT, answers.message()).await.expect("in time");
         answer.expect("answered").expect("goes on");
     }
     assert_eq!(metric(&server, EVICTED).await, Some(0.0));
     drop(requests);
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_request_counts_while_it_waits_for_its_turn() {
+async fn queued_requests_count_towards_message_memory() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut groups = GroupServiceClient::new(server.connect().await);
-    let other = hold(&database).await;
+    let other = lock_writes(&database).await;
     let request = pb::BatchAssignUsersRequest {
-        group_id: id(),
-        user_ids: (0..1000).map(|_| id()).collect(),
+        group_id: unknown_id(),
+        user_ids: (0..1000).map(|_| unknown_id()).collect(),
         ..Default::default()
     };
     let size = request.encoded_len() as f64;
     let waiting = tokio::spawn(async move { groups.batch_assign_users(request).await });
     let queued = "group_service_pool_connections{pool=\"write\",state=\"busy\"}";
     until(&server, queued, |busy| busy >= 1.0).await;
-    let buffered = metric(&server, BUFFERED).await.expect("told");
+    let buffered = metric(&server, MESSAGE_BYTES).await.expect("told");
     assert!(buffered >= size, "{buffered} of {size} bytes count");
     other.release().await;
     waiting
         .await
         .expect("it ends")
         .expect_err("there is no group");
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     server.stop().await;
 }
 
-/// A caller who takes as much of its answers as it likes.
+/// A client that controls how much of each response it reads.
 pub(crate) struct SlowReader {
     client: h2::client::SendRequest<prost::bytes::Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
@@ -166,7 +166,7 @@ impl SlowReader {
         }
     }
 
-    /// Begins a call, with so many more headers, of which nothing is said. Its message is yet to come.
+    /// Opens a call with this number of additional empty headers; doesn't send a message.
     pub(crate) async fn begin(
         &mut self,
         rpc: &str,
@@ -187,7 +187,7 @@ impl SlowReader {
         client.send_request(request, false)
     }
 
-    /// Makes a call whose message is one frame of gRPC's.
+    /// Opens a call and sends one gRPC frame.
     async fn call(
         &mut self,
         rpc: &str,
@@ -201,7 +201,7 @@ impl SlowReader {
         Ok((response, body))
     }
 
-    /// Asks for a role; what comes of the answer without a window update is taken, and no more.
+    /// Requests a role; the response is received only as far as the initial window allows.
     pub(crate) async fn get_role(&mut self, role: &str) -> Result<RecvStream, h2::Error> {
         let request = pb::GetRoleRequest {
             role_id: role.to_owned(),
@@ -215,7 +215,7 @@ impl SlowReader {
     }
 }
 
-/// Reads an answer to its end; how many bytes it has.
+/// Reads a response to its end; returns its size in bytes.
 pub(crate) async fn read(body: &mut RecvStream) -> usize {
     let mut bytes = 0;
     while let Some(part) = body.data().await {
@@ -228,25 +228,25 @@ pub(crate) async fn read(body: &mut RecvStream) -> usize {
 }
 
 #[tokio::test]
-async fn an_answer_counts_until_it_is_written_to_the_connection() {
+async fn responses_count_until_written_to_the_connection() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let role = large_role(&server.connect().await, None).await;
     let mut reader = SlowReader::connect(&server, None).await;
     let mut body = reader.get_role(&role).await.expect("answered");
-    // The call has ended as soon as the answer is made, but the window is 64 KiB.
+    // The call ends when its response is complete, but only 64 KiB of it can be sent.
     let in_flight = "group_service_calls_in_flight";
     until(&server, in_flight, |calls| calls == 0.0).await;
-    let buffered = metric(&server, BUFFERED).await.expect("told");
+    let buffered = metric(&server, MESSAGE_BYTES).await.expect("told");
     assert!(buffered > 150_000.0, "{buffered} bytes count");
     assert!(read(&mut body).await > 150_000);
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     assert_eq!(metric(&server, EVICTED).await, Some(0.0));
     server.stop().await;
 }
 
 #[tokio::test]
-async fn headers_count_while_their_call_is_open() {
+async fn headers_count_while_call_is_in_flight() {
     const HEADERS: usize = 400;
     let database = Database::create().await;
     let server = start(&database, &[]).await;
@@ -256,16 +256,19 @@ async fn headers_count_while_their_call_is_open() {
         "grpc.health.v1.Health/Check",
     ] {
         let call = client.begin(rpc, "identity", HEADERS).await.expect("begun");
-        // An entry of a table of headers takes about a hundred bytes, however short it is.
-        until(&server, BUFFERED, |bytes| bytes >= 100.0 * HEADERS as f64).await;
+        // An entry of a header map takes about a hundred bytes, even if it is empty.
+        until(&server, MESSAGE_BYTES, |bytes| {
+            bytes >= 100.0 * HEADERS as f64
+        })
+        .await;
         drop(call);
-        until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+        until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_not_read_counts() {
+async fn unread_error_responses_count_towards_message_memory() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let stream = TcpStream::connect(server.address).await.expect("connected");
@@ -285,20 +288,20 @@ async fn a_refusal_that_is_not_read_counts() {
         let (response, _) = client.send_request(request, true).expect("sent");
         let response = response.await.expect("answered");
         assert_eq!(response.status(), 415);
-        // Beyond 32 that aren't read there is no body.
+        // With more than 32 unread error responses, further ones have no body.
         assert_eq!(response.body().is_end_stream(), number >= 32, "{number}");
         unread.push(response);
     }
-    let buffered = metric(&server, BUFFERED).await.expect("told");
+    let buffered = metric(&server, MESSAGE_BYTES).await.expect("told");
     assert!(buffered >= 32.0 * 4096.0, "{buffered} bytes count");
     drop((unread, client));
     connection.abort();
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_call_with_one_request_takes_no_second_one() {
+async fn second_message_of_unary_call_is_rejected() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
@@ -313,7 +316,7 @@ async fn a_call_with_one_request_takes_no_second_one() {
 }
 
 #[tokio::test]
-async fn requests_that_are_not_read_are_counted_in_advance() {
+async fn unread_request_windows_are_reserved_in_advance() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
@@ -321,8 +324,8 @@ async fn requests_that_are_not_read_are_counted_in_advance() {
         .begin(REFLECTION, "identity", 0)
         .await
         .expect("begun");
-    until(&server, BUFFERED, |bytes| bytes >= 65_536.0).await;
-    // No more than that may be sent until some of it is read.
+    until(&server, MESSAGE_BYTES, |bytes| bytes >= 65_536.0).await;
+    // The client can't send more than that until the server has read some of it.
     body.reserve_capacity(1 << 20);
     let mut window = 0;
     while window < 65_535 {
@@ -334,7 +337,7 @@ async fn requests_that_are_not_read_are_counted_in_advance() {
 }
 
 #[tokio::test]
-async fn a_connection_has_so_many_streams_of_requests() {
+async fn request_streams_are_limited_per_connection() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
@@ -354,7 +357,7 @@ async fn a_connection_has_so_many_streams_of_requests() {
     let refused = Status::from_header_map(response.headers()).expect("a status");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     drop(streams);
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     let (response, _body) = client
         .begin(REFLECTION, "identity", 0)
         .await
@@ -365,7 +368,7 @@ async fn a_connection_has_so_many_streams_of_requests() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_read_holds_up_no_large_request() {
+async fn unread_stream_does_not_block_large_requests() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let mut client = SlowReader::connect(&server, None).await;
@@ -381,7 +384,7 @@ async fn a_stream_that_is_not_read_holds_up_no_large_request() {
                 "groups.v1.GroupService".to_owned(),
             )),
         };
-        // The answers to the first ones are larger than what may be sent unread.
+        // The responses to the first messages exceed the flow-control window.
         for _ in 0..4 {
             let question = message(false, &question.encode_to_vec());
             body.send_data(question.into(), false).expect("queued");
@@ -393,15 +396,15 @@ async fn a_stream_that_is_not_read_holds_up_no_large_request() {
         ..Default::default()
     };
     let mut roles = RoleServiceClient::new(server.connect().await);
-    let answered = timeout(PATIENCE, roles.create_role(request)).await;
-    let refused = told(answered.expect("in time"));
+    let answered = timeout(TIMEOUT, roles.create_role(request)).await;
+    let refused = expect_error(answered.expect("in time"));
     assert_eq!(refused.code, Code::InvalidArgument, "{refused:?}");
     drop(streams);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn what_access_is_decided_from_is_not_multiplied() {
+async fn batch_check_does_not_duplicate_access_data_in_memory() {
     const USERS: usize = 400;
     let database = Database::create().await;
     let server = start(&database, &[]).await;
@@ -441,8 +444,8 @@ async fn what_access_is_decided_from_is_not_multiplied() {
         let assigned = groups.batch_assign_users(request).await;
         assigned.expect("assigned");
     }
-    // One who isn't there isn't in memory, so that all are read from the database.
-    user_ids.push(id());
+    // An unknown user isn't cached, so that the whole batch is read from the database.
+    user_ids.push(unknown_id());
     let questions = user_ids.iter().map(|user| question(user, "shop a view"));
     let request = pb::BatchCheckAccessRequest {
         questions: questions.collect(),
@@ -453,14 +456,14 @@ async fn what_access_is_decided_from_is_not_multiplied() {
     let answered = access.batch_check_access(request).await;
     let answers = answered.expect("answered").into_inner().answers;
     assert_eq!(answers.len(), USERS + 1);
-    // A row for each user, group and role takes a hundred megabytes together.
+    // One row per combination of user, group and role would take about a hundred megabytes.
     let more = peak_memory(&server) - before;
     assert!(more < 32 << 20, "{more} bytes more");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn the_connection_with_the_most_unread_answers_is_closed() {
+async fn connection_with_most_unread_responses_is_evicted() {
     let database = Database::create().await;
     let server = start(&database, &["--message-memory", "1MiB"]).await;
     let channel = server.connect().await;
@@ -475,25 +478,25 @@ async fn the_connection_with_the_most_unread_answers_is_closed() {
         }
         bodies.len()
     };
-    let answered = timeout(PATIENCE, asking).await.expect("it is closed");
+    let answered = timeout(TIMEOUT, asking).await.expect("it is closed");
     assert!(answered >= 3, "closed after {answered} answers");
-    let ended = timeout(PATIENCE, greedy.connection).await;
-    // Whether it is told so first is a matter of luck.
+    let ended = timeout(TIMEOUT, greedy.connection).await;
+    // Whether GOAWAY arrives before the connection closes depends on timing.
     let _ = ended.expect("it ends").expect("no panic");
     until(&server, EVICTED, |closed| closed == 1.0).await;
-    // The others stay.
+    // The other connections stay open.
     assert!(read(&mut unread).await > 150_000);
     let mut roles = RoleServiceClient::new(channel);
     let listed = roles.list_roles(pb::ListRolesRequest::default()).await;
     listed.expect("listed");
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     poll_fn(|cx| modest.client.poll_ready(cx))
         .await
         .expect("still connected");
     server.stop().await;
 }
 
-/// Every list in a request, by the path to it, as a message in which it has so many entries.
+/// For each list in a request: its path, and an encoded request in which it has this number of entries.
 fn long_lists(request: &MessageDescriptor, entries: usize) -> Vec<(String, Vec<u8>)> {
     let mut lists = Vec::new();
     for field in request.fields() {
@@ -505,7 +508,7 @@ fn long_lists(request: &MessageDescriptor, entries: usize) -> Vec<(String, Vec<u
         if field.cardinality() == Cardinality::Repeated {
             let list = match field.kind() {
                 Kind::Message(_) | Kind::String | Kind::Bytes => value(&[]).repeat(entries),
-                // Packed, one byte each.
+                // Packed encoding, one byte per entry.
                 _ => value(&vec![1; entries]),
             };
             lists.push((field.name().to_owned(), list));
@@ -520,7 +523,7 @@ fn long_lists(request: &MessageDescriptor, entries: usize) -> Vec<(String, Vec<u
 }
 
 #[tokio::test]
-async fn lists_that_are_far_too_long_are_refused_before_they_are_decoded() {
+async fn oversized_lists_are_rejected_before_decoding() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let channel = server.connect().await;
@@ -529,7 +532,7 @@ async fn lists_that_are_far_too_long_are_refused_before_they_are_decoded() {
     let mut lists = 0;
     for method in &methods {
         for (path, request) in long_lists(&method.input(), 2_000_000) {
-            let refused = told(raw::call(&channel, &raw::path(method), request).await);
+            let refused = expect_error(raw::call(&channel, &raw::path(method), request).await);
             assert_eq!(
                 (refused.code, &*refused.reason, refused.fields()),
                 (Code::InvalidArgument, "INVALID_REQUEST", vec![&*path]),
@@ -541,16 +544,19 @@ async fn lists_that_are_far_too_long_are_refused_before_they_are_decoded() {
     }
     assert!(lists >= 11, "{lists} lists");
     let more = peak_memory(&server) - before;
-    assert!(more < 64 << 20, "{more} bytes for messages of 4 MiB");
+    assert!(
+        more < 64 << 20,
+        "decoding messages of 4 MiB took {more} bytes"
+    );
     server.stop().await;
 }
 
 #[tokio::test]
-async fn entries_count_together_however_they_are_spread_over_a_request() {
+async fn list_entry_limit_applies_to_the_whole_request() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let channel = server.connect().await;
-    // A message that is given several times is merged: its lists are joined.
+    // Repeated occurrences of a message field are merged, and their lists concatenated.
     let filter = pb::ListChangesRequest {
         filter: Some(pb::ChangeFilter {
             kinds: vec![1, 1],
@@ -560,24 +566,24 @@ async fn entries_count_together_however_they_are_spread_over_a_request() {
     };
     let parts = filter.encode_to_vec().repeat(100_000);
     let path = "/groups.v1.ChangeService/ListChanges";
-    let refused = told(raw::call(&channel, path, parts).await);
+    let refused = expect_error(raw::call(&channel, path, parts).await);
     assert_eq!(refused.fields(), ["filter.kinds"]);
-    // Both lists are refused for their own bounds as long as that is possible.
-    let ids = || (0..4000).map(|_| id()).collect::<Vec<_>>();
+    // Below the limit of the whole request, each list is validated against its own bound.
+    let ids = || (0..4000).map(|_| unknown_id()).collect::<Vec<_>>();
     let update = pb::UpdateGroupRequest {
-        group_id: id(),
+        group_id: unknown_id(),
         add_role_ids: ids(),
         remove_role_ids: ids(),
         ..Default::default()
     };
     let mut groups = GroupServiceClient::new(channel);
-    let refused = told(groups.update_group(update).await);
+    let refused = expect_error(groups.update_group(update).await);
     assert_eq!(refused.fields(), ["add_role_ids", "remove_role_ids"]);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_compressed_request_counts_as_what_it_unpacks_to() {
+async fn compressed_requests_count_by_decompressed_size() {
     let database = Database::create().await;
     let limits = ["--compression", "gzip", "--message-memory", "32MiB"];
     let server = start(&database, &limits).await;
@@ -590,37 +596,37 @@ async fn a_compressed_request_counts_as_what_it_unpacks_to() {
     let opened = caller.call(create, "gzip", frame.clone(), false).await;
     let (response, mut body) = opened.expect("sent");
     let size = request.len() as f64;
-    until(&server, BUFFERED, |bytes| bytes >= 2.0 * size).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes >= 2.0 * size).await;
     body.send_data(Default::default(), true).expect("sent");
     let response = response.await.expect("answered");
     let status = Status::from_header_map(response.headers()).expect("a status");
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
-    // Left open, a few of them are too much, and close their connection.
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
+    // A few calls that stay open exceed the limit, and their connection is evicted.
     let mut open = Vec::new();
     let asking = async {
         while let Ok(call) = caller.call(create, "gzip", frame.clone(), false).await {
             open.push(call);
-            // It is judged before the next one comes.
+            // Wait until the server has counted this call.
             let calls = open.len() as f64;
-            until(&server, BUFFERED, |bytes| {
+            until(&server, MESSAGE_BYTES, |bytes| {
                 bytes == 0.0 || bytes >= 2.0 * size * calls
             })
             .await;
         }
     };
-    timeout(PATIENCE, asking).await.expect("it is closed");
-    let ended = timeout(PATIENCE, caller.connection).await;
+    timeout(TIMEOUT, asking).await.expect("it is closed");
+    let ended = timeout(TIMEOUT, caller.connection).await;
     let _ = ended.expect("it ends").expect("no panic");
     assert_eq!(metric(&server, EVICTED).await, Some(1.0));
-    until(&server, BUFFERED, |bytes| bytes == 0.0).await;
+    until(&server, MESSAGE_BYTES, |bytes| bytes == 0.0).await;
     let listed = good.list_groups(pb::ListGroupsRequest::default()).await;
     listed.expect("others go on");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_compressed_list_that_is_far_too_long_is_refused_before_it_is_decoded() {
+async fn oversized_compressed_lists_are_rejected_before_decoding() {
     let database = Database::create().await;
     let server = start(&database, &["--compression", "gzip"]).await;
     let frame = message(true, &gzip(&empty_questions()));
@@ -630,12 +636,15 @@ async fn a_compressed_list_that_is_far_too_long_is_refused_before_it_is_decoded(
     for _ in 0..5 {
         let called = caller.call(batch, "gzip", frame.clone(), false).await;
         let (response, _body) = called.expect("sent");
-        let response = timeout(PATIENCE, response).await.expect("in time");
+        let response = timeout(TIMEOUT, response).await.expect("in time");
         let response = response.expect("answered");
         let status = Status::from_header_map(response.headers()).expect("a status");
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     }
     let more = peak_memory(&server) - before;
-    assert!(more < 64 << 20, "{more} bytes for messages of 4 MiB");
+    assert!(
+        more < 64 << 20,
+        "decoding messages of 4 MiB took {more} bytes"
+    );
     server.stop().await;
 }

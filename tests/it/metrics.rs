@@ -1,4 +1,4 @@
-//! What Prometheus is told.
+//! The metrics endpoint.
 
 use std::{collections::HashMap, process::Stdio, time::Duration};
 
@@ -10,11 +10,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::harness::{Process, binary, not_run};
+use crate::harness::{Process, binary, skip_test};
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-/// Where a server tells Prometheus.
+/// The address of a server's metrics port.
 pub(crate) fn address(server: &Process) -> String {
     let metrics = server.start_line.split_once("metrics on http://");
     let metrics = metrics.and_then(|(_, rest)| rest.split_once("/metrics;"));
@@ -22,7 +22,7 @@ pub(crate) fn address(server: &Process) -> String {
     address.to_owned()
 }
 
-/// Asks for a path over HTTP: head and body.
+/// Gets a path over HTTP; returns head and body.
 pub(crate) async fn ask(address: &str, path: &str, accept: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     let request = format!(
@@ -36,7 +36,7 @@ pub(crate) async fn ask(address: &str, path: &str, accept: &str) -> (String, Str
 }
 
 /// The samples by name.
-pub(crate) async fn told(address: &str) -> HashMap<String, f64> {
+pub(crate) async fn samples(address: &str) -> HashMap<String, f64> {
     let (head, body) = ask(address, "/metrics", OPEN_METRICS).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(head.contains("application/openmetrics-text"), "{head}");
@@ -51,7 +51,7 @@ pub(crate) async fn told(address: &str) -> HashMap<String, f64> {
 }
 
 #[tokio::test]
-async fn prometheus_is_told_how_fresh_memory_is() {
+async fn metrics_report_cache_staleness() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", dir.path().join("metrics.db").display());
     let mut command = binary();
@@ -61,8 +61,8 @@ async fn prometheus_is_told_how_fresh_memory_is() {
     let server = Process::spawn(command).await;
     let address = &*address(&server);
 
-    let before = told(address).await;
-    assert_eq!(before["group_service_cache_answers_total"], 0.0);
+    let before = samples(address).await;
+    assert_eq!(before["group_service_cache_hits_total"], 0.0);
     let (mut groups, mut roles, _) = server.clients().await;
     let request = pb::CreateRoleRequest {
         name: "Clerk".into(),
@@ -84,12 +84,12 @@ async fn prometheus_is_told_how_fresh_memory_is() {
         answer.expect("answered");
     }
     let unknown = pb::GetGroupRequest {
-        group_id: crate::harness::id(),
+        group_id: crate::harness::unknown_id(),
         ..Default::default()
     };
     groups.get_group(unknown).await.expect_err("unknown");
 
-    let after = told(address).await;
+    let after = samples(address).await;
     for (name, more) in [
         ("revision", 2.0),
         ("cache_answers_total", 3.0),
@@ -100,19 +100,19 @@ async fn prometheus_is_told_how_fresh_memory_is() {
         let name = format!("group_service_{name}");
         assert_eq!(after[&name], before[&name] + more, "{name}");
     }
-    let count = |told: &HashMap<String, f64>, code: &str| {
+    let count = |reported: &HashMap<String, f64>, code: &str| {
         let labels = format!(
             "rpc_method=\"groups.v1.GroupService/GetGroup\",rpc_response_status_code=\"{code}\""
         );
         let name = format!("rpc_server_call_duration_seconds_count{{{labels}}}");
-        told.get(&name).copied().unwrap_or_default()
+        reported.get(&name).copied().unwrap_or_default()
     };
     assert_eq!(count(&before, "OK"), 0.0);
     assert_eq!(count(&after, "OK"), 3.0);
     assert_eq!(count(&after, "NOT_FOUND"), 1.0);
     assert_eq!(after["group_service_calls_in_flight"], 0.0);
-    assert_eq!(after["group_service_cache_behind_revisions"], 0.0);
-    assert!(after["group_service_revision_age_seconds"] >= 0.0);
+    assert_eq!(after["group_service_cache_lag_revisions"], 0.0);
+    assert!(after["group_service_staleness_seconds"] >= 0.0);
     for name in ["cache_size_bytes", "cache_loads_total"] {
         let name = format!("group_service_{name}");
         assert!(after[&name] > before[&name], "{name}");
@@ -128,7 +128,7 @@ async fn prometheus_is_told_how_fresh_memory_is() {
 }
 
 #[tokio::test]
-async fn prometheus_is_told_of_the_database_and_of_followers() {
+async fn metrics_report_database_and_watchers() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", dir.path().join("metrics.db").display());
     let mut command = binary();
@@ -137,10 +137,10 @@ async fn prometheus_is_told_of_the_database_and_of_followers() {
         .args(["--metrics-listen", "127.0.0.1:0"]);
     let server = Process::spawn(command).await;
     let address = &*address(&server);
-    let before = told(address).await;
-    let statements = |told: &HashMap<String, f64>, operation: &str| {
+    let before = samples(address).await;
+    let statements = |reported: &HashMap<String, f64>, operation: &str| {
         let name = "group_service_statement_duration_seconds_count";
-        told[&format!("{name}{{operation=\"{operation}\"}}")]
+        reported[&format!("{name}{{operation=\"{operation}\"}}")]
     };
     let (_, mut roles, _) = server.clients().await;
     let request = pb::CreateRoleRequest {
@@ -150,7 +150,7 @@ async fn prometheus_is_told_of_the_database_and_of_followers() {
     roles.create_role(request).await.expect("created");
     let list = pb::ListRolesRequest::default();
     roles.list_roles(list).await.expect("listed");
-    let after = told(address).await;
+    let after = samples(address).await;
     for operation in ["begin", "commit", "select", "insert", "update"] {
         let (before, after) = (
             statements(&before, operation),
@@ -185,12 +185,12 @@ async fn prometheus_is_told_of_the_database_and_of_followers() {
     let mut changes = pb::change_service_client::ChangeServiceClient::new(channel);
     let follow = changes.watch_changes(pb::WatchChangesRequest::default());
     let feed = follow.await.expect("followed");
-    until(address, "group_service_followers", |followers| {
+    until(address, "group_service_watchers", |followers| {
         followers == 1.0
     })
     .await;
     drop(feed);
-    until(address, "group_service_followers", |followers| {
+    until(address, "group_service_watchers", |followers| {
         followers == 0.0
     })
     .await;
@@ -198,7 +198,7 @@ async fn prometheus_is_told_of_the_database_and_of_followers() {
 }
 
 #[tokio::test]
-async fn prometheus_is_told_when_the_certificate_expires() {
+async fn metrics_report_certificate_expiry() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str| dir.path().join(name).display().to_string();
     let put = |year| {
@@ -210,7 +210,7 @@ async fn prometheus_is_told_when_the_certificate_expires() {
         std::fs::write(file("tls.crt"), certificate.pem()).expect("written");
         std::fs::write(file("tls.key"), key.serialize_pem()).expect("written");
     };
-    // Before and beyond the year in which certificates begin to write years in another way.
+    // X.509 encodes years from 2050 on in another format.
     put(2049);
     let mut command = binary();
     command
@@ -220,19 +220,19 @@ async fn prometheus_is_told_when_the_certificate_expires() {
         .args(["--tls-key", &file("tls.key")]);
     let server = Process::spawn(command).await;
     let address = &*address(&server);
-    let name = "group_service_certificate_expiry_seconds";
-    assert_eq!(told(address).await[name], 2_493_072_000.0);
+    let name = "group_service_tls_certificate_expiry_timestamp_seconds";
+    assert_eq!(samples(address).await[name], 2_493_072_000.0);
     put(2100);
     server.signal("HUP").await;
     until(address, name, |expires| expires == 4_102_444_800.0).await;
     server.stop().await;
 }
 
-/// Waits until it is told of such a value.
+/// Waits until the value of a metric satisfies a condition.
 async fn until(address: &str, name: &str, wanted: impl Fn(f64) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let value = told(address).await[name];
+        let value = samples(address).await[name];
         if wanted(value) {
             return;
         }
@@ -242,7 +242,7 @@ async fn until(address: &str, name: &str, wanted: impl Fn(f64) -> bool) {
 }
 
 #[tokio::test]
-async fn promtool_finds_no_fault() {
+async fn metrics_pass_promtool_check() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", dir.path().join("metrics.db").display());
     let mut command = binary();
@@ -266,7 +266,7 @@ async fn promtool_finds_no_fault() {
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return not_run("promtool_finds_no_fault", "there is no promtool");
+            return skip_test("metrics_pass_promtool_check", "there is no promtool");
         }
         Err(error) => panic!("{error}"),
     };

@@ -1,4 +1,4 @@
-//! Any sequence of operations gives what a naive model in memory gives.
+//! Random sequences of operations have the same results as a simple in-memory model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use proptest::{prelude::*, test_runner::Config};
 
 use crate::{
     group::update,
-    harness::{World, told},
+    harness::{TestServer, expect_error},
     member::{assign, unassign, users_in},
 };
 
-/// Things are named by small numbers, so that operations meet.
+/// Resources are identified by small numbers, so that operations refer to the same ones.
 type Key = u8;
 
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What there is: roles and users by number, groups by number with title, roles and users.
+/// The model: roles and users by number, and groups by number with title, roles and users.
 #[derive(Debug, Default)]
 struct Model {
     roles: BTreeSet<Key>,
@@ -65,7 +65,7 @@ struct Group {
 }
 
 impl Model {
-    /// Carries an operation out: how it ends, in the words of the contract.
+    /// Applies an operation; returns its outcome as a reason of the contract.
     fn apply(&mut self, op: &Op) -> &'static str {
         match op {
             Op::CreateRole(role) if self.roles.insert(*role) => "OK",
@@ -88,8 +88,8 @@ impl Model {
                 if roles.is_empty() {
                     return "INVALID_REQUEST";
                 }
-                // A group is called by the title that it was created with, so one that was renamed may keep
-                // its number busy: then the number is not created again.
+                // A group's number is derived from its original title, and may be in use by a renamed group: see
+                // `free_key`.
                 if self.title_taken(*title, None) {
                     return "GROUP_TITLE_TAKEN";
                 }
@@ -125,7 +125,7 @@ impl Model {
                 after.roles.retain(|role| !remove.contains(role));
                 let taken = title.is_some_and(|title| self.title_taken(title, Some(*group)));
                 match (after.roles.is_empty(), taken) {
-                    // Where both are wrong, either may be told.
+                    // If both apply, the service may return either.
                     (true, true) => return "GROUP_NEEDS_ROLE|GROUP_TITLE_TAKEN",
                     (true, false) => return "GROUP_NEEDS_ROLE",
                     (false, true) => return "GROUP_TITLE_TAKEN",
@@ -166,7 +166,7 @@ impl Model {
             .any(|(key, group)| Some(*key) != but && group.title == title)
     }
 
-    /// The number that a new group with this title gets: its title's, or the next that is free.
+    /// The number of a new group with this title: that of the title, or the next free one.
     fn free_key(&self, title: Key) -> Key {
         (title..)
             .find(|key| !self.groups.contains_key(key))
@@ -174,13 +174,13 @@ impl Model {
     }
 }
 
-/// The service, and the ids that it gave to what the model calls by numbers.
+/// The service, and the ids of the model's numbers.
 struct Real {
-    world: World,
+    test_server: TestServer,
     roles: BTreeMap<Key, String>,
     users: BTreeMap<Key, String>,
     groups: BTreeMap<Key, String>,
-    /// Ids of what isn't there, by its number.
+    /// Ids that don't exist, by number.
     absent: Vec<String>,
 }
 
@@ -195,7 +195,7 @@ impl Real {
                 .map(|key| name(&self.roles, key))
                 .collect::<Vec<_>>()
         };
-        let w = &mut self.world;
+        let w = &mut self.test_server;
         let result = match op {
             Op::CreateRole(key) => {
                 let request = pb::CreateRoleRequest {
@@ -283,14 +283,14 @@ impl Real {
         };
         match result {
             Ok(()) => "OK".to_owned(),
-            Err(status) => told::<()>(Err(status)).reason,
+            Err(status) => expect_error::<()>(Err(status)).reason,
         }
     }
 
-    /// What the service says there is: a line a thing.
+    /// Dumps the service's state, one line per resource.
     async fn dump(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        let w = &mut self.world;
+        let w = &mut self.test_server;
         let roles = w
             .roles
             .list_roles(pb::ListRolesRequest::default())
@@ -371,7 +371,7 @@ impl Model {
 }
 
 #[test]
-fn any_sequence_of_operations_agrees_with_the_model() {
+fn random_operations_match_reference_model() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let config = Config {
         cases: 60,
@@ -382,11 +382,11 @@ fn any_sequence_of_operations_agrees_with_the_model() {
         runtime.block_on(async {
             let mut model = Model::default();
             let mut real = Real {
-                world: World::start().await,
+                test_server: TestServer::start().await,
                 roles: BTreeMap::new(),
                 users: BTreeMap::new(),
                 groups: BTreeMap::new(),
-                absent: (0..=u8::MAX).map(|_| crate::harness::id()).collect(),
+                absent: (0..=u8::MAX).map(|_| crate::harness::unknown_id()).collect(),
             };
             for op in &ops {
                 let free_key = match op {

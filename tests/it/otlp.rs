@@ -1,4 +1,4 @@
-//! Spans, as an OpenTelemetry Collector gets them.
+//! Spans as received by an OpenTelemetry Collector.
 
 use std::{collections::HashMap, net::TcpListener, path::Path, process::Stdio, time::Duration};
 
@@ -13,15 +13,15 @@ use tokio::{
 use tonic::{Request, transport::Channel};
 
 use crate::{
-    harness::{Database, Process, Trace, binary, not_run, raw},
-    metrics::{address, told},
+    harness::{Database, Process, Trace, binary, raw, skip_test},
+    metrics::{address, samples},
     settings::output,
 };
 
 const COLLECTOR: &str = "group-service-collector";
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A collector that writes down what it gets.
+/// A collector that prints the spans it receives.
 struct Collector {
     child: Child,
     endpoint: String,
@@ -29,7 +29,7 @@ struct Collector {
 }
 
 impl Collector {
-    /// Starts one, with a certificate if that is wanted; none where there is none.
+    /// Starts a collector, with TLS if a certificate is given; `None` if it isn't installed.
     async fn start(dir: &Path, certificate: Option<&Path>) -> Option<Self> {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address");
@@ -72,7 +72,7 @@ impl Collector {
                 assert!(read > 0, "the collector doesn't start: {written}");
             }
         };
-        timeout(PATIENCE, ready).await.expect("it gets ready");
+        timeout(TIMEOUT, ready).await.expect("it gets ready");
         let written = tokio::spawn(async move {
             let mut rest = String::new();
             stderr.read_to_string(&mut rest).await.expect("text");
@@ -85,18 +85,18 @@ impl Collector {
         })
     }
 
-    /// Stops it: what it has got.
+    /// Stops the collector; returns its output.
     async fn stop(mut self) -> String {
         let pid = self.child.id().expect("it runs").to_string();
         let killed = Command::new("kill").args(["-s", "TERM", &pid]).status();
         assert!(killed.await.expect("kill runs").success());
-        let ended = timeout(PATIENCE, self.child.wait()).await;
+        let ended = timeout(TIMEOUT, self.child.wait()).await;
         ended.expect("it ends").expect("waited for");
         self.written.await.expect("read")
     }
 }
 
-/// Takes what the collector has written apart: each span's lines, `name : value`, and its attributes.
+/// Parses the collector's output: the fields and attributes of each span.
 fn spans(written: &str) -> Vec<HashMap<String, String>> {
     let spans = written.split("\nSpan #").skip(1);
     spans
@@ -122,30 +122,30 @@ fn create_user(username: &str, token: Option<&str>, trace: Option<&Trace>) -> Re
         request.metadata_mut().insert("authorization", bearer);
     }
     if let Some(trace) = trace {
-        let parent = trace.parent().parse().expect("ASCII");
+        let parent = trace.traceparent().parse().expect("ASCII");
         request.metadata_mut().insert("traceparent", parent);
     }
     request
 }
 
-async fn send(channel: &Channel, request: Request<Vec<u8>>) -> raw::Answer {
+async fn send(channel: &Channel, request: Request<Vec<u8>>) -> raw::RawResponse {
     raw::send(channel, "/groups.v1.UserService/CreateUser", request).await
 }
 
 #[tokio::test]
-async fn a_collector_gets_the_spans_of_a_caller_s_trace() {
+async fn collector_receives_spans_of_callers_trace() {
     let dir = tempfile::tempdir().expect("a directory");
     match Collector::start(dir.path(), None).await {
         Some(collector) => sent_to(collector, None).await,
-        None => not_run(
-            "a_collector_gets_the_spans_of_a_caller_s_trace",
+        None => skip_test(
+            "collector_receives_spans_of_callers_trace",
             ".ci/run builds the collector",
         ),
     }
 }
 
 #[tokio::test]
-async fn a_collector_gets_spans_under_tls() {
+async fn collector_receives_spans_over_tls() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("tls.crt");
     let names = ["127.0.0.1".to_owned()];
@@ -156,14 +156,14 @@ async fn a_collector_gets_spans_under_tls() {
     std::fs::write(path.with_extension("key"), key.serialize_pem()).expect("written");
     match Collector::start(dir.path(), Some(&path)).await {
         Some(collector) => sent_to(collector, Some(&path)).await,
-        None => not_run(
-            "a_collector_gets_spans_under_tls",
+        None => skip_test(
+            "collector_receives_spans_over_tls",
             ".ci/run builds the collector",
         ),
     }
 }
 
-/// Calls, and looks at what a collector has got, that has a certificate or none.
+/// Makes calls, and checks the spans that a collector, with or without TLS, has received.
 async fn sent_to(collector: Collector, certificate: Option<&Path>) {
     let database = Database::create().await;
     let migrated = output(&["migrate", "up", "--database-url", database.url()], &[]).await;
@@ -188,13 +188,13 @@ async fn sent_to(collector: Collector, certificate: Option<&Path>) {
     let trace = Trace::new();
     let traced = create_user("Very Private", Some(token), Some(&trace));
     send(&channel, traced).await.expect("created");
-    // Refused by the database, whose errors quote what they are about.
+    // Rejected by the database, whose error message quotes the value.
     let again = Trace::new();
     let doubled = create_user("Very Private", Some(token), Some(&again));
     send(&channel, doubled).await.expect_err("exists already");
     let untraced = create_user("Also Private", Some(token), None);
     send(&channel, untraced).await.expect("created");
-    // What waits is sent at the end.
+    // Pending spans are exported at shutdown.
     let log = server.stop().await;
     let written = collector.stop().await;
 
@@ -209,9 +209,9 @@ async fn sent_to(collector: Collector, certificate: Option<&Path>) {
     assert_eq!(
         servers.len(),
         2,
-        "those whose callers trace them: {written}"
+        "only calls with a sampled traceparent: {written}"
     );
-    let trace_id = &trace.parent()[3..35];
+    let trace_id = &trace.traceparent()[3..35];
     let ours = servers.iter().find(|span| span["Trace ID"] == trace_id);
     let ours = ours.expect("the caller's trace");
     assert_eq!(ours["Parent ID"], trace.caller.to_string());
@@ -224,7 +224,7 @@ async fn sent_to(collector: Collector, certificate: Option<&Path>) {
     ] {
         assert_eq!(ours.get(name).map(String::as_str), Some(value), "{written}");
     }
-    // Statements are below the transaction, which is below the call.
+    // Statement spans are children of the transaction's span, which is a child of the call's span.
     let below = |parent: &HashMap<String, String>| {
         let id = parent["ID"].clone();
         let children = spans.iter().filter(move |span| is(span, "Parent ID", &id));
@@ -251,16 +251,16 @@ async fn sent_to(collector: Collector, certificate: Option<&Path>) {
     ] {
         assert!(written.contains(attribute), "{attribute}: {written}");
     }
-    for told in [&written, &log] {
+    for reported in [&written, &log] {
         for secret in ["Private", "private", &token[26..]] {
-            assert!(!told.contains(secret), "{secret}: {told}");
+            assert!(!reported.contains(secret), "{secret}: {reported}");
         }
     }
     assert!(log.contains(&format!("trace_id={trace_id}")), "{log}");
 }
 
 #[tokio::test]
-async fn calls_go_on_without_a_collector() {
+async fn unavailable_collector_does_not_affect_calls() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let nobody = format!("http://{}", free.local_addr().expect("an address"));
     drop(free);
@@ -273,13 +273,13 @@ async fn calls_go_on_without_a_collector() {
     let server = Process::spawn(command).await;
     let channel = server.connect().await;
     let metrics = address(&server);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut calls = 0;
     loop {
         calls += 1;
         let call = create_user(&format!("user {calls}"), None, None);
         send(&channel, call).await.expect("created");
-        if told(&metrics).await["group_service_telemetry_dropped_spans_total"] > 0.0 {
+        if samples(&metrics).await["group_service_spans_dropped_total"] > 0.0 {
             break;
         }
         assert!(Instant::now() < deadline, "nothing is dropped");
@@ -291,7 +291,7 @@ async fn calls_go_on_without_a_collector() {
 }
 
 #[tokio::test]
-async fn a_wrong_collector_is_one_sentence() {
+async fn invalid_collector_url_is_reported_in_one_sentence() {
     for endpoint in [
         "localhost:4317",
         "ftp://a:1",

@@ -1,5 +1,5 @@
-//! A database that is away, or full: callers are told to come back, nothing is half written, and it mends
-//! itself.
+//! An unavailable database or a full disk: calls fail with a retryable error, nothing is written partially, and the
+//! service recovers by itself.
 
 use std::{fs::File, io::Write, path::Path, process::Command};
 
@@ -11,31 +11,31 @@ use tonic_health::{
 };
 
 use crate::harness::{
-    Database, Process, World, not_run,
+    Database, Process, TestServer, expect_error,
     raw::{self, methods, path, valid_request},
-    told,
+    skip_test,
 };
 use crate::settings::{output, refused};
 
 #[tokio::test]
-async fn every_rpc_says_that_the_database_is_away() {
-    let w = World::start().await;
+async fn every_rpc_reports_database_unavailable() {
+    let w = TestServer::start().await;
     w.db.clone().close().await;
     for method in methods() {
         let answer = raw::call(&w.channel, &path(&method), valid_request(&method)).await;
-        let told = told(answer);
+        let reported = expect_error(answer);
         assert_eq!(
-            (told.code, &*told.reason),
+            (reported.code, &*reported.reason),
             (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             "{method:?}"
         );
-        assert!(told.retry, "{method:?} says when to try again");
+        assert!(reported.retry, "{method:?} says when to try again");
     }
 }
 
 #[tokio::test]
-async fn health_is_that_of_the_database_for_each_service() {
-    let mut w = World::start().await;
+async fn service_health_follows_database_health() {
+    let mut w = TestServer::start().await;
     let mut health = HealthClient::new(w.channel.clone());
     let services = [
         "",
@@ -63,12 +63,9 @@ async fn health_is_that_of_the_database_for_each_service() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
+async fn full_disk_is_a_recoverable_outage() {
     let Some(disk) = SmallDisk::mount() else {
-        not_run(
-            "a_full_disk_is_an_outage_that_ends_when_there_is_room_again",
-            "can't mount a tmpfs",
-        );
+        skip_test("full_disk_is_a_recoverable_outage", "can't mount a tmpfs");
         return;
     };
     let database = Database::at(&disk.path().join("small.db"));
@@ -82,7 +79,7 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
     for round in 0..3 {
         let filler = disk.path().join("filler");
         fill(&filler);
-        // The log has some room left in it; then it has to grow.
+        // The WAL file has some free space; then it must grow.
         let refused = loop {
             let name = format!("role {round} {}", acknowledged.len());
             let description = "x".repeat(1000);
@@ -95,7 +92,7 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
                 .await
             {
                 Ok(role) => acknowledged.push(role.into_inner().role.expect("a role")),
-                refused => break told(refused),
+                refused => break expect_error(refused),
             }
             assert!(acknowledged.len() < 10_000, "the disk is never full");
         };
@@ -110,7 +107,7 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
             ServingStatus::NotServing,
         )
         .await;
-        // What is there can still be read.
+        // Reads still work.
         let list = pb::ListRolesRequest {
             order_by: "create_time".into(),
             page_size: 1000,
@@ -127,7 +124,7 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
         std::fs::remove_file(filler).expect("the filler goes");
         until(&mut health, "groups.v1.RoleService", ServingStatus::Serving).await;
         for number in 0..20 {
-            // More than one, so that the writer is seen to work in transactions again.
+            // Several writes, to check that transactions work again.
             let request = pb::CreateRoleRequest {
                 name: format!("after {round} {number}"),
                 ..Default::default()
@@ -143,7 +140,7 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
     }
     crate::crash::assert_consistent(&database).await;
 
-    // The operator learns why, once a call; the caller didn't.
+    // The cause is logged once per call, and not sent to the caller.
     let log = server.stop().await;
     let causes = log
         .lines()
@@ -182,10 +179,10 @@ async fn a_full_disk_is_an_outage_that_ends_when_there_is_room_again() {
 }
 
 #[tokio::test]
-async fn a_start_on_a_full_disk_says_that_it_is_full_and_what_to_do() {
-    let test = "a_start_on_a_full_disk_says_that_it_is_full_and_what_to_do";
+async fn startup_on_full_disk_reports_cause_and_remedy() {
+    let test = "startup_on_full_disk_reports_cause_and_remedy";
     let Some(disk) = SmallDisk::mount() else {
-        return not_run(test, "can't mount a tmpfs");
+        return skip_test(test, "can't mount a tmpfs");
     };
     let url = |name: &str| format!("sqlite:{}", disk.path().join(name).display());
     Process::start(&url("old.db")).await.stop().await;
@@ -209,7 +206,7 @@ async fn a_start_on_a_full_disk_says_that_it_is_full_and_what_to_do() {
     }
 }
 
-/// Waits until the service's health is this one.
+/// Waits until the service reports this health status.
 pub(crate) async fn until(
     health: &mut HealthClient<tonic::transport::Channel>,
     service: &str,
@@ -232,7 +229,7 @@ pub(crate) async fn until(
         .unwrap_or_else(|_| panic!("{service:?} is never {wanted:?}"))
 }
 
-/// Takes all the room that is left.
+/// Fills the file system.
 fn fill(path: &Path) {
     let mut file = File::create(path).expect("a filler");
     for size in [4096, 1] {
@@ -240,7 +237,7 @@ fn fill(path: &Path) {
     }
 }
 
-/// A file system of 16 MiB, gone with this value: the log alone has 4 MiB before it begins again at its front.
+/// A file system of 16 MiB, unmounted on drop. The WAL alone grows to 4 MiB before it restarts from the beginning.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -260,7 +257,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a server that a failing test leaves behind may still hold files open.
+        // Lazy unmount: after a failed test, a server may still have files open.
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }

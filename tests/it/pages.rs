@@ -1,4 +1,4 @@
-//! Pages: whole under concurrent writes, and bound to their list.
+//! Paging: consistent under concurrent writes; page tokens are only valid for their list.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,19 +13,20 @@ use tokio::task::JoinSet;
 
 use crate::{
     group::{create, delete, update},
-    harness::{Groups, World, told},
+    harness::{Groups, TestServer, expect_error},
 };
 
 const GROUPS: usize = 10_000;
 const PAGE: i32 = 7;
 
-/// What stands throughout is seen exactly once, in each order, while others come, go and change places.
+/// Rows that exist and keep their sort key throughout are returned exactly once, in each order, while other rows
+/// are created, deleted and renamed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_walk_under_writers_sees_what_stands_exactly_once() {
-    let w = World::start().await;
+async fn paging_under_writes_returns_stable_rows_exactly_once() {
+    let w = TestServer::start().await;
     let role = w.role("A").await.id;
     let ids = seed(&w.groups, &role).await;
-    // Every tenth is renamed or deleted under way; the others stand throughout.
+    // Every tenth group is renamed or deleted meanwhile; the others don't change.
     let standing = |number: usize| !number.is_multiple_of(10);
 
     let over = Arc::new(AtomicBool::new(false));
@@ -37,7 +38,7 @@ async fn a_walk_under_writers_sees_what_stands_exactly_once() {
         writers.spawn(async move {
             let mut round = 0;
             while !over.load(Ordering::Relaxed) {
-                // Spread over the whole list, so that they come before and behind every walker.
+                // Spread over the whole list, so that writes happen before and after each reader's position.
                 let number = (round * 7919 + writer * 10) % GROUPS / 10 * 10;
                 let title = format!("{} {number} x{writer}.{round}", ["A", "M", "Z"][round % 3]);
                 match round % 4 {
@@ -83,7 +84,7 @@ async fn a_walk_under_writers_sees_what_stands_exactly_once() {
         "the writers wrote all the while"
     );
 
-    // A user's groups of a role that many groups have.
+    // The groups of a user that have a role, where many groups have that role.
     let user = w.user("U").await.id;
     let mut wanted = Vec::new();
     for number in (1..GROUPS).step_by(997).filter(|number| standing(*number)) {
@@ -127,7 +128,7 @@ async fn a_walk_under_writers_sees_what_stands_exactly_once() {
             "not seen exactly once by {order}: {wrong:?}"
         );
         if order.starts_with("create_time") {
-            // A rename moves nothing in this order: nothing at all is seen twice.
+            // A rename doesn't change this order, so no row at all is returned twice.
             let distinct: std::collections::HashSet<_> = seen.iter().collect();
             assert_eq!(distinct.len(), seen.len(), "{order}");
         }
@@ -141,7 +142,7 @@ async fn seed(groups: &Groups, role: &str) -> Arc<Vec<String>> {
         seeders.spawn(async move {
             let mut ids = Vec::new();
             for number in (seeder..GROUPS).step_by(32) {
-                // Titles in an order of their own, unlike that of creation.
+                // The order of titles differs from the order of creation.
                 let title = format!("Group {} of {number}", number * 7919 % GROUPS);
                 let group = groups
                     .create_group(create(&title, &[&role]))
@@ -184,8 +185,8 @@ async fn walk(mut groups: Groups, order: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn page_sizes_are_50_unless_given_and_1000_at_most() {
-    let mut w = World::start().await;
+async fn page_size_defaults_to_50_and_is_capped_at_1000() {
+    let mut w = TestServer::start().await;
     let users = w.many_users("user", 1001).await;
     let role = w.role("A").await;
     let group = w.group("Ops", &[&role.id]).await;
@@ -214,7 +215,7 @@ async fn page_sizes_are_50_unless_given_and_1000_at_most() {
         assert_eq!(page.users.len(), given, "{asked}");
         assert_ne!(page.next_page_token, "", "{asked}");
     }
-    // A full page that is the last one says so.
+    // A full last page has no next page token.
     let request = pb::ListUsersInGroupRequest {
         page_size: 1000,
         ..crate::member::users_in(&group.id)
@@ -232,8 +233,8 @@ async fn page_sizes_are_50_unless_given_and_1000_at_most() {
 }
 
 #[tokio::test]
-async fn every_list_can_be_walked_in_every_order() {
-    let mut w = World::start().await;
+async fn every_list_can_be_paged_in_every_order() {
+    let mut w = TestServer::start().await;
     let roles = w.many_roles("role", 12).await;
     let users = w.many_users("user", 12).await;
     let ids: Vec<_> = roles.iter().map(String::as_str).collect();
@@ -260,7 +261,7 @@ async fn every_list_can_be_walked_in_every_order() {
             ..Default::default()
         };
         for size in [5, 1, 6] {
-            // The size may change from page to page; the order may not.
+            // The page size may change between pages; the order may not.
             request.page_size = size;
             let page = w
                 .roles
@@ -327,7 +328,7 @@ async fn every_list_can_be_walked_in_every_order() {
         .collect();
     assert_eq!((seen, second.next_page_token.as_str()), (roles, ""));
 
-    // What lay behind the first page has gone meanwhile: the page is empty, the group is still there.
+    // All roles after the first page have been removed: the second page is empty, while the group still exists.
     let remove_role_ids = w
         .get_group(&group)
         .await
@@ -354,8 +355,8 @@ async fn every_list_can_be_walked_in_every_order() {
 }
 
 #[tokio::test]
-async fn filters_combine_and_totals_count_all_pages() {
-    let mut w = World::start().await;
+async fn filters_combine_and_total_size_counts_all_pages() {
+    let mut w = TestServer::start().await;
     let (a, b) = (w.role("A").await.id, w.role("B").await.id);
     let user = w.user("ann").await.id;
     for number in 0..30 {
@@ -391,7 +392,7 @@ async fn filters_combine_and_totals_count_all_pages() {
         ..by_both.clone()
     };
     let nobody = pb::ListGroupsRequest {
-        user_id: crate::harness::id(),
+        user_id: crate::harness::unknown_id(),
         ..all.clone()
     };
     for (request, expected) in [
@@ -437,8 +438,8 @@ async fn filters_combine_and_totals_count_all_pages() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_of_this_list_is_refused() {
-    let mut w = World::start().await;
+async fn page_token_of_other_list_is_rejected() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await.id;
     for number in 0..5 {
         w.group(&format!("Team {number}"), &[&role]).await;
@@ -466,7 +467,7 @@ async fn a_token_that_is_not_of_this_list_is_refused() {
         .expect("its own token");
 
     let mut foreign = vec![
-        // With another filter or order.
+        // The token with another filter or order.
         pb::ListGroupsRequest {
             query: "tea".into(),
             ..mine.clone()
@@ -496,7 +497,7 @@ async fn a_token_that_is_not_of_this_list_is_refused() {
         page_token,
         ..mine.clone()
     };
-    // Of another list, of no list, and too long.
+    // Tokens of another list, of no list, and too long ones.
     let request = pb::ListRolesRequest {
         page_size: 1,
         query: "team".into(),
@@ -520,7 +521,7 @@ async fn a_token_that_is_not_of_this_list_is_refused() {
         .map(with),
     );
     foreign.push(with(format!("{token}A")));
-    // Truncated and altered anywhere.
+    // Tokens truncated or altered at any position.
     foreign.extend((1..token.len()).map(|len| with(token[..len].to_owned())));
     for at in 0..token.len() {
         let altered = if &token[at..=at] == "A" { "B" } else { "A" };
@@ -531,8 +532,8 @@ async fn a_token_that_is_not_of_this_list_is_refused() {
         )));
     }
     for request in foreign {
-        let told = told(w.groups.list_groups(request.clone()).await);
-        assert_eq!(told.code, tonic::Code::InvalidArgument, "{request:?}");
-        assert_eq!(told.fields(), ["page_token"], "{request:?}");
+        let reported = expect_error(w.groups.list_groups(request.clone()).await);
+        assert_eq!(reported.code, tonic::Code::InvalidArgument, "{request:?}");
+        assert_eq!(reported.fields(), ["page_token"], "{request:?}");
     }
 }

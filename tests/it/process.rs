@@ -1,4 +1,4 @@
-//! The program's end.
+//! Shutdown of the program.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::{
 };
 
 #[tokio::test]
-async fn sigterm_and_sigint_end_it_well_whatever_connections_are_open() {
+async fn sigterm_and_sigint_shut_down_cleanly_with_open_connections() {
     let database = Database::create().await;
     for signal in ["TERM", "INT"] {
         let server = Process::start(database.url()).await;
         let _idle = server.connect().await;
-        // A stream that its caller would hold open for ever.
+        // A stream that its client never closes.
         let mut health = HealthClient::new(server.connect().await);
         let mut watch = health
             .watch(HealthCheckRequest::default())
@@ -27,7 +27,7 @@ async fn sigterm_and_sigint_end_it_well_whatever_connections_are_open() {
             .into_inner();
         watch.message().await.expect("watched");
         server.signal(signal).await;
-        let (status, log) = tokio::time::timeout(Duration::from_secs(10), server.ended())
+        let (status, log) = tokio::time::timeout(Duration::from_secs(10), server.wait_for_exit())
             .await
             .expect(signal);
         assert_eq!(status.code(), Some(0), "{log}");
@@ -35,7 +35,7 @@ async fn sigterm_and_sigint_end_it_well_whatever_connections_are_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_under_load_answers_every_call_that_was_accepted() {
+async fn sigterm_under_load_answers_every_accepted_call() {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
     let (_, mut roles, _) = server.clients().await;
@@ -73,7 +73,7 @@ async fn sigterm_under_load_answers_every_call_that_was_accepted() {
         acknowledged.push(answers.recv().await.expect("the callers call"));
     }
     server.signal("TERM").await;
-    let ended = tokio::time::timeout(Duration::from_secs(10), server.ended()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), server.wait_for_exit()).await;
     let (status, log) = ended.expect("within 10 seconds");
     assert_eq!(status.code(), Some(0), "{log}");
     callers.join_all().await;
@@ -81,13 +81,13 @@ async fn sigterm_under_load_answers_every_call_that_was_accepted() {
         acknowledged.push(title);
     }
 
-    // Every call that was carried out was answered, and the other way round.
+    // The calls that took effect are exactly those that succeeded.
     let db = database.connect().await;
     let mut there = strings(&db, "SELECT title FROM \"groups\"").await;
     there.sort_unstable();
     acknowledged.sort_unstable();
     assert_eq!(there, acknowledged);
-    // The log has a line for each of them, and for nothing that was cut off.
+    // The log has a line for each of these calls, and none for calls that were cut off.
     assert_eq!(
         log.matches("GroupService/CreateGroup rpc.response.status_code=OK")
             .count(),
@@ -97,10 +97,10 @@ async fn sigterm_under_load_answers_every_call_that_was_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_answers_even_those_who_wait_for_a_database_that_others_hold() {
+async fn sigterm_answers_calls_waiting_for_a_locked_database() {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
-    let other = crate::harness::hold(&database).await;
+    let other = crate::harness::lock_writes(&database).await;
     let mut callers = JoinSet::new();
     for caller in 0..16 {
         let (_, mut roles, _) = server.clients().await;
@@ -113,22 +113,22 @@ async fn sigterm_answers_even_those_who_wait_for_a_database_that_others_hold() {
             roles.create_role(request).await
         });
     }
-    // All of them are waiting when the first of them is refused.
+    // All calls are queued when the first one is rejected.
     let first = callers
         .join_next()
         .await
         .expect("a caller")
         .expect("no panic");
     let refusals = ["CONFLICT", "OVERLOADED", "DATABASE_UNAVAILABLE"];
-    let told = crate::harness::told(first);
-    assert!(refusals[..2].contains(&&*told.reason), "{told:?}");
+    let reported = crate::harness::expect_error(first);
+    assert!(refusals[..2].contains(&&*reported.reason), "{reported:?}");
     server.signal("TERM").await;
-    let ended = tokio::time::timeout(Duration::from_secs(10), server.ended()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), server.wait_for_exit()).await;
     let (status, log) = ended.expect("within 10 seconds");
     assert_eq!(status.code(), Some(0), "{log}");
     for answer in callers.join_all().await {
-        let told = crate::harness::told(answer);
-        assert!(refusals.contains(&&*told.reason), "{told:?}");
+        let reported = crate::harness::expect_error(answer);
+        assert!(refusals.contains(&&*reported.reason), "{reported:?}");
     }
     other.release().await;
     crate::crash::assert_consistent(&database).await;

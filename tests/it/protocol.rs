@@ -1,4 +1,4 @@
-//! What isn't gRPC over HTTP/2: refused in terms that its sender understands, and never carried out.
+//! Requests that aren't gRPC over HTTP/2 are rejected in the client's protocol, and never executed.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,13 +12,13 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Database, Process, World},
+    harness::{Database, Process, TestServer},
     limits::start,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection on which anything can be asked.
+/// An HTTP/2 connection for arbitrary requests.
 struct Http2 {
     client: h2::client::SendRequest<prost::bytes::Bytes>,
     target: String,
@@ -35,7 +35,7 @@ impl Http2 {
         }
     }
 
-    /// Asks for a role of this name to be created: the head of the response, and its body.
+    /// Sends a `CreateRole` request with this name; returns the head and the body of the response.
     async fn create(
         &self,
         name: &str,
@@ -57,7 +57,7 @@ impl Http2 {
         let frame = [&[0][..], &length.to_be_bytes(), &message].concat();
         let mut client = self.client.clone().ready().await.expect("connected");
         let (response, mut body) = client.send_request(request, false).expect("sent");
-        // It may be answered, and the rest not wanted, before this is sent.
+        // The server may have responded and reset the stream before this is sent.
         let _ = body.send_data(frame.into(), true);
         let (head, mut body) = response.await.expect("answered").into_parts();
         let mut bytes = Vec::new();
@@ -68,7 +68,7 @@ impl Http2 {
     }
 }
 
-/// In HTTP's terms, for people to read.
+/// Checks that a request was rejected with an HTTP status and a readable body.
 fn assert_refused((head, body): &(http::response::Parts, Vec<u8>), code: StatusCode, what: &str) {
     assert_eq!(head.status, code, "{what}");
     assert_eq!(head.headers["content-type"], "text/plain; charset=utf-8");
@@ -78,8 +78,8 @@ fn assert_refused((head, body): &(http::response::Parts, Vec<u8>), code: StatusC
 }
 
 #[tokio::test]
-async fn other_content_types_and_methods_are_refused_and_not_carried_out() {
-    let w = World::start().await;
+async fn non_grpc_content_types_and_methods_are_rejected() {
+    let w = TestServer::start().await;
     let http2 = Http2::connect(w.address).await;
     let refused: [&[&str]; 10] = [
         &["text/plain"],
@@ -133,7 +133,7 @@ async fn other_content_types_and_methods_are_refused_and_not_carried_out() {
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_is_refused_before_anybody_is_authenticated() {
+async fn non_grpc_requests_are_rejected_before_authentication() {
     let database = Database::create().await;
     let server = start(&database, &["--authentication", "required"]).await;
     let http2 = Http2::connect(server.address).await;
@@ -145,7 +145,7 @@ async fn what_is_not_grpc_is_refused_before_anybody_is_authenticated() {
     );
     let answer = http2.create("A", Method::GET, &["application/grpc"]).await;
     assert_refused(&answer, StatusCode::METHOD_NOT_ALLOWED, "no credentials");
-    // It is seen in the log, as no fault of the server's.
+    // The log has these requests, but not as server errors.
     let log = server.stop().await;
     let lines: Vec<_> = log.lines().filter(|line| line.contains("_OTHER")).collect();
     let [media_type, method] = lines[..] else {
@@ -156,7 +156,7 @@ async fn what_is_not_grpc_is_refused_before_anybody_is_authenticated() {
     assert!(!log.contains(" ERROR "), "{log}");
 }
 
-/// Sends a request of HTTP/1.1's and reads to the end of the connection, which must not be reset.
+/// Sends an HTTP/1.1 request and reads until the connection is closed, which must not be a reset.
 pub(crate) async fn http_1(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &[u8],
@@ -182,7 +182,7 @@ pub(crate) fn assert_version_not_supported(answer: &str) {
 }
 
 #[tokio::test]
-async fn http_1_gets_an_answer_in_http_1() {
+async fn http1_requests_get_http1_response() {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
     let post = format!(
@@ -207,7 +207,7 @@ async fn http_1_gets_an_answer_in_http_1() {
 }
 
 #[tokio::test]
-async fn http_2_may_begin_byte_by_byte() {
+async fn http2_preface_may_arrive_byte_by_byte() {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
     let mut stream = TcpStream::connect(server.address).await.expect("connected");
@@ -215,7 +215,7 @@ async fn http_2_may_begin_byte_by_byte() {
     server.stop().await;
 }
 
-/// Begins HTTP/2 a byte at a time, and waits for the server's settings.
+/// Sends the HTTP/2 preface one byte at a time, and waits for the server's settings.
 pub(crate) async fn begin_http_2(stream: &mut TcpStream) {
     stream.set_nodelay(true).expect("set");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -225,7 +225,7 @@ pub(crate) async fn begin_http_2(stream: &mut TcpStream) {
         tokio::task::yield_now().await;
     }
     let mut head = [0; 9];
-    let answered = timeout(PATIENCE, stream.read_exact(&mut head)).await;
+    let answered = timeout(TIMEOUT, stream.read_exact(&mut head)).await;
     answered.expect("in time").expect("answered");
     assert_eq!(head[3], 4, "{head:?}");
 }

@@ -1,4 +1,4 @@
-//! Two at once: whatever the order, the end is one that some order gives.
+//! Concurrent writes: the result is one that some sequential order would give.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -8,15 +8,15 @@ use tonic::Code;
 
 use crate::{
     group::{create, update},
-    harness::{World, told},
+    harness::{TestServer, expect_error},
     member::{assign_all, unassign_all, users_in},
 };
 
 const ROUNDS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_64_who_create_one_title_exactly_one_wins() {
-    let w = World::start().await;
+async fn concurrent_creates_of_one_title_have_one_winner() {
+    let w = TestServer::start().await;
     let role = w.role("A").await.id;
     for round in 0..ROUNDS {
         let outcomes = at_once((0..64).map(|caller| {
@@ -26,7 +26,7 @@ async fn of_64_who_create_one_title_exactly_one_wins() {
             async move {
                 match groups.create_group(create(&title, &[&role])).await {
                     Ok(_) => "won".to_owned(),
-                    lost => told(lost).reason,
+                    lost => expect_error(lost).reason,
                 }
             }
         }))
@@ -38,8 +38,8 @@ async fn of_64_who_create_one_title_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_who_remove_the_last_two_roles_leave_one() {
-    let w = World::start().await;
+async fn concurrent_removals_leave_at_least_one_role() {
+    let w = TestServer::start().await;
     let roles = [w.role("A").await.id, w.role("B").await.id];
     for round in 0..ROUNDS {
         let group = w
@@ -55,7 +55,7 @@ async fn two_who_remove_the_last_two_roles_leave_one() {
             async move {
                 match groups.update_group(request).await {
                     Ok(_) => "won".to_owned(),
-                    lost => told(lost).reason,
+                    lost => expect_error(lost).reason,
                 }
             }
         }))
@@ -72,14 +72,14 @@ async fn two_who_remove_the_last_two_roles_leave_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_32_who_assign_and_unassign_one_user_the_counts_agree() {
-    let mut w = World::start().await;
+async fn concurrent_assignments_keep_counts_consistent() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await.id;
     let group = w.group("Ops", &[&role]).await.id;
     let users = vec![w.user("ann").await.id];
     let mut there = 0;
     for round in 0..ROUNDS {
-        // The batches tell what each of them changed: together that must be what there is in the end.
+        // Each batch returns how many users it changed: the sum must match the final state.
         let changes = at_once((0..32).map(|caller| {
             let (mut groups, group, users) = (w.groups.clone(), group.clone(), users.clone());
             async move {
@@ -123,8 +123,8 @@ async fn of_32_who_assign_and_unassign_one_user_the_counts_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_is_deleted_while_it_is_given_away_leaves_nothing_dangling() {
-    let w = World::start().await;
+async fn concurrent_role_deletion_leaves_no_dangling_references() {
+    let w = TestServer::start().await;
     let keep = w.role("Keep").await.id;
     let group = w.group("Ops", &[&keep]).await.id;
     let mut seen = BTreeMap::new();
@@ -148,7 +148,7 @@ async fn a_role_that_is_deleted_while_it_is_given_away_leaves_nothing_dangling()
                 };
                 match result {
                     Ok(done) => done.to_owned(),
-                    Err(status) => told::<()>(Err(status)).reason,
+                    Err(status) => expect_error::<()>(Err(status)).reason,
                 }
             }
         }))
@@ -165,7 +165,7 @@ async fn a_role_that_is_deleted_while_it_is_given_away_leaves_nothing_dangling()
     assert_clean(&w).await;
 }
 
-/// Runs them at the same moment, and counts their outcomes.
+/// Runs the calls concurrently, and counts their outcomes.
 async fn at_once<T, F>(callers: impl IntoIterator<Item = F>) -> BTreeMap<T, usize>
 where
     T: Ord + Send + 'static,
@@ -188,13 +188,13 @@ where
     outcomes
 }
 
-async fn assert_clean(w: &World) {
+async fn assert_clean(w: &TestServer) {
     crate::crash::assert_consistent(&w.database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_caller_sees_a_busy_database() {
-    let w = World::start().await;
+async fn concurrent_writes_never_fail_as_busy() {
+    let w = TestServer::start().await;
     let roles = w.many_roles("role", 4).await;
     let users = w.many_users("user", 8).await;
     let group = w.group("Ops", &[&roles[0]]).await.id;

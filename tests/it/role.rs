@@ -4,7 +4,7 @@ use group_service::pb;
 
 use crate::{
     contract::{Failure, Success},
-    harness::{id, told},
+    harness::{expect_error, unknown_id},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -96,7 +96,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     assert_ne!(after.etag, before.etag);
                     w.trace(None);
                     assert_eq!(w.get_role(&before.id).await, after);
-                    // The same again changes nothing; an empty description is a description.
+                    // The same update again changes nothing. An empty description is a valid value.
                     let request = pb::UpdateRoleRequest {
                         name: Some("Editor".into()),
                         ..update(&before.id)
@@ -140,10 +140,10 @@ pub(crate) fn successes() -> Vec<Success> {
                         .expect("deleted");
                     w.trace(None);
                     assert_eq!(
-                        told(w.roles.get_role(get(&role.id)).await).reason,
+                        expect_error(w.roles.get_role(get(&role.id)).await).reason,
                         "ROLE_NOT_FOUND"
                     );
-                    // Its name is free again.
+                    // The name can be used again.
                     w.role("EDITOR").await;
                     trace
                 })
@@ -164,9 +164,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         description: "x".repeat(1001),
                         ..Default::default()
                     };
-                    let told = told(w.roles.create_role(request).await);
-                    assert_eq!(told.fields(), ["name", "description"]);
-                    told
+                    let reported = expect_error(w.roles.create_role(request).await);
+                    assert_eq!(reported.fields(), ["name", "description"]);
+                    reported
                 })
             },
         },
@@ -180,24 +180,24 @@ pub(crate) fn failures() -> Vec<Failure> {
                         name: "STRASSE".into(),
                         ..Default::default()
                     };
-                    told(w.roles.create_role(request).await)
+                    expect_error(w.roles.create_role(request).await)
                 })
             },
         },
         Failure {
             rpc: "GetRole",
             reason: "INVALID_REQUEST",
-            run: |w| Box::pin(async move { told(w.roles.get_role(get("")).await) }),
+            run: |w| Box::pin(async move { expect_error(w.roles.get_role(get("")).await) }),
         },
         Failure {
             rpc: "GetRole",
             reason: "ROLE_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    let absent = id();
-                    let told = told(w.roles.get_role(get(&absent)).await);
-                    assert_eq!(told.metadata["role_ids"], absent);
-                    told
+                    let absent = unknown_id();
+                    let reported = expect_error(w.roles.get_role(get(&absent)).await);
+                    assert_eq!(reported.metadata["role_ids"], absent);
+                    reported
                 })
             },
         },
@@ -212,9 +212,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         order_by: "title".into(),
                         ..Default::default()
                     };
-                    let told = told(w.roles.list_roles(request).await);
-                    assert_eq!(told.fields(), ["query", "order_by", "page_size"]);
-                    told
+                    let reported = expect_error(w.roles.list_roles(request).await);
+                    assert_eq!(reported.fields(), ["query", "order_by", "page_size"]);
+                    reported
                 })
             },
         },
@@ -228,16 +228,20 @@ pub(crate) fn failures() -> Vec<Failure> {
                         description: Some("\u{1b}[31m".into()),
                         ..update("r")
                     };
-                    let told = told(w.roles.update_role(request).await);
-                    assert_eq!(told.fields(), ["role_id", "name", "description"]);
-                    told
+                    let reported = expect_error(w.roles.update_role(request).await);
+                    assert_eq!(reported.fields(), ["role_id", "name", "description"]);
+                    reported
                 })
             },
         },
         Failure {
             rpc: "UpdateRole",
             reason: "ROLE_NOT_FOUND",
-            run: |w| Box::pin(async move { told(w.roles.update_role(update(&id())).await) }),
+            run: |w| {
+                Box::pin(
+                    async move { expect_error(w.roles.update_role(update(&unknown_id())).await) },
+                )
+            },
         },
         Failure {
             rpc: "UpdateRole",
@@ -250,9 +254,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         name: Some("editor".into()),
                         ..update(&role.id)
                     };
-                    let told = told(w.roles.update_role(request).await);
+                    let reported = expect_error(w.roles.update_role(request).await);
                     assert_eq!(w.get_role(&role.id).await, role);
-                    told
+                    reported
                 })
             },
         },
@@ -266,21 +270,21 @@ pub(crate) fn failures() -> Vec<Failure> {
                         etag: "0".into(),
                         ..update(&role.id)
                     };
-                    told(w.roles.update_role(request).await)
+                    expect_error(w.roles.update_role(request).await)
                 })
             },
         },
         Failure {
             rpc: "DeleteRole",
             reason: "INVALID_REQUEST",
-            run: |w| Box::pin(async move { told(w.roles.delete_role(delete("r")).await) }),
+            run: |w| Box::pin(async move { expect_error(w.roles.delete_role(delete("r")).await) }),
         },
         Failure {
             rpc: "DeleteRole",
             reason: "ROLE_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    let absent = id();
+                    let absent = unknown_id();
                     let request = pb::DeleteRoleRequest {
                         allow_missing: true,
                         ..delete(&absent)
@@ -289,7 +293,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         .delete_role(request)
                         .await
                         .expect("a success where that is allowed");
-                    told(w.roles.delete_role(delete(&absent)).await)
+                    expect_error(w.roles.delete_role(delete(&absent)).await)
                 })
             },
         },
@@ -303,16 +307,16 @@ pub(crate) fn failures() -> Vec<Failure> {
                     for number in 1..=11 {
                         groups.push(w.group(&format!("Team {number}"), &[&role.id]).await);
                     }
-                    let told = told(w.roles.delete_role(delete(&role.id)).await);
-                    assert_eq!(told.metadata["group_count"], "11");
-                    // The first ten, by title: numbers by their value.
+                    let reported = expect_error(w.roles.delete_role(delete(&role.id)).await);
+                    assert_eq!(reported.metadata["group_count"], "11");
+                    // The first ten by title, with numbers in numeric order.
                     let expected: Vec<_> = groups[..10]
                         .iter()
                         .map(|g| (g.id.clone(), g.title.clone()))
                         .collect();
-                    assert_eq!(told.preconditions, expected);
+                    assert_eq!(reported.preconditions, expected);
                     assert_eq!(w.get_role(&role.id).await.group_count, 11);
-                    told
+                    reported
                 })
             },
         },
@@ -326,9 +330,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         etag: "x".into(),
                         ..delete(&role.id)
                     };
-                    let told = told(w.roles.delete_role(request).await);
+                    let reported = expect_error(w.roles.delete_role(request).await);
                     assert_eq!(w.get_role(&role.id).await, role);
-                    told
+                    reported
                 })
             },
         },
@@ -357,8 +361,8 @@ pub(crate) fn delete(role_id: &str) -> pb::DeleteRoleRequest {
 }
 
 #[tokio::test]
-async fn rules_are_changed_by_deltas_and_there_are_at_most_1000() {
-    let mut w = crate::harness::World::start().await;
+async fn rules_are_updated_by_deltas_up_to_1000() {
+    let mut w = crate::harness::TestServer::start().await;
     let rule = |number: usize| crate::access::allow("shop", &format!("c{number:04}"), "*");
     let request = pb::CreateRoleRequest {
         name: "Editor".into(),
@@ -369,7 +373,7 @@ async fn rules_are_changed_by_deltas_and_there_are_at_most_1000() {
     let role = role.into_inner().role.expect("a role");
     assert_eq!(role.rules, (0..999).map(rule).collect::<Vec<_>>());
 
-    // One that it has stays, one that it has not is passed over; both editors' changes last.
+    // Adding an existing rule and removing a missing one change nothing; the changes of both editors remain.
     for (add, remove) in [
         (vec![rule(0), rule(1000)], vec![rule(7000)]),
         (vec![], vec![rule(1)]),
@@ -391,12 +395,12 @@ async fn rules_are_changed_by_deltas_and_there_are_at_most_1000() {
     assert_eq!(now.rules, expected);
     assert_ne!(now.etag, role.etag);
 
-    // The limit is that of the role, whoever adds how much at once.
+    // The limit applies to the role's total number of rules.
     let request = pb::UpdateRoleRequest {
         add_rules: (2000..2002).map(rule).collect(),
         ..update(&role.id)
     };
-    let told_of = told(w.roles.update_role(request).await);
+    let told_of = expect_error(w.roles.update_role(request).await);
     assert_eq!(told_of.fields(), ["add_rules"]);
     assert_eq!(w.get_role(&role.id).await, now);
     let request = pb::UpdateRoleRequest {
@@ -409,8 +413,8 @@ async fn rules_are_changed_by_deltas_and_there_are_at_most_1000() {
 }
 
 #[tokio::test]
-async fn every_violation_of_a_rule_is_told() {
-    let mut w = crate::harness::World::start().await;
+async fn all_rule_violations_are_reported() {
+    let mut w = crate::harness::TestServer::start().await;
     let fine = crate::access::allow("a", "b", "c");
     let part = |bundle: &str, controller: &str, action: &str| {
         crate::access::allow(bundle, controller, action)
@@ -444,23 +448,29 @@ async fn every_violation_of_a_rule_is_told() {
         rules: bad.to_vec(),
         ..Default::default()
     };
-    assert_eq!(told(w.roles.create_role(request).await).fields(), fields);
+    assert_eq!(
+        expect_error(w.roles.create_role(request).await).fields(),
+        fields
+    );
     let request = pb::CreateRoleRequest {
         name: "A".into(),
         rules: vec![fine.clone(); 1001],
         ..Default::default()
     };
-    assert_eq!(told(w.roles.create_role(request).await).fields(), ["rules"]);
+    assert_eq!(
+        expect_error(w.roles.create_role(request).await).fields(),
+        ["rules"]
+    );
     let request = pb::UpdateRoleRequest {
         add_rules: vec![fine.clone()],
         remove_rules: vec![part("x", "y", "z"), fine],
-        ..update(&id())
+        ..update(&unknown_id())
     };
     assert_eq!(
-        told(w.roles.update_role(request).await).fields(),
+        expect_error(w.roles.update_role(request).await).fields(),
         ["remove_rules[1]"]
     );
-    // The longest that there may be.
+    // Texts of the maximum length.
     let request = pb::CreateRoleRequest {
         name: "A".into(),
         rules: vec![part(&"x".repeat(60), &"x".repeat(60), &"x".repeat(45))],

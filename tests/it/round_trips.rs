@@ -1,5 +1,5 @@
-//! How often a call asks the database and waits for its answer: counted in messages of the server's protocol, so that
-//! neither time nor how bytes fall into packets matters.
+//! The number of database round trips per call: counted in protocol messages, so that neither timing nor packet
+//! boundaries matter.
 
 use std::{
     net::SocketAddr,
@@ -21,16 +21,16 @@ use tokio::{
 
 use crate::{
     group::create,
-    harness::{Database, World, engine, say},
+    harness::{Database, TestServer, engine, print_uncaptured},
 };
 
 #[tokio::test]
-async fn a_call_goes_to_the_database_a_few_times_only() {
-    // (RPC, most on PostgreSQL, most on MariaDB and MySQL)
+async fn database_round_trips_per_call_are_bounded() {
+    // (RPC, maximum on PostgreSQL, maximum on MariaDB and MySQL)
     let limits = [
         ("CreateGroup", 6, 8),
         ("ListRolesInGroup", 2, 2),
-        // Read into memory in two; in one where nothing is kept.
+        // Two to load the cache; one without a cache.
         ("GetGroup", 2, 2),
     ];
     if engine() == DbBackend::Sqlite {
@@ -40,7 +40,7 @@ async fn a_call_goes_to_the_database_a_few_times_only() {
     let (login, rest) = database.url().rsplit_once('@').expect("a login");
     let (server, name) = rest.split_once('/').expect("a database");
     let proxy = Proxy::start(server.parse().expect("an address")).await;
-    // In clear, so that the proxy can read it.
+    // Unencrypted, so that the proxy can parse it.
     let parameters = if engine() == DbBackend::Postgres {
         "sslmode=disable"
     } else {
@@ -49,22 +49,22 @@ async fn a_call_goes_to_the_database_a_few_times_only() {
     let separator = if name.contains('?') { '&' } else { '?' };
     let url = format!("{login}@{}/{name}{separator}{parameters}", proxy.address);
     let settings = Settings {
-        // One to write through and one to read through: both have seen the statements before.
+        // One for writes and one for reads, so that statements are prepared early on both.
         connections: 2,
         ..Settings::new(Location::parse(&url).expect("a URL"))
     };
-    let world = World::with(database.clone(), settings).await;
+    let test_server = TestServer::with(database.clone(), settings).await;
     let roles = [
-        world.role("A").await.id,
-        world.role("B").await.id,
-        world.role("C").await.id,
+        test_server.role("A").await.id,
+        test_server.role("B").await.id,
+        test_server.role("C").await.id,
     ];
     let roles: Vec<_> = roles.iter().map(String::as_str).collect();
     let mut counts = [usize::MAX; 3];
-    // A statement is prepared once a connection, and the pool may open another one: the least of several is what the
-    // call itself takes.
+    // A statement is prepared once per connection, and the pool may open another one: the minimum of several calls
+    // is what a call itself needs.
     for round in 0..40 {
-        let mut groups = world.groups.clone();
+        let mut groups = test_server.groups.clone();
         let before = proxy.requests();
         let created = groups
             .create_group(create(&format!("Team {round}"), &roles))
@@ -93,7 +93,7 @@ async fn a_call_goes_to_the_database_a_few_times_only() {
         groups.get_group(request).await.expect("got");
         counts[2] = counts[2].min(proxy.requests() - before);
     }
-    say(&format!(
+    print_uncaptured(&format!(
         "round trips on {:?}: {counts:?} of {limits:?}",
         engine()
     ));
@@ -107,7 +107,7 @@ async fn a_call_goes_to_the_database_a_few_times_only() {
     }
 }
 
-/// Passes on what goes to the server, and counts the requests in it.
+/// A proxy in front of the database server that counts requests.
 struct Proxy {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -135,7 +135,8 @@ impl Proxy {
     }
 }
 
-/// Passes on both ways. What is sent is counted first: a call that is answered has been counted as a whole.
+/// Forwards both directions. Requests are counted before they are forwarded, so that a finished call has been
+/// counted completely.
 async fn pass(client: TcpStream, server: TcpStream, requests: Arc<AtomicUsize>) {
     client.set_nodelay(true).expect("set");
     server.set_nodelay(true).expect("set");
@@ -152,22 +153,22 @@ async fn pass(client: TcpStream, server: TcpStream, requests: Arc<AtomicUsize>) 
     }
 }
 
-/// The messages of one connection, read from its bytes however they are cut.
+/// Parses the messages of one connection, independently of packet boundaries.
 #[derive(Default)]
 struct Messages {
-    /// The part of a message that has come.
+    /// Received bytes of an incomplete message.
     pending: Vec<u8>,
-    /// Whether PostgreSQL's first message has come, which has no type.
+    /// Whether PostgreSQL's start-up message, which has no type byte, has been received.
     begun: bool,
-    /// Whether the connection has told how its transactions are isolated: those of calls begin so, the probe of health
-    /// and others don't.
+    /// Whether the connection has set an isolation level: connections for calls do so first, those of the health
+    /// probe and others don't.
     of_calls: bool,
-    /// Whether there has been a message since the last that PostgreSQL answers.
+    /// Whether there have been messages since PostgreSQL's last Sync.
     asks: bool,
 }
 
 impl Messages {
-    /// How many requests of calls end in these bytes.
+    /// Counts the requests of calls that are completed by these bytes.
     fn requests(&mut self, bytes: &[u8]) -> usize {
         self.pending.extend_from_slice(bytes);
         let mut requests = 0;
@@ -184,24 +185,24 @@ impl Messages {
         requests
     }
 
-    /// The next message that is complete.
+    /// The next complete message.
     fn next(&mut self) -> Option<Vec<u8>> {
         let bytes = &self.pending;
         let length = if engine() == DbBackend::Postgres {
-            // The type, if there is one, and the length of what follows with its own four bytes.
+            // The type byte, if there is one, and the length, which includes its own four bytes.
             let tag = usize::from(self.begun);
             let length = bytes.get(tag..tag + 4)?.try_into().expect("four bytes");
             tag + u32::from_be_bytes(length) as usize
         } else {
-            // The length in three bytes, the number of the packet, and what follows.
+            // The payload length in three bytes, and the sequence number.
             let header = bytes.get(..4)?;
             4 + u32::from_le_bytes([header[0], header[1], header[2], 0]) as usize
         };
         (bytes.len() >= length).then(|| self.pending.drain(..length).collect())
     }
 
-    /// Whether PostgreSQL is asked for an answer to something: a query, or the end of a group of messages. Such an end
-    /// alone is the pool's look at a connection.
+    /// Whether the message is a request that PostgreSQL responds to: a simple query, or the Sync after other
+    /// messages. A Sync alone is the pool's connection check.
     fn is_request_to_postgres(&mut self, message: &[u8]) -> bool {
         if !std::mem::replace(&mut self.begun, true) {
             return false;
@@ -217,7 +218,7 @@ impl Messages {
     }
 }
 
-/// Whether it is the first packet of a command that MariaDB answers, other than the pool's look at a connection.
+/// Whether the packet is the first one of a command that MariaDB responds to, except the pool's connection check.
 fn is_request_to_mysql(packet: &[u8]) -> bool {
     const QUIT: u8 = 0x01;
     const PING: u8 = 0x0e;

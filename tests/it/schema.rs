@@ -1,4 +1,5 @@
-//! The schema: made once whoever starts, completed after a crash, and nobody else's touched.
+//! Migrations: applied once by concurrent starts, resumed after a crash, and never applied to another program's
+//! database.
 
 use std::{process::Output, time::Duration};
 
@@ -12,10 +13,10 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_that_start_at_once_on_an_empty_database_all_serve() {
+async fn concurrent_starts_on_empty_database_all_serve() {
     let database = Database::create().await;
     let mut starts = JoinSet::new();
-    // A SQLite file is for one.
+    // Only one server can open a SQLite file.
     let servers = if engine() == DbBackend::Sqlite { 1 } else { 10 };
     for _ in 0..servers {
         let url = database.url().to_owned();
@@ -42,7 +43,7 @@ async fn ten_that_start_at_once_on_an_empty_database_all_serve() {
 }
 
 #[tokio::test]
-async fn a_start_completes_what_one_that_was_killed_has_begun() {
+async fn startup_completes_interrupted_migration() {
     for round in 0..10 {
         let database = Database::create().await;
         let mut killed = binary()
@@ -51,7 +52,7 @@ async fn a_start_completes_what_one_that_was_killed_has_begun() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("it starts");
-        // Somewhere in the middle, or before or behind it: whatever it is, the next start must do.
+        // Before, during or after the migration: the next start must succeed in every case.
         tokio::time::sleep(Duration::from_millis(10 + round * 8)).await;
         killed.kill().await.expect("killed");
         let server = Process::start(database.url()).await;
@@ -67,7 +68,7 @@ async fn a_start_completes_what_one_that_was_killed_has_begun() {
 }
 
 #[tokio::test]
-async fn migrations_are_told_taken_back_and_applied_again() {
+async fn migrations_are_listed_reverted_and_reapplied() {
     let database = Database::create().await;
     let run = async |step: &str| {
         let output = output(&["migrate", step, "--database-url", database.url()], &[]).await;
@@ -105,7 +106,7 @@ async fn migrations_are_told_taken_back_and_applied_again() {
 }
 
 #[tokio::test]
-async fn an_older_program_serves_beside_what_is_additive_and_refuses_the_rest() {
+async fn older_version_accepts_additive_migrations_only() {
     let database = Database::create().await;
     Process::start(database.url()).await.stop().await;
     let db = database.connect().await;
@@ -127,7 +128,7 @@ async fn an_older_program_serves_beside_what_is_additive_and_refuses_the_rest() 
     );
 }
 
-/// What becomes of a server that is started on a database, on a free port.
+/// Runs a server on a database and a free port until it exits; returns its output.
 pub(crate) async fn start_on(url: &str) -> Output {
     let args = [
         "--listen",
@@ -141,10 +142,10 @@ pub(crate) async fn start_on(url: &str) -> Output {
 }
 
 #[tokio::test]
-async fn the_tables_of_another_program_are_left_as_they_are() {
+async fn foreign_tables_are_left_unchanged() {
     let database = Database::create().await;
     if engine() == DbBackend::Sqlite {
-        // For files there is more to it: see `file`.
+        // SQLite files are covered by the tests in `sqlite_file`.
         return;
     }
     let db = database.connect().await;
@@ -170,7 +171,7 @@ async fn the_tables_of_another_program_are_left_as_they_are() {
 }
 
 #[tokio::test]
-async fn what_the_url_gets_wrong_is_one_sentence_without_the_password() {
+async fn connection_errors_are_one_sentence_without_password() {
     let database = Database::create().await;
     if engine() == DbBackend::Sqlite {
         return;

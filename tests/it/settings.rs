@@ -1,4 +1,4 @@
-//! The program's settings.
+//! Settings: parsing, precedence, error messages, `config show` and `config example`.
 
 use std::{net::TcpListener, os::unix::fs::PermissionsExt, process::Output, time::Duration};
 
@@ -15,7 +15,7 @@ pub(crate) async fn output(args: &[&str], variables: &[(&str, &str)]) -> Output 
     output.expect("it ends").expect("it starts")
 }
 
-/// One sentence on standard error, exit code 2, and nothing else.
+/// Checks for exit code 2 and a one-line error on standard error; returns that line.
 pub(crate) fn refused(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(output.status.code(), Some(2), "{stderr}");
@@ -29,7 +29,7 @@ pub(crate) fn refused(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_is_one_sentence_and_exit_code_2() {
+async fn invalid_setting_is_one_sentence_with_exit_code_2() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("an address").to_string();
     let dir = tempfile::tempdir().expect("a directory");
@@ -142,7 +142,7 @@ async fn a_wrong_setting_is_one_sentence_and_exit_code_2() {
 }
 
 #[tokio::test]
-async fn help_and_version_tell_what_there_is() {
+async fn help_and_version_are_printed() {
     let help = output(&["--help"], &[("GROUP_SERVICE_DATABASE_URL", "secret")]).await;
     let text = String::from_utf8(help.stdout).expect("text");
     assert!(help.status.success());
@@ -164,7 +164,7 @@ async fn help_and_version_tell_what_there_is() {
     assert_eq!(String::from_utf8(version.stdout).expect("text"), expected);
 }
 
-/// A file of settings, in a directory of its own.
+/// Writes a configuration file to a new directory; returns its path.
 fn file(text: &str) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("group-service.toml");
@@ -182,7 +182,7 @@ async fn shown(args: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_file_gives_way_to_variables_and_they_to_flags() {
+async fn flags_override_variables_override_file() {
     let (_dir, path) = file(
         "# ours\nmax_streams = 7\nmax_queue = 8\nmax_watchers = 9\n\n\
          grants = [\"a=read\", \"b=write,check\"]\ninsecure = true\n\
@@ -215,7 +215,7 @@ async fn a_file_gives_way_to_variables_and_they_to_flags() {
 }
 
 #[tokio::test]
-async fn all_mistakes_of_a_configuration_are_told_at_once_before_anything_is_opened() {
+async fn all_configuration_errors_are_reported_before_startup() {
     let (dir, path) = file(
         "listen = \"nonsense\"\ndatabse_url = \"x\"\ndatabase_connections = 1\n\
          database_url = \"oracle://me:secret@x/y\"\ngrants = [\"a=read\", 5]\nlog = [\"info\"]\n\
@@ -275,9 +275,9 @@ async fn all_mistakes_of_a_configuration_are_told_at_once_before_anything_is_ope
     assert!(sentence.contains("/nowhere.pem"), "{sentence}");
 }
 
-/// Every setting stands in the example with what it is if nothing is said; uncommented, it changes nothing.
+/// The example has every setting with its default; uncommenting them changes nothing.
 #[tokio::test]
-async fn the_example_has_every_setting_and_its_default() {
+async fn example_lists_every_setting_with_its_default() {
     let example = output(&["config", "example"], &[]).await.stdout;
     let example = String::from_utf8(example).expect("text");
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/group-service.toml");
@@ -295,10 +295,10 @@ async fn the_example_has_every_setting_and_its_default() {
             .map(str::to_owned)
             .collect()
     };
-    let told = [settings(&usual, ""), settings(&usual, "#")].concat();
+    let reported = [settings(&usual, ""), settings(&usual, "#")].concat();
     let mut there = settings(&example, "#");
     assert!(there.len() > 20, "{there:?}");
-    for setting in &told {
+    for setting in &reported {
         assert!(there.contains(setting), "{setting} is not in the example");
     }
     there.retain(|setting| usual.contains(&format!("{setting} = ")));
@@ -320,9 +320,9 @@ async fn the_example_has_every_setting_and_its_default() {
     assert!(same.matches(&path).count() > 15, "{same}");
 }
 
-/// The log's level is read again when the file changes, and a file that has become wrong changes nothing.
+/// The log filter is reloaded when the file changes; an invalid file changes nothing.
 #[tokio::test]
-async fn what_is_logged_follows_the_file() {
+async fn log_filter_is_reloaded_from_file() {
     let (dir, path) = file("log = \"warn\"\nlisten = \"127.0.0.1:0\"\n");
     let log = dir.path().join("log");
     let url = format!("sqlite:{}", dir.path().join("new.db").display());
@@ -340,13 +340,13 @@ async fn what_is_logged_follows_the_file() {
         .expect("a start-up line");
     let logged = || std::fs::read_to_string(&log).expect("a log");
     let until = async |part: &str| {
-        let told = async {
+        let reported = async {
             while !logged().contains(part) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
-        assert!(told.is_ok(), "no {part:?} in {}", logged());
+        let reported = tokio::time::timeout(Duration::from_secs(30), reported).await;
+        assert!(reported.is_ok(), "no {part:?} in {}", logged());
     };
     std::fs::write(&path, "log = \"loud\"\nlisten = \"127.0.0.1:0\"\n").expect("written");
     until(":1: log: 'loud': it must be").await;
@@ -355,7 +355,7 @@ async fn what_is_logged_follows_the_file() {
     let mut kill = tokio::process::Command::new("kill");
     kill.args(["-s", "HUP", &pid]);
     assert!(kill.status().await.expect("kill runs").success());
-    until("the configuration file has changed").await;
+    until("configuration file changed").await;
     assert!(
         server.try_wait().expect("known").is_none(),
         "SIGHUP ends it"
@@ -364,7 +364,7 @@ async fn what_is_logged_follows_the_file() {
 }
 
 #[tokio::test]
-async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
+async fn unknown_database_url_parameters_are_rejected() {
     let dir = tempfile::tempdir().expect("a directory");
     for (url, part) in [
         (
@@ -399,7 +399,7 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
             "mysql://db.example/shop?ssl-cas=secret",
             "was `ssl-ca` meant?",
         ),
-        // The driver would take the last one.
+        // The driver would use the last one.
         (
             "postgres://db.example/shop?sslmode=verify-full&ssl-mode=disable",
             "parameter 2 of the database URL is given twice: `ssl-mode`",
@@ -408,7 +408,7 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
             "postgres://db.example/shop?sslrootcert=a&sslmode=verify-full&ssl-ca=b",
             "parameter 3 of the database URL is given twice: `ssl-ca`",
         ),
-        // The driver would read nothing behind it.
+        // The driver would ignore everything after the `#`.
         (
             "postgres://db.example/shop?host=/secret#&sslmode=verify-full",
             "can't be read",
@@ -424,7 +424,7 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
     let misspelt = [("PGSSLMODE", "verify_full")];
     let sentence = refused(&output(&["--database-url", unset], &misspelt).await);
     assert!(sentence.contains("PGSSLMODE must be disable"), "{sentence}");
-    // What a driver reads is let through.
+    // Parameters known to the driver are accepted.
     for url in [
         "postgres://db.example/shop?sslmode=verify-full&sslrootcert=a.pem&options[search_path]=a",
         "postgres://db.example/shop?host=/run/postgresql&application_name=a",
@@ -437,7 +437,7 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
             "{text}"
         );
     }
-    // A driver doesn't log the password of a line in its own file that it can't read.
+    // The driver doesn't log the password in an invalid line of its password file.
     std::fs::write(dir.path().join("pass"), "secret\n").expect("written");
     let pass = dir.path().join("pass").display().to_string();
     let private = std::fs::Permissions::from_mode(0o600);
@@ -461,7 +461,7 @@ async fn parameters_of_database_urls_that_no_driver_reads_are_refused() {
 }
 
 #[tokio::test]
-async fn config_show_hides_users_passwords_and_queries_of_every_url() {
+async fn config_show_redacts_credentials_in_urls() {
     let args = [
         "--authentication",
         "required",
@@ -493,7 +493,7 @@ async fn config_show_hides_users_passwords_and_queries_of_every_url() {
         );
     }
     assert!(!text.contains("secret"), "{text}");
-    // Nor are they in help, or in a complaint.
+    // Credentials appear neither in the help nor in error messages.
     let variables = [("GROUP_SERVICE_JWT_KEYS", "https://id.example/?secret")];
     let help = output(&["--help"], &variables).await;
     let text = String::from_utf8(help.stdout).expect("text");

@@ -1,4 +1,4 @@
-//! Reads that take long, and what goes on beside them.
+//! Slow reads, and other calls that run concurrently.
 
 use std::{
     sync::{
@@ -20,13 +20,13 @@ use tonic::{Code, Request, transport::Channel};
 
 use crate::{
     auth,
-    callers::{revoke, token},
-    harness::{Database, Process, World, engine},
+    caller_limits::{revoke, token},
+    harness::{Database, Process, TestServer, engine},
     limits::{self, from, until},
 };
 
-/// A username, a first and a last name of one letter, which is four of another one once it is folded.
-fn run(number: usize) -> pb::CreateUserRequest {
+/// A user whose names repeat one letter, which case-folds to four of another letter.
+fn single_letter_user(number: usize) -> pb::CreateUserRequest {
     let letters = "⨌".repeat(255);
     pb::CreateUserRequest {
         username: format!("{}{number}", "⨌".repeat(250)),
@@ -36,16 +36,16 @@ fn run(number: usize) -> pb::CreateUserRequest {
     }
 }
 
-/// A request that must be answered sooner than quadratic time allows.
-fn within<T>(message: T) -> Request<T> {
+/// A request with a deadline that an algorithm of quadratic time would miss.
+fn with_deadline<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(Duration::from_secs(4));
     request
 }
 
 #[tokio::test]
-async fn long_runs_of_one_letter_are_searched_in_linear_time() {
-    let w = World::start().await;
+async fn repeated_letters_are_searched_in_linear_time() {
+    let w = TestServer::start().await;
     let group = w.group("A", &[&w.role("B").await.id]).await;
     let mut creating = JoinSet::new();
     for worker in 0..16 {
@@ -53,7 +53,9 @@ async fn long_runs_of_one_letter_are_searched_in_linear_time() {
         let group_id = group.id.clone();
         creating.spawn(async move {
             for number in 0..25 {
-                let created = users.create_user(run(worker * 25 + number)).await;
+                let created = users
+                    .create_user(single_letter_user(worker * 25 + number))
+                    .await;
                 let created = created.expect("created").into_inner();
                 let assign = pb::AssignUserRequest {
                     group_id: group_id.clone(),
@@ -66,7 +68,7 @@ async fn long_runs_of_one_letter_are_searched_in_linear_time() {
     }
     creating.join_all().await;
     let run = "∫".repeat(250);
-    // Where comparing most of the query at each place of a text, these take longer than a call may.
+    // A search that compares most of the query at each position would exceed the deadline.
     for query in [
         format!("{}b", "⨌".repeat(254)),
         format!("b{}", "⨌".repeat(254)),
@@ -77,7 +79,7 @@ async fn long_runs_of_one_letter_are_searched_in_linear_time() {
             query: query.clone(),
             ..Default::default()
         };
-        let listed = w.users.clone().list_users(within(request)).await;
+        let listed = w.users.clone().list_users(with_deadline(request)).await;
         assert!(listed.expect("in time").into_inner().users.is_empty());
         let request = pb::ListUsersInGroupRequest {
             group_id: group.id.clone(),
@@ -85,11 +87,15 @@ async fn long_runs_of_one_letter_are_searched_in_linear_time() {
             with_total_size: true,
             ..Default::default()
         };
-        let listed = w.groups.clone().list_users_in_group(within(request)).await;
+        let listed = w
+            .groups
+            .clone()
+            .list_users_in_group(with_deadline(request))
+            .await;
         let listed = listed.expect("in time").into_inner();
         assert_eq!(listed.total_size, Some(0));
     }
-    // What is there is found.
+    // Existing text is found.
     let request = pb::ListUsersRequest {
         query: format!("{}7", "⨌".repeat(250)),
         ..Default::default()
@@ -100,13 +106,13 @@ async fn long_runs_of_one_letter_are_searched_in_linear_time() {
     assert!(found.iter().all(|user| user.username.contains("⨌7")));
 }
 
-/// Reads of roles that don't end until they are let go on, or ended.
-struct Stuck {
+/// Makes reads of roles block: on SQLite until they are cancelled, elsewhere until `end`.
+struct BlockedReads {
     db: DatabaseConnection,
     lock: Option<DatabaseTransaction>,
 }
 
-impl Stuck {
+impl BlockedReads {
     async fn begin(database: &Database) -> Self {
         let db = database.connect().await;
         let mut lock = None;
@@ -166,7 +172,7 @@ fn with<T>(message: T, token: Option<&str>) -> Request<T> {
     }
 }
 
-/// Lists roles, more often at once than there are connections.
+/// Makes more concurrent `ListRoles` calls than there are connections.
 fn list_roles(channel: &Channel, query: &str, token: Option<&str>) -> JoinSet<()> {
     let mut calls = JoinSet::new();
     for _ in 0..30 {
@@ -177,7 +183,7 @@ fn list_roles(channel: &Channel, query: &str, token: Option<&str>) -> JoinSet<()
         };
         let request = with(request, token);
         calls.spawn(async move {
-            // Fails, or is given up.
+            // The call fails or is cancelled.
             let _ = roles.list_roles(request).await;
         });
     }
@@ -188,12 +194,12 @@ const BUSY: &str = "group_service_pool_connections{pool=\"read\",state=\"busy\"}
 const QUEUED: &str = "group_service_calls_queued{class=\"read\"}";
 
 #[tokio::test]
-async fn slow_searches_of_one_caller_leave_connections_to_others() {
+async fn slow_searches_of_one_caller_do_not_starve_others() {
     let database = Database::create().await;
     let server = start(&database, &[]).await;
     let slow = from("127.0.0.2", &server).await;
     create_role(&slow, None).await;
-    let stuck = Stuck::begin(&database).await;
+    let stuck = BlockedReads::begin(&database).await;
     let mut calls = list_roles(&slow, "x", None);
     until(&server, BUSY, |busy| busy >= 1.0).await;
     until(&server, QUEUED, |queued| queued >= 1.0).await;
@@ -203,7 +209,7 @@ async fn slow_searches_of_one_caller_leave_connections_to_others() {
         list.set_timeout(Duration::from_secs(30));
         users.list_users(list).await.expect("there is room");
     }
-    // Those who have gone need no connection.
+    // Cancelled calls hold no connection.
     calls.shutdown().await;
     if engine() == DbBackend::Sqlite {
         until(&server, BUSY, |busy| busy == 0.0).await;
@@ -213,8 +219,8 @@ async fn slow_searches_of_one_caller_leave_connections_to_others() {
     server.stop().await;
 }
 
-/// Waits until a token is known, or isn't. Whether it is doesn't need the database.
-pub(crate) async fn known(channel: &Channel, token: &str, wanted: bool) {
+/// Waits until a token is accepted or rejected, with a call that doesn't need the database.
+pub(crate) async fn wait_until_accepted(channel: &Channel, token: &str, wanted: bool) {
     let mut groups = GroupServiceClient::new(channel.clone());
     let mut last = None;
     let changed = async {
@@ -233,7 +239,7 @@ pub(crate) async fn known(channel: &Channel, token: &str, wanted: bool) {
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_while_all_connections_of_calls_are_taken() {
+async fn token_revocation_takes_effect_with_exhausted_pool() {
     let database = Database::create().await;
     let server = start(&database, &["--authentication", "required"]).await;
     let channel = server.connect().await;
@@ -242,22 +248,22 @@ async fn a_token_is_revoked_while_all_connections_of_calls_are_taken() {
         token(&database, "victim", "all").await,
     );
     create_role(&channel, Some(&slow)).await;
-    known(&channel, &victim, true).await;
-    let stuck = Stuck::begin(&database).await;
+    wait_until_accepted(&channel, &victim, true).await;
+    let stuck = BlockedReads::begin(&database).await;
     let calls = list_roles(&channel, "", Some(&slow));
     until(&server, QUEUED, |queued| queued >= 1.0).await;
     revoke(&database, "victim").await;
-    known(&channel, &victim, false).await;
+    wait_until_accepted(&channel, &victim, false).await;
     drop(calls);
     stuck.end().await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_on_each_instance_while_others_search() {
+async fn token_revocation_takes_effect_on_all_instances_under_slow_searches() {
     let database = Arc::new(Database::create().await);
     let mut servers = vec![start(&database, &["--authentication", "required"]).await];
-    // Only one may have a SQLite file open.
+    // Only one process can open a SQLite file.
     if engine() != DbBackend::Sqlite {
         servers.push(start(&database, &["--authentication", "required"]).await);
     }
@@ -271,7 +277,9 @@ async fn a_token_is_revoked_on_each_instance_while_others_search() {
     }
     let mut users = UserServiceClient::new(channels[0].clone());
     for number in 0..100 {
-        let created = users.create_user(with(run(number), Some(&slow))).await;
+        let created = users
+            .create_user(with(single_letter_user(number), Some(&slow)))
+            .await;
         created.expect("created");
     }
     let (stop, done) = (
@@ -298,11 +306,11 @@ async fn a_token_is_revoked_on_each_instance_while_others_search() {
         });
     }
     for channel in &channels {
-        known(channel, &victim, true).await;
+        wait_until_accepted(channel, &victim, true).await;
     }
     revoke(&database, "victim").await;
     for channel in &channels {
-        known(channel, &victim, false).await;
+        wait_until_accepted(channel, &victim, false).await;
     }
     stop.store(true, Ordering::Relaxed);
     searches.join_all().await;

@@ -1,19 +1,19 @@
-//! What is seen of a call: its span, its line in the log, and an error's cause, once.
+//! Spans and log lines of calls; the cause of an error is logged once.
 
 use group_service::pb;
 use opentelemetry::trace::Status;
 
 use crate::{
     group::create,
-    harness::{Database, Process, Trace, World, id, raw},
+    harness::{Database, Process, TestServer, Trace, raw, unknown_id},
 };
 
 #[tokio::test]
-async fn a_failed_call_is_seen_with_its_code() {
-    let mut w = World::start().await;
+async fn failed_call_span_has_status_code() {
+    let mut w = TestServer::start().await;
     let trace = w.traced();
     let request = pb::GetGroupRequest {
-        group_id: id(),
+        group_id: unknown_id(),
         ..Default::default()
     };
     w.groups.get_group(request).await.expect_err("not found");
@@ -23,18 +23,18 @@ async fn a_failed_call_is_seen_with_its_code() {
         server.attribute("rpc.response.status_code").as_deref(),
         Some("NOT_FOUND")
     );
-    // Not found is the caller's error, not the server's.
+    // NOT_FOUND is a client error, not a server error.
     assert_eq!(server.attribute("error.type"), None);
     assert_eq!(server.status, Status::Unset);
 }
 
 #[tokio::test]
-async fn an_outage_is_an_error_of_the_server() {
-    let mut w = World::start().await;
+async fn database_outage_is_a_server_error_in_spans() {
+    let mut w = TestServer::start().await;
     w.db.clone().close().await;
     let trace = w.traced();
     let request = pb::GetGroupRequest {
-        group_id: id(),
+        group_id: unknown_id(),
         ..Default::default()
     };
     w.groups.get_group(request).await.expect_err("unavailable");
@@ -56,13 +56,13 @@ async fn an_outage_is_an_error_of_the_server() {
 }
 
 #[tokio::test]
-async fn calls_of_unknown_methods_are_counted_together() {
-    let w = World::start().await;
+async fn unknown_methods_share_one_span_name() {
+    let w = TestServer::start().await;
     let trace = Trace::new();
     let mut request = tonic::Request::new(Vec::new());
     request
         .metadata_mut()
-        .insert("traceparent", trace.parent().parse().expect("ASCII"));
+        .insert("traceparent", trace.traceparent().parse().expect("ASCII"));
     let path = "/groups.v1.GroupService/Invented";
     raw::send(&w.channel, path, request)
         .await
@@ -76,7 +76,7 @@ async fn calls_of_unknown_methods_are_counted_together() {
 }
 
 #[tokio::test]
-async fn every_call_is_one_line_in_the_log() {
+async fn every_call_logs_one_line() {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
     let channel = server.connect().await;
@@ -92,7 +92,7 @@ async fn every_call_is_one_line_in_the_log() {
         let mut request = tonic::Request::new(message);
         request
             .metadata_mut()
-            .insert("traceparent", trace.parent().parse().expect("ASCII"));
+            .insert("traceparent", trace.traceparent().parse().expect("ASCII"));
         let _ = raw::send(&channel, path, request).await;
     }
     let log = server.stop().await;
@@ -103,7 +103,7 @@ async fn every_call_is_one_line_in_the_log() {
     let [list, create] = lines[..] else {
         panic!("{log}")
     };
-    let trace_id = trace.parent()[3..35].to_owned();
+    let trace_id = trace.traceparent()[3..35].to_owned();
     for (line, method, code) in [
         (list, "groups.v1.RoleService/ListRoles", "OK"),
         (
@@ -124,15 +124,15 @@ async fn every_call_is_one_line_in_the_log() {
             assert!(line.contains(part), "no {part} in {line}");
         }
     }
-    // What people typed is theirs.
+    // Text entered by people must not be logged.
     assert!(!log.contains("Secret"), "{log}");
 }
 
 #[tokio::test]
-async fn a_deadline_is_answered_as_such_and_the_write_is_carried_out() {
-    let w = World::start().await;
-    // Another process holds the database: the write waits, longer than its caller does.
-    let other = crate::harness::hold(&w.database).await;
+async fn write_completes_after_deadline_exceeded() {
+    let w = TestServer::start().await;
+    // Another process holds the write lock: the write waits longer than the caller's deadline.
+    let other = crate::harness::lock_writes(&w.database).await;
     let trace = Trace::new();
     let message = pb::CreateRoleRequest {
         name: "Late".into(),
@@ -140,13 +140,15 @@ async fn a_deadline_is_answered_as_such_and_the_write_is_carried_out() {
     };
     let message = prost::Message::encode_to_vec(&message);
     let headers = [
-        ("traceparent", trace.parent()),
+        ("traceparent", trace.traceparent()),
         ("grpc-timeout", "50m".to_owned()),
     ];
     let path = "/groups.v1.RoleService/CreateRole";
-    let told = crate::harness::told(raw::bare(w.address, path, &headers, message).await);
+    let reported = crate::harness::expect_error(
+        raw::call_without_grpc_client(w.address, path, &headers, message).await,
+    );
     assert_eq!(
-        (told.code, &*told.reason),
+        (reported.code, &*reported.reason),
         (tonic::Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
     );
     other.release().await;
@@ -159,7 +161,7 @@ async fn a_deadline_is_answered_as_such_and_the_write_is_carried_out() {
         .attribute("rpc.response.status_code");
     assert_eq!(code.as_deref(), Some("DEADLINE_EXCEEDED"));
 
-    // Writes are carried out in turn: behind this one, the late one is done.
+    // Writes execute in order: when this one is done, so is the late one.
     w.role("Next").await;
     let list = w
         .roles

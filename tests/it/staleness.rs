@@ -1,5 +1,5 @@
-//! How old an answer may be: never older than what the same instance has answered before, and at most
-//! `--max-staleness` old. Waiting for a revision, and catching up, takes no connection away from calls.
+//! Staleness: responses of an instance never go back, and are at most `--max-staleness` old. Waiting for a
+//! revision, and catching up with changes, hold no connection that calls need.
 
 use std::{
     collections::BTreeSet,
@@ -21,22 +21,22 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
     access::{allow, check},
-    harness::{Database, Process, World, binary, engine, not_run, servers::Postgres},
+    harness::{Database, Process, TestServer, binary, engine, servers::Postgres, skip_test},
     member::unassign,
 };
 
-/// A bound that a test can wait for.
+/// Short enough for a test to wait for.
 const MAX_STALENESS: Duration = Duration::from_secs(1);
-const WORDS: &str = "shop orders refund";
+const ACCESS_TRIPLE: &str = "shop orders refund";
 
 fn settings(url: &str) -> Settings {
     Settings::new(Location::parse(url).expect("a URL"))
 }
 
-/// The number of statements that calls have made.
-fn statements(world: &World) -> u64 {
+/// The number of statements executed for calls.
+fn statements(test_server: &TestServer) -> u64 {
     let mut registry = Registry::default();
-    for (operation, durations) in world.db.statements().all() {
+    for (operation, durations) in test_server.db.statements().all() {
         registry.register(operation, "", durations.clone());
     }
     let mut text = String::new();
@@ -47,69 +47,69 @@ fn statements(world: &World) -> u64 {
         .sum()
 }
 
-async fn list_roles(world: &World, min_revision: i64) -> Result<i64, Status> {
+async fn list_roles(test_server: &TestServer, min_revision: i64) -> Result<i64, Status> {
     let request = pb::ListRolesRequest {
         min_revision,
         ..Default::default()
     };
-    let listed = world.roles.clone().list_roles(request).await?;
+    let listed = test_server.roles.clone().list_roles(request).await?;
     Ok(listed.into_inner().revision)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_for_a_revision_does_not_query_the_database() {
-    let world = Arc::new(World::start().await);
-    let before = statements(&world);
+    let test_server = Arc::new(TestServer::start().await);
+    let before = statements(&test_server);
     let mut waiting = JoinSet::new();
     for _ in 0..100 {
-        let world = world.clone();
-        waiting.spawn(async move { list_roles(&world, 1_000_000).await });
+        let test_server = test_server.clone();
+        waiting.spawn(async move { list_roles(&test_server, 1_000_000).await });
     }
     for answer in waiting.join_all().await {
         let status = answer.expect_err("the revision was never given");
         assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     }
-    assert_eq!(statements(&world), before);
+    assert_eq!(statements(&test_server), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_wait_for_a_revision_are_limited_and_counted() {
+async fn min_revision_waiters_are_limited_and_counted() {
     let database = Database::create().await;
     let settings = Settings {
         max_queue: 10,
         ..settings(database.url())
     };
-    let world = Arc::new(World::with(database.into(), settings).await);
+    let test_server = Arc::new(TestServer::with(database.into(), settings).await);
     let mut waiting = JoinSet::new();
     for _ in 0..30 {
-        let world = world.clone();
-        waiting.spawn(async move { list_roles(&world, 1_000_000).await });
+        let test_server = test_server.clone();
+        waiting.spawn(async move { list_roles(&test_server, 1_000_000).await });
     }
-    // The others are refused while these wait.
+    // Further calls are rejected while these wait.
     for _ in 0..20 {
         let refused = waiting.join_next().await.expect("one more");
         let status = refused.expect("no panic").expect_err("refused");
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     }
-    assert_eq!(world.db.revisions_awaited(), (10, 20));
-    // What needn't wait is answered.
-    list_roles(&world, 0).await.expect("listed");
+    assert_eq!(test_server.db.revision_waiters(), (10, 20));
+    // Reads that needn't wait succeed.
+    list_roles(&test_server, 0).await.expect("listed");
     for answer in waiting.join_all().await {
         let status = answer.expect_err("the revision was never given");
         assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     }
-    assert_eq!(world.db.revisions_awaited(), (0, 20));
+    assert_eq!(test_server.db.revision_waiters(), (0, 20));
 }
 
-/// Reads from memory and from the database alternate while another instance writes.
+/// Cache hits and database reads alternate while another instance writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_of_an_instance_never_go_back_in_time() {
+async fn responses_of_an_instance_never_go_back_in_time() {
     let database = Arc::new(Database::create().await);
-    let writer = World::with(database.clone(), settings(database.url())).await;
+    let writer = TestServer::with(database.clone(), settings(database.url())).await;
     let other = if engine() == DbBackend::Sqlite {
         None
     } else {
-        Some(World::with(database.clone(), settings(database.url())).await)
+        Some(TestServer::with(database.clone(), settings(database.url())).await)
     };
     let reader = other.as_ref().unwrap_or(&writer);
     let role = writer.role("A").await.id;
@@ -164,53 +164,60 @@ async fn answers_of_an_instance_never_go_back_in_time() {
     writing.await.expect("no panic");
 }
 
-/// A user who may refund, until blocked.
-async fn allowed_user(world: &World, name: &str) -> String {
+/// Creates a user who has access until blocked.
+async fn allowed_user(test_server: &TestServer, name: &str) -> String {
     let request = pb::CreateRoleRequest {
         name: name.into(),
         rules: vec![allow("shop", "orders", "refund")],
         ..Default::default()
     };
-    let role = world.roles.clone().create_role(request).await;
+    let role = test_server.roles.clone().create_role(request).await;
     let role = role.expect("created").into_inner().role.expect("a role").id;
-    let group = world.group(name, &[&role]).await.id;
-    let user = world.user(name).await.id;
-    world.assign(&group, &user).await;
+    let group = test_server.group(name, &[&role]).await.id;
+    let user = test_server.user(name).await.id;
+    test_server.assign(&group, &user).await;
     user
 }
 
-async fn block(world: &World, user: &str) -> i64 {
+async fn block(test_server: &TestServer, user: &str) -> i64 {
     let request = pb::UpdateUserRequest {
         user_id: user.into(),
         status: Some(pb::UserStatus::Blocked.into()),
         ..Default::default()
     };
-    let blocked = world.users.clone().update_user(request).await;
+    let blocked = test_server.users.clone().update_user(request).await;
     blocked.expect("blocked").into_inner().revision
 }
 
-/// The decision and its revision; nothing if there is no answer in time.
+/// The decision and its revision; `None` if there is no response in time.
 async fn decision(channel: &Channel, user: &str) -> Option<(Decision, i64)> {
-    let mut request = Request::new(check(user, WORDS));
+    let mut request = Request::new(check(user, ACCESS_TRIPLE));
     request.set_timeout(Duration::from_secs(1));
     let mut access = AccessServiceClient::new(channel.clone());
     let answer = access.check_access(request).await.ok()?.into_inner();
     Some((answer.decision(), answer.revision))
 }
 
-/// Asks until the answer comes from memory.
-async fn warm(world: &World, user: &str) {
-    while world.db.cache_counts().answered == 0 {
-        let (decision, _) = decision(&world.channel, user).await.expect("answered");
+/// Repeats an access check until it is a cache hit.
+async fn warm(test_server: &TestServer, user: &str) {
+    while test_server.db.cache_counts().hits == 0 {
+        let (decision, _) = decision(&test_server.channel, user)
+            .await
+            .expect("answered");
         assert_eq!(decision, Decision::Allowed);
     }
 }
 
-/// What is asked later than the bound after a write was acknowledged is answered by a state that has it, or not at all.
-async fn assert_bounded(world: &World, user: &str, acknowledged: Instant, revision: i64) {
+/// Checks that a call made more than the maximum staleness after a write was acknowledged reflects the write, or fails.
+async fn assert_bounded(
+    test_server: &TestServer,
+    user: &str,
+    acknowledged: Instant,
+    revision: i64,
+) {
     for _ in 0..20 {
         let asked = Instant::now();
-        let answer = decision(&world.channel, user).await;
+        let answer = decision(&test_server.channel, user).await;
         if let Some((decision, seen)) = answer
             && asked >= acknowledged + MAX_STALENESS
         {
@@ -224,7 +231,7 @@ async fn assert_bounded(world: &World, user: &str, acknowledged: Instant, revisi
 async fn staleness_is_bounded_while_an_instance_cannot_read_changes() {
     let primary = match Postgres::start(&[]).await {
         Ok(primary) => primary,
-        Err(why) => return not_run("PostgreSQL with backends that stand still", &why),
+        Err(why) => return skip_test("PostgreSQL with backends that stand still", &why),
     };
     primary.query("CREATE DATABASE directory").await;
     primary
@@ -239,10 +246,10 @@ async fn staleness_is_bounded_while_an_instance_cannot_read_changes() {
         max_staleness: MAX_STALENESS,
         ..settings(&url)
     };
-    let reader = World::with(Arc::new(Database::elsewhere(&url)), settings).await;
+    let reader = TestServer::with(Arc::new(Database::with_url(&url)), settings).await;
     let user = allowed_user(&writer, "ann").await;
     warm(&reader, &user).await;
-    // All stand still but the one that looks after the database's health, and the one that is told of revisions.
+    // Suspend all backends of the reader but those of its health probe (active within a second) and of `LISTEN`.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let idle = primary
         .query(
@@ -266,17 +273,17 @@ async fn signal(name: &str, pids: &BTreeSet<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn staleness_is_bounded_while_calls_take_all_connections() {
+async fn staleness_is_bounded_while_the_pool_is_exhausted() {
     if engine() != DbBackend::Postgres {
         return;
     }
     let database = Arc::new(Database::create().await);
-    let writer = World::with(database.clone(), settings(database.url())).await;
+    let writer = TestServer::with(database.clone(), settings(database.url())).await;
     let settings = Settings {
         max_staleness: MAX_STALENESS,
         ..settings(database.url())
     };
-    let reader = World::with(database.clone(), settings).await;
+    let reader = TestServer::with(database.clone(), settings).await;
     let user = allowed_user(&writer, "ann").await;
     warm(&reader, &user).await;
     let db = database.connect().await;
@@ -303,12 +310,12 @@ async fn staleness_is_bounded_while_calls_take_all_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_was_stopped_gives_no_answers_from_before() {
+async fn suspended_instance_does_not_serve_stale_responses() {
     if engine() == DbBackend::Sqlite {
         return;
     }
     let database = Arc::new(Database::create().await);
-    let writer = World::with(database.clone(), settings(database.url())).await;
+    let writer = TestServer::with(database.clone(), settings(database.url())).await;
     let mut command = binary();
     command.args(["--listen", "127.0.0.1:0", "--max-staleness", "1s"]);
     command.args(["--database-url", database.url()]);
@@ -326,7 +333,7 @@ async fn an_instance_that_was_stopped_gives_no_answers_from_before() {
         }
         reader.signal("STOP").await;
         let revision = block(&writer, &user).await;
-        // The more there is to catch up with, the longer it takes.
+        // A large backlog of changes, so that catching up takes long.
         for _ in 0..100 {
             writer.assign(&group, &user).await;
             let unassign = unassign(&group, &user);
@@ -357,18 +364,18 @@ async fn an_instance_that_was_stopped_gives_no_answers_from_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watchers_that_catch_up_leave_connections_for_calls() {
+async fn catching_up_watchers_leave_connections_for_calls() {
     let (lock, unlock) = match engine() {
         DbBackend::Postgres => ("LOCK TABLE changes IN ACCESS EXCLUSIVE MODE", "COMMIT"),
         DbBackend::MySql => ("LOCK TABLES changes WRITE", "UNLOCK TABLES"),
-        // A file has no locks that readers wait for.
+        // Readers of a SQLite file don't wait for locks.
         _ => return,
     };
     let database = Arc::new(Database::create().await);
-    let before = World::with(database.clone(), settings(database.url())).await;
+    let before = TestServer::with(database.clone(), settings(database.url())).await;
     before.role("A").await;
-    // Its feed begins behind that: what was before it reads from the table, for each watcher.
-    let world = World::with(database.clone(), settings(database.url())).await;
+    // The tail of its feed starts after these changes: each watcher reads earlier ones from the table.
+    let test_server = TestServer::with(database.clone(), settings(database.url())).await;
     let db = database.connect().await;
     let locked = db.begin().await.expect("begins");
     locked.execute_unprepared(lock).await.expect("locked");
@@ -378,11 +385,11 @@ async fn watchers_that_catch_up_leave_connections_for_calls() {
             from_revision: 1,
             ..Default::default()
         };
-        let watch = world.changes.clone().watch_changes(request).await;
+        let watch = test_server.changes.clone().watch_changes(request).await;
         watches.push(watch.expect("watched").into_inner());
     }
     for _ in 0..20 {
-        let listed = timeout(Duration::from_secs(5), list_roles(&world, 0)).await;
+        let listed = timeout(Duration::from_secs(5), list_roles(&test_server, 0)).await;
         listed.expect("answered in time").expect("listed");
     }
     locked.execute_unprepared(unlock).await.expect("unlocked");
@@ -394,10 +401,10 @@ async fn watchers_that_catch_up_leave_connections_for_calls() {
     db.close().await.expect("closes");
 }
 
-/// What the cache relies on: an entry that is removed while it is loaded isn't kept. The crate doesn't document it, so
-/// its version is pinned, and this test fails if another one behaves otherwise.
+/// The cache relies on `quick_cache` not keeping an entry that is removed while it is loaded. The crate doesn't
+/// document this, so its version is pinned, and this test fails if another version behaves differently.
 #[tokio::test]
-async fn quick_cache_drops_what_is_removed_while_it_is_loaded() {
+async fn quick_cache_drops_entries_invalidated_while_loading() {
     let cache = quick_cache::sync::Cache::<u8, u8>::new(10);
     let Err(loading) = cache.get_value_or_guard_async(&1).await else {
         panic!("there is an entry before the first");

@@ -1,17 +1,17 @@
-//! How many statements a call takes: as many for much as for little.
+//! The number of SQL statements per call is constant: it doesn't depend on the amount of data.
 
 use group_service::pb;
 use sea_orm::DbBackend;
 
 use crate::{
     group::create,
-    harness::{World, engine},
+    harness::{TestServer, engine},
     member::{assign_all, unassign_all},
 };
 
 #[tokio::test]
-async fn a_call_takes_as_many_statements_for_much_as_for_little() {
-    let mut w = World::without_cache().await;
+async fn statement_count_is_independent_of_data_size() {
+    let mut w = TestServer::without_cache().await;
     let roles = w.many_roles("role", 100).await;
     let users = w.many_users("user", 1001).await;
     let roles: Vec<_> = roles.iter().map(String::as_str).collect();
@@ -23,10 +23,10 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         created.push(w.group(title, roles).await.id);
         statements.push(trace.statements().await);
     }
-    same(
+    assert_same(
         "CreateGroup with 1 and with 100 roles",
         &statements,
-        together(3, 3),
+        expected_statements(3, 3),
     );
 
     statements.clear();
@@ -35,7 +35,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         w.get_group(id).await;
         statements.push(trace.statements().await);
     }
-    same("GetGroup with 1 and with 100 roles", &statements, 1);
+    assert_same("GetGroup with 1 and with 100 roles", &statements, 1);
 
     statements.clear();
     for id in &created {
@@ -48,7 +48,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         w.groups.list_roles_in_group(request).await.expect("listed");
         statements.push(trace.statements().await);
     }
-    same("ListRolesInGroup of 1 and of 100", &statements, 2);
+    assert_same("ListRolesInGroup of 1 and of 100", &statements, 2);
 
     statements.clear();
     for batch in [&users[..1], &users[1..]] {
@@ -63,10 +63,10 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         );
         statements.push(trace.statements().await);
     }
-    same(
+    assert_same(
         "BatchAssignUsers of 1 and of 1,000",
         &statements,
-        together(3, 2),
+        expected_statements(3, 2),
     );
 
     statements.clear();
@@ -85,7 +85,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         assert_eq!(page.users.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same("ListUsersInGroup of 10 and of 1,000", &statements, 2);
+    assert_same("ListUsersInGroup of 10 and of 1,000", &statements, 2);
 
     statements.clear();
     for batch in [&users[..1], &users[1..]] {
@@ -96,10 +96,10 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
             .expect("unassigned");
         statements.push(trace.statements().await);
     }
-    same(
+    assert_same(
         "BatchUnassignUsers of 1 and of 1,000",
         &statements,
-        together(3, 2),
+        expected_statements(3, 2),
     );
 
     statements.clear();
@@ -126,7 +126,7 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         assert_eq!(page.groups.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same("ListGroups of 10 and of 1,000, counted", &statements, 4);
+    assert_same("ListGroups of 10 and of 1,000, counted", &statements, 4);
 
     statements.clear();
     w.trace(None);
@@ -141,16 +141,16 @@ async fn a_call_takes_as_many_statements_for_much_as_for_little() {
         w.groups.update_group(request).await.expect("updated");
         statements.push(trace.statements().await);
     }
-    same(
+    assert_same(
         "UpdateGroup adding 1 and 98 roles",
         &statements,
-        together(5, 3),
+        expected_statements(5, 3),
     );
 }
 
 #[tokio::test]
-async fn access_takes_as_many_statements_for_many_users_as_for_one() {
-    let mut w = World::without_cache().await;
+async fn access_statement_count_is_independent_of_user_count() {
+    let mut w = TestServer::without_cache().await;
     let request = pb::CreateRoleRequest {
         name: "Viewer".into(),
         rules: vec![crate::access::allow("shop", "*", "view")],
@@ -181,7 +181,7 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
         assert_eq!(page.users.len(), page_size as usize);
         statements.push(trace.statements().await);
     }
-    same("ListUsersWithAccess of 1 and of 200", &statements, 6);
+    assert_same("ListUsersWithAccess of 1 and of 200", &statements, 6);
 
     statements.clear();
     for asked in [&users[..1], &users] {
@@ -199,19 +199,19 @@ async fn access_takes_as_many_statements_for_many_users_as_for_one() {
         w.access.batch_check_access(request).await.expect("decided");
         statements.push(trace.statements().await);
     }
-    same(
+    assert_same(
         "BatchCheckAccess about 1 and about 200 users",
         &statements,
         5,
     );
 }
 
-fn same(what: &str, statements: &[usize], expected: usize) {
+fn assert_same(what: &str, statements: &[usize], expected: usize) {
     assert_eq!(statements, [expected; 2], "{what}");
 }
 
-/// So many statements, and `writes` more that SQLite and PostgreSQL take together.
-fn together(others: usize, writes: usize) -> usize {
+/// The expected number of statements: `others`, and `writes`, which SQLite and PostgreSQL combine into one.
+fn expected_statements(others: usize, writes: usize) -> usize {
     match engine() {
         DbBackend::MySql => others + writes,
         _ => others + 1,

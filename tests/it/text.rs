@@ -1,12 +1,12 @@
-//! Text: what is accepted, what comes back, what counts as the same, and what comes first.
+//! Text: validation, normalization, uniqueness, sorting and search.
 
 use group_service::pb;
 
-use crate::harness::{World, told};
+use crate::harness::{TestServer, expect_error};
 
 #[tokio::test]
-async fn what_the_user_typed_comes_back_trimmed_and_in_nfc() {
-    let w = World::start().await;
+async fn text_is_returned_trimmed_and_nfc_normalized() {
+    let w = TestServer::start().await;
     for (typed, kept) in [
         ("  Ops\t", "Ops"),
         ("\u{a0}\u{3000}Night shift\u{2003}", "Night shift"),
@@ -16,7 +16,7 @@ async fn what_the_user_typed_comes_back_trimmed_and_in_nfc() {
         ("\u{1100}\u{1161}", "가"),
         ("%_\\'\"`; --", "%_\\'\"`; --"),
         ("👩‍👩‍👧‍👦", "👩‍👩‍👧‍👦"),
-        // Invisible characters stay where a script or an emoji needs them.
+        // Invisible characters are kept where a script or an emoji needs them.
         ("کتاب\u{200c}ها", "کتاب\u{200c}ها"),
         ("ශ්\u{200d}රී", "ශ්\u{200d}රී"),
         ("❤\u{fe0f}", "❤\u{fe0f}"),
@@ -27,14 +27,14 @@ async fn what_the_user_typed_comes_back_trimmed_and_in_nfc() {
 }
 
 #[tokio::test]
-async fn names_are_one_to_255_characters_without_controls() {
-    let mut w = World::start().await;
+async fn names_are_1_to_255_characters_without_controls() {
+    let mut w = TestServer::start().await;
     w.role("x").await;
-    // Characters are Unicode scalar values, counted in NFC and without the white space around them.
+    // Lengths are counted in Unicode scalar values, after trimming and NFC normalization.
     w.role(&"𝕏".repeat(255)).await;
     w.role(&format!("  {}  ", "y".repeat(255))).await;
     w.role(&"e\u{301}".repeat(255)).await;
-    // The longest folding and the longest sort key of all (8,415 and 10,853 bytes).
+    // The character with the longest case folding and the longest sort key (8,415 and 10,853 bytes for 255 of it).
     let longest = w.role(&"\u{fdfa}".repeat(255)).await;
     let request = pb::ListRolesRequest {
         query: "\u{fdfa}".into(),
@@ -91,15 +91,18 @@ async fn names_are_one_to_255_characters_without_controls() {
             name: name.into(),
             ..Default::default()
         };
-        let told = told(w.roles.create_role(request).await);
-        assert_eq!(told.violations, [("name".to_owned(), complaint.to_owned())]);
-        assert_eq!(told.message, format!("name {complaint}"));
+        let reported = expect_error(w.roles.create_role(request).await);
+        assert_eq!(
+            reported.violations,
+            [("name".to_owned(), complaint.to_owned())]
+        );
+        assert_eq!(reported.message, format!("name {complaint}"));
     }
 }
 
 #[tokio::test]
-async fn names_are_unique_without_regard_to_case_compatibility_form_or_ignorable_characters() {
-    let mut w = World::start().await;
+async fn name_uniqueness_ignores_case_compatibility_form_and_ignorable_characters() {
+    let mut w = TestServer::start().await;
     for (number, (one, other)) in [
         ("Ops", "OPS"),
         ("Ops x", "ＯＰＳ　ｘ"),
@@ -124,7 +127,7 @@ async fn names_are_unique_without_regard_to_case_compatibility_form_or_ignorable
     .into_iter()
     .enumerate()
     {
-        // The same on all three kinds of things; each kind for itself.
+        // The same rules apply to groups, roles and users, each kind separately.
         let role = w.role(one).await;
         w.group(one, &[&role.id]).await;
         w.user(one).await;
@@ -133,13 +136,13 @@ async fn names_are_unique_without_regard_to_case_compatibility_form_or_ignorable
             ..Default::default()
         };
         assert_eq!(
-            told(w.roles.create_role(request).await).reason,
+            expect_error(w.roles.create_role(request).await).reason,
             "ROLE_NAME_TAKEN",
             "{number}"
         );
         let request = crate::group::create(other, &[&role.id]);
         assert_eq!(
-            told(w.groups.create_group(request).await).reason,
+            expect_error(w.groups.create_group(request).await).reason,
             "GROUP_TITLE_TAKEN",
             "{number}"
         );
@@ -148,12 +151,12 @@ async fn names_are_unique_without_regard_to_case_compatibility_form_or_ignorable
             ..Default::default()
         };
         assert_eq!(
-            told(w.users.create_user(request).await).reason,
+            expect_error(w.users.create_user(request).await).reason,
             "USERNAME_TAKEN",
             "{number}"
         );
     }
-    // Alike to the eye or the tongue, but not the same.
+    // Similar in appearance or sound, but not equal.
     for name in [
         "resume", "résumé", "oe", "œ", "I", "ı", "Ο", "O", "a b", "a-b", "ab",
     ] {
@@ -162,9 +165,9 @@ async fn names_are_unique_without_regard_to_case_compatibility_form_or_ignorable
 }
 
 #[tokio::test]
-async fn names_are_in_the_order_that_people_expect() {
-    let mut w = World::start().await;
-    // The Unicode root collation, numbers by their value.
+async fn names_are_sorted_by_collation_order() {
+    let mut w = TestServer::start().await;
+    // The Unicode root collation, with numbers in numeric order.
     let sorted = [
         "-",
         "'n",
@@ -195,7 +198,7 @@ async fn names_are_in_the_order_that_people_expect() {
         "一",
     ];
     for (index, _) in sorted.iter().enumerate() {
-        // Created in another order than they are listed in.
+        // Created in a different order than they are listed.
         let name = sorted[index * 7 % sorted.len()];
         w.user(name).await;
         w.role(name).await;
@@ -245,8 +248,8 @@ async fn names_are_in_the_order_that_people_expect() {
 }
 
 #[tokio::test]
-async fn first_and_last_names_follow_the_rules_of_names_but_may_be_empty() {
-    let mut w = World::start().await;
+async fn first_and_last_names_may_be_empty() {
+    let mut w = TestServer::start().await;
     let request = pb::CreateUserRequest {
         username: "ann\u{202d}".into(),
         first_name: "\u{200b}".into(),
@@ -255,7 +258,7 @@ async fn first_and_last_names_follow_the_rules_of_names_but_may_be_empty() {
     };
     let bidi = |code| format!("must not contain the bidirectional control {code}");
     assert_eq!(
-        told(w.users.create_user(request).await).violations,
+        expect_error(w.users.create_user(request).await).violations,
         [
             ("username".to_owned(), bidi("U+202D")),
             (
@@ -265,7 +268,7 @@ async fn first_and_last_names_follow_the_rules_of_names_but_may_be_empty() {
             ("last_name".to_owned(), bidi("U+2066")),
         ]
     );
-    // A description is not compared with others: it may hold what right-to-left text needs.
+    // Descriptions needn't be unique, so they may contain the control characters of right-to-left text.
     let request = pb::CreateRoleRequest {
         name: "A".into(),
         description: "\u{200f}א\u{2028}".into(),
@@ -277,8 +280,8 @@ async fn first_and_last_names_follow_the_rules_of_names_but_may_be_empty() {
 }
 
 #[tokio::test]
-async fn a_query_finds_all_of_its_words_in_any_order() {
-    let mut w = World::start().await;
+async fn query_matches_all_words_in_any_order() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await;
     for title in [
         "Straßenbau",
@@ -319,7 +322,7 @@ async fn a_query_finds_all_of_its_words_in_any_order() {
         ("_", &["Ops_team"]),
         ("ops\\", &[]),
         ("'", &[]),
-        // Accents, of the text and of the query.
+        // Accents are ignored in the text and in the query.
         ("cafe\u{301}", &["Café Ops"]),
         ("cafe", &["Café Ops"]),
         ("çàfè", &["Café Ops"]),
@@ -331,7 +334,7 @@ async fn a_query_finds_all_of_its_words_in_any_order() {
         ("йога елка", &["Йога ёлка"]),
         ("αθηναι", &["Ἀθῆναι"]),
         ("שלום مرحبا", &["שָׁלוֹם مَرْحَبًا"]),
-        // What spells another syllable, or another word, isn't an accent.
+        // Marks that spell another syllable or another word aren't accents.
         ("가", &["가각"]),
         ("각", &["가각"]),
         ("갂", &[]),
@@ -339,7 +342,7 @@ async fn a_query_finds_all_of_its_words_in_any_order() {
         ("がが", &[]),
         ("कमार", &[]),
         ("कुमार", &["कुमार"]),
-        // Invisible characters.
+        // Invisible characters are ignored.
         ("software", &["soft\u{ad}ware 👩\u{200d}🚒"]),
         ("soft\u{200b}ware", &["soft\u{ad}ware 👩\u{200d}🚒"]),
         ("👩🚒", &["soft\u{ad}ware 👩\u{200d}🚒"]),
@@ -354,7 +357,7 @@ async fn a_query_finds_all_of_its_words_in_any_order() {
         assert_eq!(titles, expected, "{query:?}");
         assert_eq!(list.total_size, Some(expected.len() as i64), "{query:?}");
     }
-    // Nothing is left to search for.
+    // Queries that are empty after normalization.
     for query in ["", "  \u{2003} ", "\u{200b}", "´", "\u{301}"] {
         let list = groups(&mut w, query).await.into_inner();
         assert_eq!(list.total_size, Some(all), "{query:?}");
@@ -362,8 +365,8 @@ async fn a_query_finds_all_of_its_words_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_person_is_found_by_parts_of_username_and_names_in_any_order() {
-    let mut w = World::start().await;
+async fn users_are_found_by_parts_of_username_and_names() {
+    let mut w = TestServer::start().await;
     let mut users = Vec::new();
     for (username, first_name, last_name) in [
         ("anna@shop.example", "Anna", "Müller"),
@@ -381,7 +384,7 @@ async fn a_person_is_found_by_parts_of_username_and_names_in_any_order() {
     }
     let role = w.role("A").await;
     let group = w.group("A", &[&role.id]).await.id;
-    // More members than are looked through one by one.
+    // More members than are scanned without the search index.
     let mut members = users.clone();
     members.extend(w.many_users("other", 60).await);
     let request = crate::member::assign_all(&group, &members);
@@ -400,7 +403,7 @@ async fn a_person_is_found_by_parts_of_username_and_names_in_any_order() {
         ("lee muller", &users[2..]),
         ("anna lee", &[]),
     ] {
-        // "muller" finds two of them.
+        // "muller" matches two of them.
         let mut expected = expected.to_vec();
         if query == "muller" {
             expected.push(users[2].clone());
@@ -427,14 +430,14 @@ async fn a_person_is_found_by_parts_of_username_and_names_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_query_has_at_most_ten_words() {
-    let mut w = World::start().await;
+async fn query_has_at_most_ten_words() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await;
     let title = "a1 b2 c3 d4 e5 f6 g7 h8 i9 j10";
     w.group(title, &[&role.id]).await;
     for query in [
         title.to_owned(),
-        // Repeated words, and words that are a part of others, ask for nothing more.
+        // Repeated words, and words contained in others, add no condition.
         format!("{title} {title} a b c"),
     ] {
         let list = groups(&mut w, &query).await.into_inner();
@@ -444,17 +447,17 @@ async fn a_query_has_at_most_ten_words() {
         query: format!("{title} k11"),
         ..Default::default()
     };
-    let told = told(w.groups.list_groups(request).await);
+    let reported = expect_error(w.groups.list_groups(request).await);
     let complaint = "must be at most 10 different words, not 11";
     assert_eq!(
-        told.violations,
+        reported.violations,
         [("query".to_owned(), complaint.to_owned())]
     );
 }
 
 #[tokio::test]
-async fn pages_go_on_for_a_query_that_means_the_same() {
-    let mut w = World::start().await;
+async fn page_token_is_valid_for_equivalent_query() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await;
     for number in 0..3 {
         w.group(&format!("Café {number}"), &[&role.id]).await;
@@ -480,11 +483,11 @@ async fn pages_go_on_for_a_query_that_means_the_same() {
         page_token,
         ..first
     };
-    let told = told(w.groups.list_groups(request).await);
-    assert_eq!(told.fields(), ["page_token"]);
+    let reported = expect_error(w.groups.list_groups(request).await);
+    assert_eq!(reported.fields(), ["page_token"]);
 }
 
-async fn groups(w: &mut World, query: &str) -> tonic::Response<pb::ListGroupsResponse> {
+async fn groups(w: &mut TestServer, query: &str) -> tonic::Response<pb::ListGroupsResponse> {
     let request = pb::ListGroupsRequest {
         query: query.into(),
         with_total_size: true,

@@ -1,4 +1,4 @@
-//! The migration that recomputes the keys of names: what it writes, and what it refuses.
+//! The migration that recomputes the keys of names: what it writes, and when it fails.
 
 use std::process::Output;
 
@@ -17,15 +17,15 @@ use sea_orm::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    harness::{Database, Process, SERVER, told},
+    harness::{Database, Process, SERVER_URL_VARIABLE, expect_error},
     schema::start_on,
     settings::output,
 };
 
-/// More than the migration reads at once.
+/// More users than the migration reads at once.
 const USERS: i64 = 1100;
 
-/// The digest that is an unique key.
+/// The digest that is stored as the unique key.
 fn digest(folded: &str) -> Vec<u8> {
     Sha256::digest(folded).to_vec()
 }
@@ -34,7 +34,7 @@ async fn migrate(database: &Database, step: &str) -> Output {
     output(&["migrate", step, "--database-url", database.url()], &[]).await
 }
 
-/// Gives something another name in the database, as a version before the migration would have done.
+/// Changes a name directly in the database, as a version before the migration would have done.
 async fn rename(db: &DatabaseConnection, table: &str, column: &str, from: &str, to: &str) {
     let (before, after) = (digest(&from.to_lowercase()), to.to_lowercase());
     let key = Alias::new(format!("{column}_key"));
@@ -49,7 +49,7 @@ async fn rename(db: &DatabaseConnection, table: &str, column: &str, from: &str, 
     assert_eq!(done.rows_affected(), 1, "{from} in {table}");
 }
 
-/// Every name with its key and search text, by id.
+/// All names with their keys and search texts, by id.
 async fn keys(
     db: &DatabaseConnection,
     table: &str,
@@ -70,8 +70,9 @@ async fn keys(
         .collect()
 }
 
-/// A database as a version before the migration left it: something of each kind called `first` and `second`.
-async fn before() -> (Database, DatabaseConnection) {
+/// Creates a database with the schema before the migration, with two groups, roles and users each, named `first`
+/// and `second`.
+async fn old_schema() -> (Database, DatabaseConnection) {
     let database = Database::create().await;
     let server = Process::start(database.url()).await;
     let (mut groups, mut roles, mut users) = server.clients().await;
@@ -93,7 +94,7 @@ async fn before() -> (Database, DatabaseConnection) {
     server.stop().await;
     assert!(migrate(&database, "down").await.status.success());
     let db = database.connect().await;
-    // The search text of a user has the username and the names, one below the other.
+    // The search text of a user consists of username, first name and last name, one per line.
     let user = Query::update()
         .table("users")
         .value("search_text", Expr::col("username"))
@@ -109,8 +110,8 @@ const NAMED: [(&str, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn names_that_collide_are_reported_and_nothing_is_changed() {
-    let (database, db) = before().await;
+async fn migration_reports_colliding_names_without_changes() {
+    let (database, db) = old_schema().await;
     for (table, column) in NAMED {
         rename(&db, table, column, "first", "Ops").await;
         rename(&db, table, column, "second", "O\u{ad}ps\u{200b}").await;
@@ -126,12 +127,15 @@ async fn names_that_collide_are_reported_and_nothing_is_changed() {
         assert_eq!(refused.status.code(), Some(2));
         let complaint = String::from_utf8_lossy(&refused.stderr);
         for (table, _) in NAMED {
-            let (_, told) = complaint
+            let (_, reported) = complaint
                 .split_once(&format!("{table} \"Ops\" ("))
                 .unwrap_or_else(|| panic!("{table}: {complaint}"));
-            let (id, told) = told.split_once(") and ").expect("an id");
+            let (id, reported) = reported.split_once(") and ").expect("an id");
             assert_eq!(id.len(), 36);
-            assert!(told.starts_with("\"O\\u{ad}ps\\u{200b}\" ("), "{complaint}");
+            assert!(
+                reported.starts_with("\"O\\u{ad}ps\\u{200b}\" ("),
+                "{complaint}"
+            );
         }
         assert!(complaint.contains("nothing was changed"), "{complaint}");
         assert!(
@@ -152,9 +156,9 @@ async fn names_that_collide_are_reported_and_nothing_is_changed() {
     let server = Process::start(database.url()).await;
     let (mut groups, mut roles, mut users) = server.clients().await;
     for name in ["ops\u{2060}", "OPS 2"] {
-        let request = crate::group::create(name, &[&crate::harness::id()]);
+        let request = crate::group::create(name, &[&crate::harness::unknown_id()]);
         assert_eq!(
-            told(groups.create_group(request).await).reason,
+            expect_error(groups.create_group(request).await).reason,
             "GROUP_TITLE_TAKEN"
         );
         let request = pb::CreateRoleRequest {
@@ -162,7 +166,7 @@ async fn names_that_collide_are_reported_and_nothing_is_changed() {
             ..Default::default()
         };
         assert_eq!(
-            told(roles.create_role(request).await).reason,
+            expect_error(roles.create_role(request).await).reason,
             "ROLE_NAME_TAKEN"
         );
         let request = pb::CreateUserRequest {
@@ -170,7 +174,7 @@ async fn names_that_collide_are_reported_and_nothing_is_changed() {
             ..Default::default()
         };
         assert_eq!(
-            told(users.create_user(request).await).reason,
+            expect_error(users.create_user(request).await).reason,
             "USERNAME_TAKEN"
         );
     }
@@ -178,8 +182,8 @@ async fn names_that_collide_are_reported_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn keys_are_recomputed_and_can_be_taken_back() {
-    let (database, db) = before().await;
+async fn migration_recomputes_keys_and_reverts() {
+    let (database, db) = old_schema().await;
     rename(&db, "groups", "title", "first", "Café").await;
     rename(&db, "roles", "name", "first", "Søren\u{200b}").await;
     let mut rows = Vec::new();
@@ -257,8 +261,8 @@ async fn keys_are_recomputed_and_can_be_taken_back() {
             username: format!("Müller{number}"),
             ..Default::default()
         };
-        let told = told(users.create_user(request).await);
-        assert_eq!(told.reason, "USERNAME_TAKEN", "{number}");
+        let reported = expect_error(users.create_user(request).await);
+        assert_eq!(reported.reason, "USERNAME_TAKEN", "{number}");
     }
     server.stop().await;
 
@@ -266,7 +270,7 @@ async fn keys_are_recomputed_and_can_be_taken_back() {
     for ((table, column), unchanged) in NAMED.into_iter().zip(unchanged) {
         let mut keys = keys(&db, table, column).await;
         if table == "users" {
-            // These two were prepared without the line break of a user's search text.
+            // These two users were prepared without line breaks in their search texts.
             keys.drain(..2);
             assert_eq!(keys, unchanged[2..]);
         } else {
@@ -276,8 +280,8 @@ async fn keys_are_recomputed_and_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn names_from_before_that_are_forbidden_now_stay_readable() {
-    let (database, db) = before().await;
+async fn existing_names_that_no_longer_validate_stay_readable() {
+    let (database, db) = old_schema().await;
     let name = "a\u{202e}b\u{2028}c";
     for (table, column) in NAMED {
         rename(&db, table, column, "second", name).await;
@@ -333,14 +337,14 @@ async fn names_from_before_that_are_forbidden_now_stay_readable() {
     };
     let updated = users.update_user(request).await.expect("updated");
     assert_eq!(updated.into_inner().user.expect("a user").username, name);
-    // It can be given up, but not taken again.
+    // The name can be changed, but not used again.
     let request = pb::UpdateUserRequest {
         user_id: user_id.clone(),
         username: Some(name.into()),
         ..Default::default()
     };
     assert_eq!(
-        told(users.update_user(request).await).fields(),
+        expect_error(users.update_user(request).await).fields(),
         ["username"]
     );
     let request = pb::UpdateUserRequest {
@@ -363,8 +367,8 @@ async fn names_from_before_that_are_forbidden_now_stay_readable() {
 }
 
 #[test]
-fn folding_agrees_with_unicode_data_and_is_stable() {
-    if std::env::var_os(SERVER).is_some() {
+fn folding_matches_unicode_data_and_is_stable() {
+    if std::env::var_os(SERVER_URL_VARIABLE).is_some() {
         return;
     }
     let changes = CodePointSetData::new::<ChangesWhenNfkcCasefolded>();
@@ -382,7 +386,7 @@ fn folding_agrees_with_unicode_data_and_is_stable() {
         assert_eq!(folded != text, changes.contains(c), "{c:?}: {folded:?}");
         assert_eq!(textkeys::casefold(&folded), folded, "{c:?}");
         assert!(!folded.contains(textkeys::is_default_ignorable), "{c:?}");
-        // Beside others, too; what was found before is found still.
+        // Also in combination with other characters: everything that was found before is still found.
         let before = textkeys::compatibility_casefold(&format!("e{c}\u{301}"));
         let folded = textkeys::casefold(&before);
         assert_eq!(textkeys::casefold(&format!("e{c}\u{301}")), folded, "{c:?}");

@@ -1,4 +1,4 @@
-//! TLS, and callers who are known by their certificates.
+//! TLS, and authentication by client certificates.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use tonic::{
 };
 
 use crate::{
-    harness::{Process, binary, id, told},
+    harness::{Process, binary, expect_error, unknown_id},
     protocol::{assert_version_not_supported, http_1},
     settings::{output, refused},
 };
@@ -51,7 +51,7 @@ pub(crate) fn sign(authority: &Authority, adjust: impl FnOnce(&mut CertificatePa
     }
 }
 
-/// A caller's certificate with this URI in it.
+/// A client certificate with this URI.
 pub(crate) fn caller(
     authority: &Authority,
     uri: &str,
@@ -69,7 +69,7 @@ pub(crate) fn server(authority: &Authority) -> Signed {
     named(authority, "group-service.test")
 }
 
-/// A server's certificate for this name.
+/// A server certificate for this name.
 pub(crate) fn named(authority: &Authority, name: &str) -> Signed {
     sign(authority, |params| {
         let name = name.try_into().expect("ASCII");
@@ -78,9 +78,9 @@ pub(crate) fn named(authority: &Authority, name: &str) -> Signed {
     })
 }
 
-/// Puts what a server needs where it looks for it.
+/// Writes the certificate, key and client CA files of a server.
 pub(crate) fn put(dir: &Path, server: &Signed, callers: &Authority) {
-    // The key first: for a moment they don't go together, and the old ones stay.
+    // The key first: while key and certificate don't match, the server keeps the old ones.
     fs::write(dir.join("key.pem"), &server.key).expect("written");
     fs::write(dir.join("server.pem"), &server.certificate).expect("written");
     fs::write(dir.join("callers.pem"), callers.pem()).expect("written");
@@ -101,7 +101,7 @@ pub(crate) async fn start(dir: &Path) -> Process {
     Process::spawn(command).await
 }
 
-/// Connects, with a certificate if there is one.
+/// Connects, with a client certificate if given.
 pub(crate) async fn connect(
     server: &Process,
     trusted: &Authority,
@@ -131,7 +131,7 @@ async fn create(
 }
 
 #[tokio::test]
-async fn a_certificate_says_who_calls() {
+async fn client_certificate_identifies_caller() {
     let dir = tempfile::tempdir().expect("a directory");
     let (ours, theirs, foreign) = (authority(), authority(), authority());
     put(dir.path(), &server(&ours), &theirs);
@@ -147,29 +147,29 @@ async fn a_certificate_says_who_calls() {
     let listed = listed.expect("listed").into_inner().changes;
     assert_eq!(listed[0].actor, "spiffe://shop/till");
 
-    // Known, and may something else.
+    // Authenticated callers without the permission.
     for (uri, permission) in [
         ("spiffe://shop/desk/7", "write"),
         ("spiffe://shop/till2", "write"),
     ] {
         let desk = caller(&theirs, uri, |_| {});
         let channel = connect(&server, &ours, Some(&desk)).await.expect("known");
-        let refused = told(create(&channel, "B").await);
+        let refused = expect_error(create(&channel, "B").await);
         assert_eq!(refused.code, Code::PermissionDenied, "{uri}");
         assert_eq!(refused.metadata["permission"], permission);
     }
 
-    // Not known: without a certificate, or by one without a name.
+    // Unauthenticated callers: without a certificate, or with one without a name.
     let nameless = sign(&theirs, |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     for with in [None, Some(&nameless)] {
         let channel = connect(&server, &ours, with).await.expect("TLS");
-        let refused = told(create(&channel, "B").await);
+        let refused = expect_error(create(&channel, "B").await);
         assert_eq!(refused.code, Code::Unauthenticated);
     }
 
-    // Certificates that aren't worth anything: there is no connection.
+    // Invalid certificates: the connection fails.
     let expired = |params: &mut CertificateParams| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
@@ -185,8 +185,8 @@ async fn a_certificate_says_who_calls() {
             caller(&theirs, "spiffe://shop/till", of_a_server),
         ),
     ] {
-        // In TLS 1.3 the refusal comes after the handshake, as far as the caller is concerned: then its first call
-        // fails with the connection, however that looks to it.
+        // In TLS 1.3 the client learns of the rejection only after its handshake: then its first call fails with a
+        // connection error.
         if let Ok(channel) = connect(&server, &ours, Some(&bad)).await {
             create(&channel, "B").await.expect_err(what);
         }
@@ -195,20 +195,20 @@ async fn a_certificate_says_who_calls() {
         .list_changes(pb::ListChangesRequest::default())
         .await;
     assert_eq!(listed.expect("listed").into_inner().changes.len(), 1);
-    // A server that the caller doesn't trust isn't talked with.
+    // A client doesn't connect to a server that it doesn't trust.
     connect(&server, &foreign, Some(&till))
         .await
         .expect_err("not trusted");
     server.stop().await;
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Follows the feed, of which nothing comes.
+/// Opens a watch stream without new changes.
 async fn follow(channel: &Channel) -> tonic::Streaming<pb::WatchChangesResponse> {
     let mut changes = ChangeServiceClient::new(channel.clone());
     let filter = pb::ChangeFilter {
-        user_id: id(),
+        user_id: unknown_id(),
         ..Default::default()
     };
     let request = pb::WatchChangesRequest {
@@ -220,7 +220,7 @@ async fn follow(channel: &Channel) -> tonic::Streaming<pb::WatchChangesResponse>
 }
 
 #[tokio::test]
-async fn certificates_change_without_a_restart_or_a_lost_call() {
+async fn certificates_rotate_without_restart_or_failed_calls() {
     let dir = tempfile::tempdir().expect("a directory");
     let (old, new) = (authority(), authority());
     put(dir.path(), &server(&old), &old);
@@ -253,19 +253,21 @@ async fn certificates_change_without_a_restart_or_a_lost_call() {
         .await
         .expect_err("the server has another one");
 
-    // The old authority is no longer trusted, and its callers' open connections are closed.
+    // Once the old authority is removed, open connections of its callers are closed.
     let mut feed = follow(&channel).await;
     fs::write(dir.path().join("callers.pem"), new.pem()).expect("written");
     process.signal("HUP").await;
     let ended = async { while feed.message().await.is_ok() {} };
-    let ended = tokio::time::timeout(PATIENCE, ended).await;
+    let ended = tokio::time::timeout(TIMEOUT, ended).await;
     ended.expect("the connection is closed");
     create(&channel, "E").await.expect_err("not trusted");
     create(&fresh, "E").await.expect("it stays");
 
-    // What is no certificate changes nothing.
+    // An invalid certificate file changes nothing.
     fs::write(dir.path().join("server.pem"), "nonsense").expect("written");
-    process.says("the certificates can't be read again").await;
+    process
+        .wait_for_log("the certificates can't be read again")
+        .await;
     let channel = connect(&process, &new, Some(&after)).await.expect("known");
     create(&channel, "F").await.expect("created");
     let log = process.stop().await;
@@ -274,7 +276,7 @@ async fn certificates_change_without_a_restart_or_a_lost_call() {
 }
 
 #[tokio::test]
-async fn wrong_certificates_end_a_start_before_anything_is_opened() {
+async fn invalid_certificates_fail_startup() {
     let dir = tempfile::tempdir().expect("a directory");
     let (one, other) = (authority(), authority());
     let (a, b) = (server(&one), server(&other));
@@ -326,7 +328,7 @@ async fn wrong_certificates_end_a_start_before_anything_is_opened() {
         ),
         (vec!["--grant", "till"], "--grant"),
         (vec!["--grant", "till=everything"], "is no permission"),
-        // TLS alone doesn't say who calls.
+        // TLS alone doesn't authenticate callers.
         (
             vec![
                 "--tls-certificate",
@@ -347,7 +349,7 @@ async fn wrong_certificates_end_a_start_before_anything_is_opened() {
 }
 
 #[tokio::test]
-async fn http_1_over_tls_gets_an_answer_in_http_1() {
+async fn http1_over_tls_gets_http1_response() {
     let dir = tempfile::tempdir().expect("a directory");
     let (ours, theirs) = (authority(), authority());
     put(dir.path(), &server(&ours), &theirs);

@@ -1,8 +1,8 @@
-//! The tours of README.md and docs/tour.md, word for word, with the real grpcurl.
+//! Runs the commands in README.md and docs/tour.md with the real grpcurl, and compares their output.
 
 use std::{collections::HashMap, process::Command};
 
-use crate::harness::{Process, not_run, raw::methods};
+use crate::harness::{Process, raw::methods, skip_test};
 
 const README: &str = include_str!("../../README.md");
 const TOUR: &str = include_str!("../../docs/tour.md");
@@ -10,7 +10,7 @@ const API: &str = include_str!("../../docs/api.md");
 /// The address that the documents use.
 const ADDRESS: &str = "127.0.0.1:50051";
 
-/// A command of a document, and what it prints there.
+/// A command in a document, and its documented output.
 #[derive(Debug)]
 struct Step {
     command: String,
@@ -28,10 +28,10 @@ async fn the_long_tour_works_as_it_says() {
     walk("the_long_tour_works_as_it_says", TOUR, 24).await;
 }
 
-/// Runs the commands of a text on a new directory, at least `least` calls, and compares what they print.
+/// Runs the commands in a text, at least `least` calls, on an empty database, and compares their output.
 async fn walk(test: &str, text: &str, least: usize) {
     if Command::new("grpcurl").arg("-version").output().is_err() {
-        return not_run(test, "grpcurl is not on the path");
+        return skip_test(test, "grpcurl is not on the path");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let server = Process::start(&format!("sqlite:{}", dir.path().join("tour.db").display())).await;
@@ -42,7 +42,7 @@ async fn walk(test: &str, text: &str, least: usize) {
         .count();
     assert!(calls >= least, "{calls} calls were found: {steps:?}");
 
-    // Ids and page tokens are new in every run: those of the text stand for those that came in their places.
+    // Ids and page tokens differ in every run: those of the text are mapped to those returned in their places.
     let mut ids: HashMap<String, String> = HashMap::new();
     let mut variables = String::new();
     for Step { command, output } in steps {
@@ -98,7 +98,7 @@ fn the_readme_has_the_two_commands_and_api_md_every_rpc() {
     }
 }
 
-/// What stands under a heading, up to the next one.
+/// The text below a heading, up to the next heading.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let (_, section) = text
         .split_once(heading)
@@ -106,7 +106,7 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     section.split("\n## ").next().unwrap_or(section)
 }
 
-/// The commands of a text, each with the lines that it prints.
+/// The commands in a text, each with its documented output.
 fn steps_of(text: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for block in text.split("```console\n").skip(1) {
@@ -128,7 +128,8 @@ fn steps_of(text: &str) -> Vec<Step> {
     steps
 }
 
-/// What is the same in every run: the output without ids and page tokens (which are listed), times and white space.
+/// The part of an output that is the same in every run: without white space, times, and ids and page tokens, which
+/// are returned separately.
 fn shape(output: &str) -> (Vec<String>, Vec<String>) {
     let mut ids = Vec::new();
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! Beside a newer version: what it has written that this one doesn't know is passed on, and makes no answer wrong.
+//! Rolling upgrades: data in formats of a newer version is passed on unchanged, and doesn't make responses wrong.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use tokio::time::timeout;
 
 use crate::{
     group::create,
-    harness::{World, engine},
+    harness::{TestServer, engine},
 };
 
-/// A kind of change that no version has yet.
+/// A kind of change that no version uses.
 const FUTURE: i32 = 30_000;
 
-/// Writes as a newer version does that has other kinds of changes: `set` changes a group, and `kind` with its values
-/// is what is recorded of it.
-async fn write_as_newer(w: &World, revision: i64, set: &str, kind: i32, values: &str) {
+/// Writes as a newer version with other kinds of changes would: `set` updates a group, and a change of `kind` with
+/// these values is recorded.
+async fn write_as_newer(w: &TestServer, revision: i64, set: &str, kind: i32, values: &str) {
     let db = w.database.connect().await;
     let quote = if engine() == DbBackend::MySql {
         "`"
@@ -41,8 +41,8 @@ async fn write_as_newer(w: &World, revision: i64, set: &str, kind: i32, values: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_unknown_kinds_are_passed_on_and_make_no_answer_wrong() {
-    let mut w = World::start().await;
+async fn unknown_change_kinds_are_passed_through_safely() {
+    let mut w = TestServer::start().await;
     let role = w.role("A").await.id;
     let group = w.groups.create_group(create("Ops", &[&role])).await;
     let group = group
@@ -51,7 +51,7 @@ async fn changes_of_unknown_kinds_are_passed_on_and_make_no_answer_wrong() {
         .group
         .expect("a group")
         .id;
-    // In memory from now on.
+    // The group is cached from now on.
     let before = w.get_group(&group).await;
     assert_eq!(w.get_group(&group).await, before);
     let mut feed = w
@@ -65,7 +65,7 @@ async fn changes_of_unknown_kinds_are_passed_on_and_make_no_answer_wrong() {
         .into_inner();
 
     write_as_newer(&w, 3, "title = 'Devs'", FUTURE, "'red', NULL").await;
-    // One that it knows, but with a value of another shape.
+    // A known kind with a value in another format.
     let removed = ChangeKind::RuleRemoved as i32;
     write_as_newer(&w, 4, "version = 9", removed, "NULL, 'a b'").await;
 
@@ -87,7 +87,7 @@ async fn changes_of_unknown_kinds_are_passed_on_and_make_no_answer_wrong() {
         .expect("listed")
         .into_inner()
         .changes;
-    let told: Vec<_> = listed
+    let reported: Vec<_> = listed
         .iter()
         .map(|change| {
             let values = [&change.before, &change.after].map(|value| value.clone()?.value);
@@ -96,7 +96,7 @@ async fn changes_of_unknown_kinds_are_passed_on_and_make_no_answer_wrong() {
         .collect();
     let raw = |text: &str| Some(Value::Raw(text.into()));
     assert_eq!(
-        told,
+        reported,
         [
             (3, FUTURE, "newer", [raw("red"), None]),
             (4, removed, "newer", [None, raw("a b")])
@@ -117,21 +117,21 @@ async fn changes_of_unknown_kinds_are_passed_on_and_make_no_answer_wrong() {
     }
     assert_eq!(followed, listed);
 
-    // Memory has caught up, and answers.
+    // The cache has caught up, and serves reads.
     let caught_up = async {
-        while w.db.cache_counts().behind > 0 {
+        while w.db.cache_counts().lag > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     timeout(Duration::from_secs(20), caught_up)
         .await
         .expect("memory catches up");
-    let answered = w.db.cache_counts().answered;
+    let answered = w.db.cache_counts().hits;
     for _ in 0..2 {
         assert_eq!(w.get_group(&group).await.title, "Devs");
     }
-    assert!(w.db.cache_counts().answered > answered);
-    // What is written here follows.
+    assert!(w.db.cache_counts().hits > answered);
+    // Writes of this version follow the newer version's.
     let next = w.groups.delete_group(crate::group::delete(&group)).await;
     assert_eq!(next.expect("deleted").into_inner().revision, 5);
 }

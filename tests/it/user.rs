@@ -4,7 +4,7 @@ use group_service::pb;
 
 use crate::{
     contract::{Failure, Success},
-    harness::{World, id, told},
+    harness::{TestServer, expect_error, unknown_id},
 };
 
 pub(crate) fn successes() -> Vec<Success> {
@@ -16,7 +16,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     let trace = w.traced();
                     let user = w
                         .users
-                        .create_user(ann())
+                        .create_user(create_ann())
                         .await
                         .expect("created")
                         .into_inner();
@@ -49,9 +49,9 @@ pub(crate) fn successes() -> Vec<Success> {
             rpc: "ListUsers",
             run: |w| {
                 Box::pin(async move {
-                    let ann = w
+                    let create_ann = w
                         .users
-                        .create_user(ann())
+                        .create_user(create_ann())
                         .await
                         .expect("created")
                         .into_inner()
@@ -60,9 +60,9 @@ pub(crate) fn successes() -> Vec<Success> {
                     let trace = w.traced();
                     let list = w.users.list_users(pb::ListUsersRequest::default()).await;
                     let list = list.expect("listed").into_inner();
-                    assert_eq!(list.users, [ann.clone().expect("a user"), bob]);
+                    assert_eq!(list.users, [create_ann.clone().expect("a user"), bob]);
                     w.trace(None);
-                    // In the username, in either name, and in both together, in any case.
+                    // Matches in the username, in either name, and across both names, regardless of case.
                     for query in ["SHOP", "ann", "lee", "ann le"] {
                         let request = pb::ListUsersRequest {
                             query: query.into(),
@@ -74,7 +74,7 @@ pub(crate) fn successes() -> Vec<Success> {
                             .await
                             .expect("listed")
                             .into_inner();
-                        assert_eq!(list.users, [ann.clone().expect("a user")], "{query}");
+                        assert_eq!(list.users, [create_ann.clone().expect("a user")], "{query}");
                     }
                     trace
                 })
@@ -135,8 +135,8 @@ pub(crate) fn successes() -> Vec<Success> {
                     let trace = w.traced();
                     let list = w.users.list_roles_of_user(roles_of(&user)).await;
                     let list = list.expect("listed").into_inner();
-                    // Every role once, by name, with the groups that give it, by title.
-                    let told: Vec<_> = list
+                    // Each role once, by name, with its groups by title.
+                    let reported: Vec<_> = list
                         .roles
                         .iter()
                         .map(|entry| {
@@ -146,7 +146,7 @@ pub(crate) fn successes() -> Vec<Success> {
                         })
                         .collect();
                     assert_eq!(
-                        told,
+                        reported,
                         [("A", vec!["First", "Second"]), ("B", vec!["Second"])]
                     );
                     assert_eq!((list.revision, list.next_page_token.as_str()), (9, ""));
@@ -195,7 +195,7 @@ pub(crate) fn successes() -> Vec<Success> {
                     };
                     w.users.delete_user(request).await.expect("deleted");
                     w.trace(None);
-                    // Its associations went along.
+                    // Its associations are deleted, too.
                     assert_eq!(w.get_group(&one.id).await, one);
                     assert_eq!(w.get_group(&other.id).await, other);
                     trace
@@ -218,9 +218,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         last_name: "x".repeat(256),
                         ..Default::default()
                     };
-                    let told = told(w.users.create_user(request).await);
-                    assert_eq!(told.fields(), ["username", "first_name", "last_name"]);
-                    told
+                    let reported = expect_error(w.users.create_user(request).await);
+                    assert_eq!(reported.fields(), ["username", "first_name", "last_name"]);
+                    reported
                 })
             },
         },
@@ -234,7 +234,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         username: "aNN".into(),
                         ..Default::default()
                     };
-                    told(w.users.create_user(request).await)
+                    expect_error(w.users.create_user(request).await)
                 })
             },
         },
@@ -247,7 +247,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         user_id: "{01890a5d-ac96-774b-bcce-b302099a8057}".into(),
                         ..Default::default()
                     };
-                    told(w.users.get_user(request).await)
+                    expect_error(w.users.get_user(request).await)
                 })
             },
         },
@@ -257,10 +257,10 @@ pub(crate) fn failures() -> Vec<Failure> {
             run: |w| {
                 Box::pin(async move {
                     let request = pb::GetUserRequest {
-                        user_id: id(),
+                        user_id: unknown_id(),
                         ..Default::default()
                     };
-                    told(w.users.get_user(request).await)
+                    expect_error(w.users.get_user(request).await)
                 })
             },
         },
@@ -275,27 +275,31 @@ pub(crate) fn failures() -> Vec<Failure> {
                         order_by: "username asc".into(),
                         ..Default::default()
                     };
-                    let told = told(w.users.list_users(request).await);
-                    assert_eq!(told.fields(), ["status", "order_by", "page_size"]);
-                    told
+                    let reported = expect_error(w.users.list_users(request).await);
+                    assert_eq!(reported.fields(), ["status", "order_by", "page_size"]);
+                    reported
                 })
             },
         },
         Failure {
             rpc: "ListRolesOfUser",
             reason: "INVALID_REQUEST",
-            run: |w| Box::pin(async move { told(w.users.list_roles_of_user(roles_of("u")).await) }),
+            run: |w| {
+                Box::pin(
+                    async move { expect_error(w.users.list_roles_of_user(roles_of("u")).await) },
+                )
+            },
         },
         Failure {
             rpc: "ListRolesOfUser",
             reason: "USER_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    // In no group is no error.
+                    // A user in no group is not an error.
                     let user = w.user("ann").await.id;
                     let none = w.users.list_roles_of_user(roles_of(&user)).await;
                     assert_eq!(none.expect("listed").into_inner().roles, []);
-                    told(w.users.list_roles_of_user(roles_of(&id())).await)
+                    expect_error(w.users.list_roles_of_user(roles_of(&unknown_id())).await)
                 })
             },
         },
@@ -311,17 +315,21 @@ pub(crate) fn failures() -> Vec<Failure> {
                         status: Some(0),
                         ..update("u")
                     };
-                    let told = told(w.users.update_user(request).await);
+                    let reported = expect_error(w.users.update_user(request).await);
                     let fields = ["user_id", "username", "first_name", "last_name", "status"];
-                    assert_eq!(told.fields(), fields);
-                    told
+                    assert_eq!(reported.fields(), fields);
+                    reported
                 })
             },
         },
         Failure {
             rpc: "UpdateUser",
             reason: "USER_NOT_FOUND",
-            run: |w| Box::pin(async move { told(w.users.update_user(update(&id())).await) }),
+            run: |w| {
+                Box::pin(
+                    async move { expect_error(w.users.update_user(update(&unknown_id())).await) },
+                )
+            },
         },
         Failure {
             rpc: "UpdateUser",
@@ -334,9 +342,9 @@ pub(crate) fn failures() -> Vec<Failure> {
                         username: Some("ANN".into()),
                         ..update(&bob.id)
                     };
-                    let told = told(w.users.update_user(request).await);
+                    let reported = expect_error(w.users.update_user(request).await);
                     assert_eq!(get_user(w, &bob.id).await, bob);
-                    told
+                    reported
                 })
             },
         },
@@ -350,21 +358,21 @@ pub(crate) fn failures() -> Vec<Failure> {
                         etag: "2".into(),
                         ..update(&user.id)
                     };
-                    told(w.users.update_user(request).await)
+                    expect_error(w.users.update_user(request).await)
                 })
             },
         },
         Failure {
             rpc: "DeleteUser",
             reason: "INVALID_REQUEST",
-            run: |w| Box::pin(async move { told(w.users.delete_user(delete("u")).await) }),
+            run: |w| Box::pin(async move { expect_error(w.users.delete_user(delete("u")).await) }),
         },
         Failure {
             rpc: "DeleteUser",
             reason: "USER_NOT_FOUND",
             run: |w| {
                 Box::pin(async move {
-                    let absent = id();
+                    let absent = unknown_id();
                     let request = pb::DeleteUserRequest {
                         allow_missing: true,
                         ..delete(&absent)
@@ -373,7 +381,7 @@ pub(crate) fn failures() -> Vec<Failure> {
                         .delete_user(request)
                         .await
                         .expect("a success where that is allowed");
-                    told(w.users.delete_user(delete(&absent)).await)
+                    expect_error(w.users.delete_user(delete(&absent)).await)
                 })
             },
         },
@@ -387,16 +395,16 @@ pub(crate) fn failures() -> Vec<Failure> {
                         etag: "2".into(),
                         ..delete(&user.id)
                     };
-                    let told = told(w.users.delete_user(request).await);
+                    let reported = expect_error(w.users.delete_user(request).await);
                     assert_eq!(get_user(w, &user.id).await, user);
-                    told
+                    reported
                 })
             },
         },
     ]
 }
 
-async fn get_user(w: &World, user_id: &str) -> pb::User {
+async fn get_user(w: &TestServer, user_id: &str) -> pb::User {
     let request = pb::GetUserRequest {
         user_id: user_id.into(),
         ..Default::default()
@@ -409,7 +417,7 @@ async fn get_user(w: &World, user_id: &str) -> pb::User {
         .expect("a user")
 }
 
-fn ann() -> pb::CreateUserRequest {
+fn create_ann() -> pb::CreateUserRequest {
     pb::CreateUserRequest {
         username: "ann@shop.example".into(),
         first_name: "Ann ".into(),

@@ -1,6 +1,6 @@
-//! The keys that make texts comparable on every database engine: what must be unique, and what is searched.
+//! The keys that make texts comparable on every database engine: unique keys and search texts.
 //!
-//! A crate of its own, because two must agree on them: the service, which writes them beside the texts, and the
+//! A separate crate, because two others must agree on them: the service, which stores them beside the texts, and the
 //! migrations, which recompute them when their definition changes.
 
 use icu_casemap::CaseMapper;
@@ -16,14 +16,14 @@ const DEFAULT_IGNORABLE: CodePointSetDataBorrowed<'static> =
 const COMBINING_CLASS: CanonicalCombiningClassMapBorrowed<'static> =
     CanonicalCombiningClassMapBorrowed::new();
 
-/// Whether Unicode lets a character be ignored where it isn't supported: joiners, variation selectors, soft hyphens,
-/// zero width spaces, fillers.
+/// Whether a character is a Unicode `Default_Ignorable_Code_Point`: joiners, variation selectors, soft hyphens, zero
+/// width spaces, fillers.
 #[must_use]
 pub fn is_default_ignorable(c: char) -> bool {
     !c.is_ascii() && DEFAULT_IGNORABLE.contains(c)
 }
 
-/// The SHA-256 of a name's [`casefold`]ing: equal for names that count as the same.
+/// The SHA-256 of a name's [`casefold`]ing: equal for names that count as equal.
 ///
 /// A digest, because the folding of 255 characters can be longer than a database can index.
 #[must_use]
@@ -33,20 +33,20 @@ pub fn unique_key(name: &str) -> Vec<u8> {
     Sha256::digest(casefold(name)).to_vec()
 }
 
-/// The SHA-256 of a name's [`compatibility_casefold`]ing: what [`unique_key`] was at first. A migration can go back to
-/// it.
+/// The SHA-256 of a name's [`compatibility_casefold`]ing: the original definition of [`unique_key`], which a migration
+/// can revert to.
 #[must_use]
 pub fn compatibility_key(name: &str) -> Vec<u8> {
     Sha256::digest(compatibility_casefold(name)).to_vec()
 }
 
-/// The text in which the words of a query are looked for; a query is converted in the same way.
+/// The text in which the words of a query are searched; the query is converted in the same way.
 ///
 /// It is [`casefold`]ed and has no accents: no combining marks of classes 1, 10 to 36 and 200 and above. These are the
 /// marks of Latin, Greek and Cyrillic letters, and the vowel points of Hebrew, Arabic and Syriac, which are optional.
-/// Marks without which another word is spelled stay: vowel signs, viramas and nuktas of Indic scripts, kana voicing
-/// marks, Thai and Lao tones. Letters with a stroke and ligatures become the letters that the root collation
-/// (UTS #10) compares them as.
+/// Marks that distinguish words are kept: vowel signs, viramas and nuktas of Indic scripts, kana voicing marks, Thai
+/// and Lao tones. Letters with a stroke and ligatures are replaced by the letters that the root collation (UTS #10)
+/// compares them as.
 #[must_use]
 pub fn search_text(text: &str) -> String {
     let folded = casefold(text);
@@ -76,19 +76,19 @@ fn is_accent(c: char) -> bool {
     matches!(COMBINING_CLASS.get_u8(c), 1 | 10..=36 | 200..=255)
 }
 
-/// `toNFKC_Casefold(NFD(X))`, Unicode Standard 3.13, D147: without regard to case, compatibility forms and default
-/// ignorable characters.
+/// `toNFKC_Casefold(NFD(X))`, Unicode Standard 3.13, D147: ignores case, compatibility forms and default ignorable
+/// characters.
 #[must_use]
 pub fn casefold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     let seen: String = text.chars().filter(|c| !is_default_ignorable(*c)).collect();
-    // No folding or composition brings an ignorable character back.
+    // Neither folding nor composition produces ignorable characters.
     compatibility_casefold(&seen)
 }
 
-/// `NFKC(fold(NFKC(fold(NFD(X)))))`, Unicode Standard 3.13, D146: without regard to case and compatibility forms.
+/// `NFKC(fold(NFKC(fold(NFD(X)))))`, Unicode Standard 3.13, D146: ignores case and compatibility forms.
 #[must_use]
 pub fn compatibility_casefold(text: &str) -> String {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();

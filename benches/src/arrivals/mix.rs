@@ -1,4 +1,4 @@
-//! What arrives.
+//! Mixes of calls.
 
 use std::{
     pin::Pin,
@@ -18,7 +18,7 @@ use crate::{
     directory::{Directory, Size},
 };
 
-/// Sixty users in each group: a page of 50 is full from the first call to the last.
+/// Each group has sixty users, so that a page of 50 is always full.
 pub(crate) const SIZE: Size = Size {
     groups: 500,
     users: 10_000,
@@ -26,12 +26,12 @@ pub(crate) const SIZE: Size = Size {
 };
 const PAGE: i32 = 50;
 
-/// Which calls there are.
+/// A mix of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mix {
-    /// Of four calls three list a page of 50, users of a group or groups, and one writes.
+    /// Three of four calls list a page of 50 (users of a group, or groups); one writes.
     Mixed,
-    /// Writes alone.
+    /// Writes only.
     Writes,
 }
 
@@ -50,21 +50,21 @@ impl Mix {
     }
 }
 
-/// What has become of a call. Anything else ends the run.
+/// The outcome of a call. Any other outcome ends the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Accepted,
-    /// As `OVERLOADED`.
+    /// Rejected as `OVERLOADED`.
     Refused,
 }
 
-/// One call, over this connection, with this number.
+/// Makes one call on this connection, with this number.
 pub(super) type Attempt =
     Arc<dyn Fn(Channel, u64) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
 
 /// The calls of a mix.
 pub(super) fn attempt(mix: Mix) -> Attempt {
-    // Ids are told by numbers: the file is the server's.
+    // Only used to compute ids from numbers: the server has the file.
     let directory = Directory {
         path: "none".into(),
         size: SIZE,
@@ -90,7 +90,7 @@ pub(super) fn attempt(mix: Mix) -> Attempt {
                 Box::pin(async move { outcome(client.list_groups(request).await) })
             }
             _ => {
-                let (group, user) = directory.apart(pairs.fetch_add(1, Ordering::Relaxed));
+                let (group, user) = directory.disjoint_pair(pairs.fetch_add(1, Ordering::Relaxed));
                 let request = pb::AssignUserRequest {
                     group_id: directory.group(group),
                     user_id: directory.user(user),
@@ -106,7 +106,7 @@ fn outcome<T>(answer: Result<T, Status>) -> Outcome {
     let reason = b"OVERLOADED";
     match answer {
         Ok(_) => Outcome::Accepted,
-        // The reason stands in its details.
+        // The reason is in the error details.
         Err(status)
             if status.code() == Code::ResourceExhausted
                 && status

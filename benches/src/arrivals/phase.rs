@@ -1,4 +1,4 @@
-//! What has become of the calls of a time.
+//! Statistics of a phase of load.
 
 use std::time::{Duration, Instant};
 
@@ -8,35 +8,35 @@ use serde_json::{Value, json};
 use super::mix::Outcome;
 use crate::load::{histogram, record};
 
-/// How long a window is.
+/// Duration of a window.
 pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 
-/// What a phase has seen, times in ms.
+/// Results of a phase; latencies in ms.
 #[derive(Clone, Debug)]
 pub(crate) struct Phase {
-    /// Calls a second: all that arrived, those that were accepted, and those that were refused.
+    /// Calls per second: arrived, accepted, rejected.
     pub(crate) arrived: f64,
     pub(crate) accepted: f64,
     pub(crate) refused: f64,
-    /// Calls that weren't made, because too many were under way.
+    /// Calls per second that weren't made, because too many were in flight.
     pub(crate) dropped: f64,
-    /// From sending a call to its answer: p50 and p99 of those that were accepted.
+    /// Latency of accepted calls from sending to response: p50 and p99.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// The p99 from when the call was to be sent.
+    /// p99 of the latency of accepted calls from their intended arrival.
     pub(crate) p99_from_arrival: f64,
-    /// The p99, and the longest, of those that were refused.
+    /// Latency of rejected calls: p99 and maximum.
     pub(crate) refused_p99: f64,
     pub(crate) refused_longest: f64,
-    /// The p99 of how late calls were sent: what this process was behind.
+    /// p99 of the delay between intended arrival and sending, caused by this process.
     pub(crate) late_p99: f64,
-    /// How much of a core the server took, and how much this process.
+    /// Cores used by the server and by this process.
     pub(crate) server: f64,
     pub(crate) generator: f64,
-    /// How often it was asked for its health, and the longest time that an answer took.
+    /// Number of health checks, and the longest latency of one.
     pub(crate) health: f64,
     pub(crate) health_longest: f64,
-    /// The p99 of each window's accepted calls; none if a call in it was refused, or none accepted.
+    /// p99 of the accepted calls of each window; `None` if a call in it was rejected, or none was accepted.
     pub(crate) windows: Vec<Option<f64>>,
 }
 
@@ -73,18 +73,18 @@ impl Phase {
     }
 }
 
-/// When what became of a call.
+/// Timestamps of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    /// Of its phase.
+    /// Start of the phase.
     pub(super) begin: Instant,
-    /// When it was to be sent.
+    /// Intended arrival.
     pub(super) intended: Instant,
     pub(super) sent: Instant,
     pub(super) answered: Instant,
 }
 
-/// What a phase has seen so far.
+/// Running statistics of a phase.
 #[derive(Debug)]
 pub(super) struct Tally {
     time: Duration,
@@ -94,8 +94,8 @@ pub(super) struct Tally {
     refused: Histogram<u64>,
     late: Histogram<u64>,
     health: Histogram<u64>,
-    took: [f64; 2],
-    /// Of each window: how long those took that were accepted, and how many were refused.
+    cpu_usage: [f64; 2],
+    /// For each window: the latencies of accepted calls, and the number of rejected ones.
     windows: Vec<(Vec<Duration>, u64)>,
 }
 
@@ -110,7 +110,7 @@ impl Tally {
             refused: histogram(),
             late: histogram(),
             health: histogram(),
-            took: [0.0; 2],
+            cpu_usage: [0.0; 2],
             windows: vec![(Vec::new(), 0); windows as usize],
         }
     }
@@ -146,10 +146,10 @@ impl Tally {
         record(&mut self.health, took);
     }
 
-    /// Notes the processor time of the server and of this process, before and after.
-    pub(super) fn took(&mut self, before: [Duration; 2], after: [Duration; 2]) {
+    /// Records the processor time of the server and of this process, from its values before and after the phase.
+    pub(super) fn cpu_usage(&mut self, before: [Duration; 2], after: [Duration; 2]) {
         let share = |which: usize| (after[which] - before[which]).as_secs_f64();
-        self.took = [0, 1].map(|which| share(which) / self.time.as_secs_f64());
+        self.cpu_usage = [0, 1].map(|which| share(which) / self.time.as_secs_f64());
     }
 
     fn phase(self) -> Value {
@@ -176,8 +176,8 @@ impl Tally {
             "refused_p99": p99(&self.refused),
             "refused_longest": ms(self.refused.max()),
             "late_p99": p99(&self.late),
-            "server": self.took[0],
-            "generator": self.took[1],
+            "server": self.cpu_usage[0],
+            "generator": self.cpu_usage[1],
             "health": self.health.len(),
             "health_longest": ms(self.health.max()),
             "windows": windows.collect::<Vec<_>>(),

@@ -1,33 +1,34 @@
-//! Writing a directory straight into SQLite: a million calls would take an hour, this takes minutes.
+//! Writes a directory directly into SQLite, which takes minutes; a million calls would take an hour.
 
-use group_service::domain::{ChangeKind, Folded, Name, Words};
+use group_service::domain::{ChangeKind, Name, PersonName, SearchText};
 use rusqlite::{Connection, Statement, params};
 use sea_orm::Value;
 use uuid::Uuid;
 
 use super::{
-    Directory, EVERYWHERE, HUB, Kind, RULES, created, denies, id, person, role_name, rule,
+    Directory, Kind, LARGEST_GROUP, ROLE_IN_EVERY_GROUP, RULES, created, denies, id, person,
+    role_name, rule,
     schema::{derived, drop_indexes},
     title,
 };
 
-/// Steps through memberships in no order: prime, and no divisor of their number.
-const STRIDE: usize = 15_485_863;
+/// Step for iterating over memberships in shuffled order: a prime that doesn't divide their number.
+const PERMUTATION_STRIDE: usize = 15_485_863;
 
-/// An id as SQLite keeps it.
+/// An id as stored in SQLite.
 pub(crate) fn sql_id(id: &Uuid) -> &[u8] {
     id.as_bytes()
 }
 
-/// A name as it is kept: typed, its key, its sort key, folded.
-pub(crate) fn keys(text: &str) -> (Name, Vec<u8>, Vec<u8>, Folded) {
+/// The stored forms of a name: as entered, unique key, sort key, case-folded.
+pub(crate) fn keys(text: &str) -> (Name, Vec<u8>, Vec<u8>, SearchText) {
     let name = Name::parse(text).expect("a name");
     let (key, sort) = (bytes(name.unique_key()), bytes(name.sort_key()));
-    let folded = Folded::name(&name);
+    let folded = SearchText::name(&name);
     (name, key, sort, folded)
 }
 
-/// The bytes of a key, which only a database gets to see otherwise.
+/// The bytes of a key, which are otherwise only accessible as a database value.
 fn bytes(key: impl Into<Value>) -> Vec<u8> {
     match key.into() {
         Value::Bytes(Some(bytes)) => bytes,
@@ -35,19 +36,19 @@ fn bytes(key: impl Into<Value>) -> Vec<u8> {
     }
 }
 
-/// Makes the schema, and fills it.
+/// Creates the schema and fills it.
 pub(super) fn fill(directory: &Directory) {
     let began = std::time::Instant::now();
     if let Some(parent) = directory.path.parent() {
         std::fs::create_dir_all(parent).expect("a directory");
     }
     for ending in ["db", "db-wal", "db-shm"] {
-        // Left by a run that was broken off.
+        // Left behind by an interrupted run.
         let _ = std::fs::remove_file(directory.path.with_extension(ending));
     }
     crate::server::migrate(&directory.path);
     let db = Connection::open(&directory.path).expect("opened");
-    // Nothing is lost if this breaks off: it is made anew then.
+    // Durability isn't needed: an interrupted file is created again.
     db.execute_batch(
         "PRAGMA journal_mode = DELETE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
          PRAGMA locking_mode = EXCLUSIVE; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -1000000;",
@@ -73,7 +74,7 @@ pub(super) fn fill(directory: &Directory) {
     }
 }
 
-/// Who is in which group: group and user, in order.
+/// The memberships as sorted pairs of group and user.
 pub(crate) fn members(directory: &Directory) -> Vec<(u32, u32)> {
     let size = directory.size;
     let pair = |group: u64, user: u64| (group as u32, user as u32);
@@ -83,8 +84,8 @@ pub(crate) fn members(directory: &Directory) -> Vec<(u32, u32)> {
                 .groups_of_user(user)
                 .map(|group| pair(group, user))
         })
-        .chain((0..size.users / 10).map(|user| pair(HUB, user * 10 + 1)))
-        .chain((0..size.groups / 10).map(|group| pair(group * 10 + 3, EVERYWHERE)))
+        .chain((0..size.users / 10).map(|user| pair(LARGEST_GROUP, user * 10 + 1)))
+        .chain((0..size.groups / 10).map(|group| pair(group * 10 + 3, ROLE_IN_EVERY_GROUP)))
         .collect();
     members.sort_unstable();
     members.dedup();
@@ -154,8 +155,8 @@ fn insert_users(db: &Connection, users: impl Iterator<Item = (Uuid, [String; 3],
     );
     for (id, [username, first, last], created) in users {
         let (name, key, sort, _) = keys(&username);
-        let words = |text: &str| Words::parse(text).expect("a name");
-        let folded = Folded::user(&name, &words(&first), &words(&last));
+        let words = |text: &str| PersonName::parse(text).expect("a name");
+        let folded = SearchText::user(&name, &words(&first), &words(&last));
         let (id, folded) = (sql_id(&id), folded.as_str());
         insert
             .execute(params![
@@ -233,7 +234,7 @@ fn memberships(db: &Connection, members: &[(u32, u32)]) {
     }
 }
 
-/// A history of users who came and went, a revision each.
+/// Writes a history of users who were added and removed, one revision each.
 fn changes(db: &Connection, directory: &Directory, members: &[(u32, u32)]) {
     let mut insert = prepare(
         db,
@@ -242,7 +243,7 @@ fn changes(db: &Connection, directory: &Directory, members: &[(u32, u32)]) {
     );
     let changes = directory.size.changes;
     for number in 0..changes {
-        let place = (number as usize).wrapping_mul(STRIDE);
+        let place = (number as usize).wrapping_mul(PERMUTATION_STRIDE);
         let (group, user) = members[place % members.len()];
         let (group, user) = (u64::from(group), u64::from(user));
         let assigned = (number / members.len() as u64).is_multiple_of(2);

@@ -1,9 +1,8 @@
-//! What of the schema has to be known to fill it, beside the rows.
+//! Derived columns and indexes of the schema.
 
 use rusqlite::Connection;
 
-/// Fills the columns that follow from others, where the schema has them, as their migration did with rows that
-/// were there.
+/// Fills derived columns, if the schema has them, in the same way as their migrations do for existing rows.
 pub(super) fn derived(db: &Connection) {
     let columns = [
         ("directory", "group_count", "(SELECT count(*) FROM groups)"),
@@ -50,7 +49,7 @@ pub(super) fn derived(db: &Connection) {
     }
 }
 
-/// Indexes are made faster from all rows than row by row.
+/// Drops the indexes; returns their definitions. Creating an index after inserting is faster than maintaining it.
 pub(super) fn drop_indexes(db: &Connection) -> Vec<String> {
     let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
     let mut select = db.prepare(sql).expect("prepared");

@@ -1,4 +1,4 @@
-//! What a token must say.
+//! The claims of JWTs, and which tokens are access tokens.
 
 use std::time::Duration;
 
@@ -6,43 +6,44 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use crate::domain::Timestamp;
 
-/// How far the issuer's clock and ours may be apart, in seconds.
+/// Tolerated difference between the issuer's clock and ours, in seconds.
 pub(super) const LEEWAY: u64 = 10;
-/// What may be left out of a `typ`.
+/// The prefix of a media type, which a `typ` header may omit.
 const PREFIX: &str = "application/";
-/// The `typ` claims of Keycloak's tokens that aren't for services.
+/// The `typ` claims of Keycloak's tokens that aren't access tokens.
 const OTHER_TYPES: [&str; 5] = ["ID", "Serialized-ID", "Logout", "Refresh", "Offline"];
 
-/// What a token must say.
+/// The values that a token is checked against.
 #[derive(Debug)]
-pub(crate) struct Expected {
+pub(crate) struct ExpectedClaims {
     pub(crate) issuer: String,
     pub(crate) audience: String,
-    /// Its `typ`, if one is insisted on.
+    /// The required `typ` header, if there is one.
     pub(crate) kind: Option<String>,
 }
 
-/// What a token says, beside what is looked at while it is verified.
+/// The claims that are read beside those that jsonwebtoken verifies.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Claims {
-    /// Who calls.
+    /// The caller.
     pub(crate) sub: String,
     exp: f64,
-    /// Compared while it is verified, which would take a list, too.
+    /// Declared as a single string, because verification alone would accept a list, too.
     #[serde(rename = "iss")]
     _issuer: String,
-    /// What Keycloak says that a token is: `Bearer`, `ID`, `Refresh` and others.
+    /// Keycloak's kind of token: `Bearer`, `ID`, `Refresh` and others.
     typ: Option<String>,
-    /// What only ID tokens have (`OpenID` Connect Core, section 2), and logout tokens (Back-Channel Logout, section 2.4).
+    /// Claims that only ID tokens have (`OpenID` Connect Core, section 2), and logout tokens (Back-Channel Logout,
+    /// section 2.4).
     nonce: Option<IgnoredAny>,
     at_hash: Option<IgnoredAny>,
     c_hash: Option<IgnoredAny>,
     events: Option<IgnoredAny>,
 }
 
-impl Expected {
-    /// Whether a header of this `typ` (RFC 7515, section 4.1.9) is one of an access token, as far as it says so
-    /// (RFC 9068, section 2.1).
+impl ExpectedClaims {
+    /// Whether a `typ` header (RFC 7515, section 4.1.9) is an access token's, as far as it is specific (RFC 9068,
+    /// section 2.1).
     pub(super) fn is_type(&self, typ: Option<&str>) -> bool {
         let is = |wanted: &str| {
             typ.is_some_and(|typ| {
@@ -60,8 +61,8 @@ impl Expected {
 }
 
 impl Claims {
-    /// Whether they say that the token is an ID, logout or refresh token.
-    pub(super) fn are_of_another_type(&self) -> bool {
+    /// Whether the claims identify an ID, logout or refresh token.
+    pub(super) fn are_not_access_token(&self) -> bool {
         let named = self.typ.as_deref().is_some_and(|typ| {
             OTHER_TYPES
                 .iter()
@@ -71,10 +72,10 @@ impl Claims {
         named || only_theirs.iter().any(|claim| claim.is_some())
     }
 
-    /// When it is good no more.
-    pub(crate) fn until(&self) -> Timestamp {
+    /// When the token expires, including the tolerance of [`LEEWAY`].
+    pub(crate) fn expires_at(&self) -> Timestamp {
         let since = Duration::try_from_secs_f64(self.exp).unwrap_or(Duration::MAX);
         let since = since.saturating_add(Duration::from_secs(LEEWAY));
-        Timestamp::from_micros(0).after(since)
+        Timestamp::from_micros(0).plus(since)
     }
 }

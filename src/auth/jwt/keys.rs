@@ -8,50 +8,50 @@ use jsonwebtoken::{
 use quick_cache::sync::Cache;
 
 use super::{
-    super::Who,
-    Wrong,
-    claims::{Claims, Expected, LEEWAY},
+    super::Principal,
+    JwtError,
+    claims::{Claims, ExpectedClaims, LEEWAY},
 };
 use crate::domain::Timestamp;
 
-/// How many tokens are remembered: some 10 MB, if their callers' names are as long as they may be.
-const REMEMBERED: usize = 10_000;
+/// Maximum number of verified tokens in the cache: some 10 MB if the callers' names have the maximum length.
+const MAX_CACHED_TOKENS: usize = 10_000;
 
-/// The keys of a JWK set (RFC 7517) that signatures can be verified with, and the tokens that were.
-pub(crate) struct Keys {
+/// The keys of a JWK set (RFC 7517) that can verify signatures, and a cache of the tokens that they have verified.
+pub(crate) struct KeySet {
     contents: Vec<u8>,
-    keys: Vec<Arc<Key>>,
-    verified: Cache<[u8; 32], Arc<Verified>>,
+    keys: Vec<Arc<VerificationKey>>,
+    verified: Cache<[u8; 32], Arc<VerifiedJwt>>,
 }
 
-/// A key, and the algorithms that it is for: never one that the token alone has chosen.
+/// A key, and the algorithms that it may be used with: the token alone never chooses the algorithm.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct VerificationKey {
     jwk: Jwk,
     algorithms: Vec<Algorithm>,
     decoding: DecodingKey,
 }
 
-/// A token that was good when it was looked at.
+/// A token that was valid when it was verified.
 #[derive(Debug)]
-pub(crate) struct Verified {
-    pub(crate) who: Arc<Who>,
-    /// From then on it is good no more.
-    pub(crate) until: Timestamp,
-    pub(crate) key: Arc<Key>,
+pub(crate) struct VerifiedJwt {
+    pub(crate) principal: Arc<Principal>,
+    /// The token is invalid from this time on.
+    pub(crate) expires_at: Timestamp,
+    pub(crate) key: Arc<VerificationKey>,
 }
 
-impl Keys {
-    /// Reads a JWK set. Keys for something else, such as encryption, and of kinds that aren't known are passed over.
+impl KeySet {
+    /// Parses a JWK set. Keys for other uses, such as encryption, and of unknown types are ignored.
     ///
     /// # Errors
-    /// It is none, holds a secret, or nothing to verify with.
+    /// It isn't a JWK set, contains a symmetric key or an ambiguous one, or has no key that can verify signatures.
     pub(crate) fn parse(contents: Vec<u8>) -> Result<Self, String> {
         let set: JwkSet = serde_json::from_slice(&contents).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             format!("it is no JWK set (line {line}, column {column})")
         })?;
-        let mut keys: Vec<Arc<Key>> = Vec::new();
+        let mut keys: Vec<Arc<VerificationKey>> = Vec::new();
         for (number, jwk) in set.keys.into_iter().enumerate() {
             let id = jwk.common.key_id.clone();
             let name =
@@ -62,8 +62,10 @@ impl Keys {
                     name()
                 ));
             }
-            let Some(key) = Key::of(jwk) else { continue };
-            if keys.iter().any(|other| other.is_like(&key)) {
+            let Some(key) = VerificationKey::of(jwk) else {
+                continue;
+            };
+            if keys.iter().any(|other| other.is_ambiguous_with(&key)) {
                 return Err(format!("the key {} is in it twice", name()));
             }
             keys.push(Arc::new(key));
@@ -78,42 +80,42 @@ impl Keys {
         })
     }
 
-    /// Whether they were read from this.
-    pub(crate) fn are_of(&self, contents: &[u8]) -> bool {
+    /// Whether the keys were parsed from these contents.
+    pub(crate) fn are_parsed_from(&self, contents: &[u8]) -> bool {
         self.contents == contents
     }
 
-    /// Whether a key is one of them.
-    pub(crate) fn have(&self, key: &Key) -> bool {
+    /// Whether the set contains a key.
+    pub(crate) fn contains(&self, key: &VerificationKey) -> bool {
         self.keys.iter().any(|one| one.jwk == key.jwk)
     }
 
-    /// A token that was verified by them.
-    pub(crate) fn remembered(&self, digest: &[u8; 32]) -> Option<Arc<Verified>> {
+    /// A token that these keys have verified.
+    pub(crate) fn cached(&self, digest: &[u8; 32]) -> Option<Arc<VerifiedJwt>> {
         self.verified.get(digest)
     }
 
-    /// Remembers a token that they have verified.
-    pub(crate) fn remember(&self, digest: [u8; 32], verified: Arc<Verified>) {
+    /// Caches a token that these keys have verified.
+    pub(crate) fn cache(&self, digest: [u8; 32], verified: Arc<VerifiedJwt>) {
         self.verified.insert(digest, verified);
     }
 
-    /// Verifies a token. Nothing that it says of keys is followed but their id.
+    /// Verifies a token. Of the header's references to keys, only the key id is used.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// Why the token is rejected.
     pub(crate) fn verify(
         &self,
         token: &str,
-        expected: &Expected,
-    ) -> Result<(Claims, Arc<Key>), Wrong> {
+        expected: &ExpectedClaims,
+    ) -> Result<(Claims, Arc<VerificationKey>), JwtError> {
         let header = decode_header(token)?;
-        // What must be understood (RFC 7515, section 4.1.11) isn't.
+        // No critical extension (RFC 7515, section 4.1.11) is supported.
         if header.crit.is_some() {
-            return Err(Wrong::Critical);
+            return Err(JwtError::CriticalHeader);
         }
         if !expected.is_type(header.typ.as_deref()) {
-            return Err(Wrong::Type);
+            return Err(JwtError::Type);
         }
         let key = self.find(header.kid.as_deref(), header.alg)?;
         let mut validation = Validation::new(header.alg);
@@ -123,46 +125,51 @@ impl Keys {
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
         let decoded = decode::<Claims>(token, &key.decoding, &validation)?;
-        if !is_text(token) {
-            return Err(Wrong::Form);
+        if !is_utf8(token) {
+            return Err(JwtError::Malformed);
         }
-        if decoded.claims.are_of_another_type() {
-            return Err(Wrong::Type);
+        if decoded.claims.are_not_access_token() {
+            return Err(JwtError::Type);
         }
         Ok((decoded.claims, key.clone()))
     }
 
-    /// The key of this id that is for this algorithm. A token may leave the id out if there is no choice.
-    fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&Arc<Key>, Wrong> {
-        let named = |key: &&Arc<Key>| id.is_none() || key.jwk.common.key_id.as_deref() == id;
+    /// The key with this id for this algorithm. A token may omit the id if only one key is possible.
+    fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<&Arc<VerificationKey>, JwtError> {
+        let named =
+            |key: &&Arc<VerificationKey>| id.is_none() || key.jwk.common.key_id.as_deref() == id;
         if !self.keys.iter().any(|key| named(&key)) {
-            return Err(Wrong::UnknownKey);
+            return Err(JwtError::UnknownKey);
         }
-        let is_for = |key: &&Arc<Key>| key.algorithms.contains(&algorithm);
+        let is_for = |key: &&Arc<VerificationKey>| key.algorithms.contains(&algorithm);
         let mut found = self.keys.iter().filter(named).filter(is_for);
         let only = found.next().filter(|_| found.next().is_none());
-        only.ok_or(Wrong::Algorithm)
+        only.ok_or(JwtError::Algorithm)
     }
 }
 
-impl Default for Keys {
+impl Default for KeySet {
     fn default() -> Self {
         Self {
             contents: Vec::new(),
             keys: Vec::new(),
-            verified: Cache::new(REMEMBERED),
+            verified: Cache::new(MAX_CACHED_TOKENS),
         }
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Keys").field(&self.keys).finish()
     }
 }
 
-impl Key {
-    /// Nothing if it isn't there to verify signatures with, or is too weak for it.
+impl VerificationKey {
+    /// `None` if the key isn't meant to verify signatures, or is too weak.
     fn of(jwk: Jwk) -> Option<Self> {
         let common = &jwk.common;
         let signs = match (&common.public_key_use, &common.key_operations) {
@@ -186,15 +193,15 @@ impl Key {
         })
     }
 
-    /// Whether a token couldn't say which of them it means.
-    fn is_like(&self, other: &Self) -> bool {
+    /// Whether both keys have the same id and an algorithm in common, so that a token can't tell which one it means.
+    fn is_ambiguous_with(&self, other: &Self) -> bool {
         let id = &self.jwk.common.key_id;
         let shared = |algorithm| other.algorithms.contains(algorithm);
         id.is_some() && *id == other.jwk.common.key_id && self.algorithms.iter().any(shared)
     }
 }
 
-/// The algorithms that a key can be for.
+/// The algorithms that a key can be used with; none if its type or size isn't supported.
 fn algorithms(key: &AlgorithmParameters) -> &'static [Algorithm] {
     let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).map_or(0, |bytes| bytes.len());
     match key {
@@ -217,18 +224,18 @@ fn algorithms(key: &AlgorithmParameters) -> &'static [Algorithm] {
     }
 }
 
-impl Verified {
-    /// The same, if it hasn't expired since.
-    pub(crate) fn in_time(self: Arc<Self>) -> Result<Arc<Self>, Wrong> {
-        if self.until <= Timestamp::now() {
-            return Err(Wrong::Expired);
+impl VerifiedJwt {
+    /// Returns the token if it hasn't expired.
+    pub(crate) fn check_not_expired(self: Arc<Self>) -> Result<Arc<Self>, JwtError> {
+        if self.expires_at <= Timestamp::now() {
+            return Err(JwtError::Expired);
         }
         Ok(self)
     }
 }
 
-/// Whether header and claims are UTF-8 (RFC 7519, section 7.2): the reader of JSON doesn't look at what it passes over.
-fn is_text(token: &str) -> bool {
+/// Whether header and claims are UTF-8 (RFC 7519, section 7.2): the JSON parser doesn't check the parts that it skips.
+fn is_utf8(token: &str) -> bool {
     let mut parts = token.split('.').take(2);
     parts.all(|part| {
         let bytes = URL_SAFE_NO_PAD.decode(part);

@@ -1,38 +1,38 @@
-//! What is lost with a deletion.
+//! Last states of deleted resources.
 
-use super::{Note, Timestamp, Words};
+use super::{Description, PersonName, Timestamp};
 use crate::domain::{UserStatus, Version};
 
-/// The last state of what was deleted, but for its name, and for what other changes of the deletion tell: the roles and
-/// users of a group, the rules of a role, the groups of a user.
+/// The last state of a deleted resource, apart from its name and from what other changes of the deletion record: the
+/// roles and users of a group, the rules of a role, the groups of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deleted {
-    /// When it was created.
+pub struct DeletedResource {
+    /// The creation time.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// The version behind its etag.
+    /// The version that its etag encoded.
     pub version: Version,
-    /// What only things of its kind have.
-    pub details: DeletedDetails,
+    /// State that is specific to its kind.
+    pub details: DeletedResourceDetails,
 }
 
-/// What only things of one kind have.
+/// State that is specific to a kind of resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeletedDetails {
-    /// A group has nothing else.
+pub enum DeletedResourceDetails {
+    /// A group, without further state.
     Group,
     /// A role.
     Role {
-        /// What it was for.
-        description: Note,
+        /// The description.
+        description: Description,
     },
     /// A user.
     User {
         /// The first name.
-        first_name: Words,
+        first_name: PersonName,
         /// The last name.
-        last_name: Words,
+        last_name: PersonName,
         /// Whether the user was blocked.
         status: UserStatus,
     },

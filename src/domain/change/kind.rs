@@ -1,8 +1,8 @@
-//! Kinds of changes, and their numbers.
+//! Kinds of changes and their numbers.
 
 use sea_orm::{ActiveEnum, DeriveActiveEnum, DeriveValueType, EnumIter};
 
-/// What kind of thing happened. The numbers are those of the wire and of the database.
+/// The kind of a change. The numbers are used on the wire and in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 #[expect(missing_docs, reason = "the protos document every kind: ChangeKind")]
@@ -29,7 +29,7 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// The kind of this number, if there is one.
+    /// The kind with this number, if there is one.
     #[must_use]
     pub fn from_number(number: i32) -> Option<Self> {
         let number = i16::try_from(number).ok()?;
@@ -43,12 +43,12 @@ impl ChangeKind {
     }
 }
 
-/// The number of a kind as it is stored: a newer version may have kinds that this one doesn't know.
+/// The number of a kind as it is stored: newer versions may have kinds that this one doesn't know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveValueType)]
 pub struct KindNumber(i16);
 
 impl KindNumber {
-    /// The kind; none if this version doesn't know it.
+    /// The kind; `None` if this version doesn't know it.
     #[must_use]
     pub fn known(self) -> Option<ChangeKind> {
         ChangeKind::try_from_value(&self.0).ok()

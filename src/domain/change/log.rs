@@ -1,8 +1,8 @@
-//! What a write records.
+//! The log of a write.
 
 use super::{Change, Timestamp};
 
-/// The changes of a write, in order, and its time, which the rows that it writes have, too.
+/// The changes of a write, in order, and its time, which the written rows have, too.
 #[derive(Debug)]
 pub struct ChangeLog {
     time: Timestamp,
@@ -10,7 +10,7 @@ pub struct ChangeLog {
 }
 
 impl ChangeLog {
-    /// An empty one.
+    /// An empty log.
     #[must_use]
     pub fn new(time: Timestamp) -> Self {
         Self {
@@ -25,9 +25,9 @@ impl ChangeLog {
         self.time
     }
 
-    /// Moves the time of the write on to that of a row which it changes. Clocks differ: without it, the row's
+    /// Advances the time of the write to that of a row that it changes. Clocks differ: otherwise the row's
     /// `update_time` might be before its `create_time`.
-    pub fn not_before(&mut self, time: Timestamp) {
+    pub fn advance_to(&mut self, time: Timestamp) {
         self.time = self.time.max(time);
     }
 

@@ -1,4 +1,4 @@
-//! Which characters a text may have.
+//! Allowed characters in texts.
 
 use icu_properties::{
     CodePointMapData, CodePointMapDataBorrowed,
@@ -8,7 +8,7 @@ use icu_properties::{
 const CATEGORY: CodePointMapDataBorrowed<'static, GeneralCategory> =
     CodePointMapData::<GeneralCategory>::new();
 
-/// What a character is that no name may have, if it is one.
+/// The description of a character that is forbidden in names; `None` if it is allowed.
 pub(super) fn forbidden_in_names(c: char) -> Option<&'static str> {
     match c {
         _ if c.is_control() => Some("control character"),
@@ -24,17 +24,17 @@ pub(super) fn forbidden_in_names(c: char) -> Option<&'static str> {
     }
 }
 
-/// What a character is that no query may have, if it is one.
+/// The description of a character that is forbidden in queries; `None` if it is allowed.
 pub(super) fn forbidden_in_queries(c: char) -> Option<&'static str> {
     c.is_control().then_some("control character")
 }
 
-/// What a character is that no description may have, if it is one.
+/// The description of a character that is forbidden in descriptions; `None` if it is allowed.
 pub(super) fn forbidden_in_descriptions(c: char) -> Option<&'static str> {
     (c.is_control() && !matches!(c, '\n' | '\r' | '\t')).then_some("control character")
 }
 
-/// Complains about the first character of each kind that is forbidden.
+/// Reports the first forbidden character of each kind.
 pub(super) fn check_characters(
     text: &str,
     forbidden: fn(char) -> Option<&'static str>,
@@ -53,7 +53,7 @@ pub(super) fn check_characters(
     Err(format!("must not contain {}", complaints.join(", ")))
 }
 
-/// Complains about a text of which nothing can be seen.
+/// Rejects a text without any visible character.
 pub(super) fn check_visible(text: &str) -> Result<(), String> {
     if text.chars().any(is_visible) {
         return Ok(());
@@ -61,7 +61,7 @@ pub(super) fn check_visible(text: &str) -> Result<(), String> {
     Err("must have at least one visible character".to_owned())
 }
 
-/// Whether a character is seen by itself: a combining mark isn't, as it joins what stands before the text.
+/// Whether a character is visible by itself. Combining marks aren't: they join the preceding character.
 fn is_visible(c: char) -> bool {
     const BRAILLE_BLANK: char = '\u{2800}';
     let invisible = matches!(

@@ -1,4 +1,4 @@
-//! What a list is searched for.
+//! Search queries.
 
 use std::cmp::Reverse;
 
@@ -8,18 +8,17 @@ use super::{
     check_len,
 };
 
-/// The most words of a query: each is compared with every row that may match.
+/// Maximum number of words in a query: each is compared with every row that may match.
 const MAX_WORDS: usize = 10;
 
-/// The words of a query, all of which a text must contain, in any order; converted as [`super::Folded`] is.
+/// The words of a query, all of which a text must contain, in any order; normalized like [`super::SearchText`].
 ///
-/// They are sorted by length, the longest first, which fewest texts contain. Words that are a part of another one are
-/// left out.
+/// Sorted by length, the longest first, which the fewest texts contain. Words that are part of another one are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchQuery(Vec<String>);
 
 impl SearchQuery {
-    /// Takes a query that a caller typed apart. One without any words asks for nothing.
+    /// Splits a query into words; `None` if it has none.
     ///
     /// # Errors
     /// What is wrong with the text, for the caller.

@@ -1,20 +1,20 @@
-//! Batches of questions, each answered for itself: what is wrong with one of them is told in its answer.
+//! Batch access checks. Each question is answered on its own: an invalid one gets an error in its answer.
 
 use prost::Message;
 use tonic::Status;
 
 use crate::{
     domain::{
-        BatchCheckAccess, CheckAccess, FieldViolation, Question, Revision, UserId, Verdict,
+        AccessRequest, BatchCheckAccess, CheckAccess, Decision, FieldViolation, Revision, UserId,
         Violations,
     },
     error::Error,
-    grpc::rule::read_question,
+    grpc::rule::read_access_request,
     pb,
 };
 
-/// How many questions one request may ask.
-const MAX_QUESTIONS: usize = 1000;
+/// Maximum number of questions in one request.
+const MAX_REQUESTS: usize = 1000;
 
 impl TryFrom<pb::BatchCheckAccessRequest> for BatchCheckAccess {
     type Error = Error;
@@ -26,16 +26,16 @@ impl TryFrom<pb::BatchCheckAccessRequest> for BatchCheckAccess {
         } = request;
         let mut violations = Violations::default();
         let count = asked.len();
-        if !(1..=MAX_QUESTIONS).contains(&count) {
+        if !(1..=MAX_REQUESTS).contains(&count) {
             violations.add(
                 "questions",
-                format!("must have 1 to {MAX_QUESTIONS} entries, not {count}"),
+                format!("must have 1 to {MAX_REQUESTS} entries, not {count}"),
             );
         }
-        let mut questions = Vec::with_capacity(count.min(MAX_QUESTIONS));
+        let mut questions = Vec::with_capacity(count.min(MAX_REQUESTS));
         let mut malformed = Vec::new();
-        for (index, question) in asked.into_iter().take(MAX_QUESTIONS).enumerate() {
-            match read(question) {
+        for (index, question) in asked.into_iter().take(MAX_REQUESTS).enumerate() {
+            match parse_one(question) {
                 Ok(question) => questions.push(question),
                 Err(found) => malformed.push((index, found)),
             }
@@ -50,7 +50,7 @@ impl TryFrom<pb::BatchCheckAccessRequest> for BatchCheckAccess {
                 malformed,
             }),
             _ => {
-                // The whole batch fails: then everything that is wrong with it is told at once.
+                // The whole batch fails, so it reports the violations of every question at once.
                 for (index, found) in malformed {
                     for FieldViolation { field, description } in found {
                         violations.add(format!("questions[{index}].{field}"), description);
@@ -62,7 +62,7 @@ impl TryFrom<pb::BatchCheckAccessRequest> for BatchCheckAccess {
     }
 }
 
-fn read(question: pb::Question) -> Result<(UserId, Question), Vec<FieldViolation>> {
+fn parse_one(question: pb::Question) -> Result<(UserId, AccessRequest), Vec<FieldViolation>> {
     let pb::Question {
         user_id,
         bundle,
@@ -71,13 +71,13 @@ fn read(question: pb::Question) -> Result<(UserId, Question), Vec<FieldViolation
     } = question;
     let mut violations = Violations::default();
     let user = violations.id("user_id", &user_id);
-    let question = read_question(&mut violations, "", [bundle, controller, action]);
+    let question = read_access_request(&mut violations, "", [bundle, controller, action]);
     user.zip(question).ok_or_else(|| violations.into_vec())
 }
 
-/// The answers in the order of the questions: decisions, with the errors of the malformed ones at their places.
+/// The answers in the order of the questions: decisions, and the errors of malformed questions at their positions.
 pub(super) fn answers(
-    decided: Vec<Verdict>,
+    decided: Vec<Decision>,
     malformed: Vec<(usize, Vec<FieldViolation>)>,
 ) -> Vec<pb::Answer> {
     let mut answers = Vec::with_capacity(decided.len() + malformed.len());
@@ -93,7 +93,7 @@ pub(super) fn answers(
     answers
 }
 
-/// What the call would fail with, if it asked this question alone.
+/// The status with which a call for this question alone would fail.
 fn error(violations: Vec<FieldViolation>) -> tonic_types::Status {
     let status = Status::from(Error::Invalid(violations));
     tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {

@@ -1,15 +1,15 @@
-//! Requests of `groups.v1.ChangeService`, and changes as callers see them.
+//! Conversions of `groups.v1.ChangeService` requests to commands, and of changes to responses.
 
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     domain::{
-        Actor, ChangeFilter, ChangeKind, Deleted, DeletedDetails, GroupId, HistoryId, ListChanges,
-        Order, PageRequest, Recorded, Revision, RoleId, Scope, Timestamp, UserId, Value,
-        Violations, WatchChanges, Words,
+        Actor, ChangeFilter, ChangeKind, DeletedResource, DeletedResourceDetails, GroupId,
+        HistoryId, ListChanges, Order, PageRequest, PersonName, RecordedChange, Revision, RoleId,
+        Scope, Timestamp, UserId, Value, Violations, WatchChanges,
     },
     error::Error,
-    feed::Batch,
+    feed::WatchBatch,
     grpc::timestamp,
     pb::{self, value::Value as Wire},
 };
@@ -28,12 +28,13 @@ impl TryFrom<pb::ListChangesRequest> for ListChanges {
             min_revision,
         } = request;
         let mut violations = Violations::default();
-        let filter = read_filter(&mut violations, filter.unwrap_or_default());
-        // Of what the filter means: another spelling of it is the same list.
+        let filter = parse_filter(&mut violations, filter.unwrap_or_default());
+        // Scoped to the parsed filter, so that a page token stays valid for an equivalent filter that is written
+        // differently.
         let scope = filter.as_ref().map(|filter| {
             Scope::new("changes").words(&[&format!("{filter:?}"), &from_revision.to_string()])
         });
-        let order = violations.check("order_by", Order::of_changes(&order_by));
+        let order = violations.check("order_by", Order::parse_changes(&order_by));
         let from = violations.check("from_revision", Revision::parse(from_revision));
         let history = violations.optional_id::<HistoryId>("history_id", &history_id);
         let min_revision = violations.check("min_revision", Revision::parse(min_revision));
@@ -42,7 +43,7 @@ impl TryFrom<pb::ListChangesRequest> for ListChanges {
             (Some(page), Some(filter), Some(from), Some(history), Some(min_revision)) => Ok(Self {
                 page,
                 filter,
-                from: given(from),
+                from: non_zero(from),
                 history,
                 min_revision,
             }),
@@ -63,10 +64,10 @@ impl TryFrom<pb::WatchChangesRequest> for WatchChanges {
         let mut violations = Violations::default();
         let from = violations.check("from_revision", Revision::parse(from_revision));
         let history = violations.optional_id::<HistoryId>("history_id", &history_id);
-        let filter = read_filter(&mut violations, filter.unwrap_or_default());
+        let filter = parse_filter(&mut violations, filter.unwrap_or_default());
         match (from, history, filter) {
             (Some(from), Some(history), Some(filter)) => Ok(Self {
-                from: given(from),
+                from: non_zero(from),
                 history,
                 filter,
             }),
@@ -75,11 +76,11 @@ impl TryFrom<pb::WatchChangesRequest> for WatchChanges {
     }
 }
 
-fn given(revision: Revision) -> Option<Revision> {
+fn non_zero(revision: Revision) -> Option<Revision> {
     (revision != Revision::NONE).then_some(revision)
 }
 
-fn read_filter(violations: &mut Violations, filter: pb::ChangeFilter) -> Option<ChangeFilter> {
+fn parse_filter(violations: &mut Violations, filter: pb::ChangeFilter) -> Option<ChangeFilter> {
     let pb::ChangeFilter {
         group_id,
         role_id,
@@ -93,9 +94,9 @@ fn read_filter(violations: &mut Violations, filter: pb::ChangeFilter) -> Option<
     let role = violations.optional_id::<RoleId>("filter.role_id", &role_id);
     let user = violations.optional_id::<UserId>("filter.user_id", &user_id);
     let actor = violations.check("filter.actor", Actor::parse(&actor));
-    let kinds = read_kinds(violations, &kinds);
-    let start = read_bound(violations, "filter.start_time", start_time);
-    let end = read_bound(violations, "filter.end_time", end_time);
+    let kinds = parse_kinds(violations, &kinds);
+    let start = parse_bound(violations, "filter.start_time", start_time);
+    let end = parse_bound(violations, "filter.end_time", end_time);
     let exactly = |time: prost_types::Timestamp| (time.seconds, time.nanos);
     if let (Some(_), Some(_)) = (start, end)
         && let (Some(start), Some(end)) = (start_time, end_time)
@@ -115,7 +116,7 @@ fn read_filter(violations: &mut Violations, filter: pb::ChangeFilter) -> Option<
     })
 }
 
-fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKind>> {
+fn parse_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKind>> {
     let mut seen = HashSet::new();
     let mut read = Vec::new();
     for (index, number) in kinds.iter().enumerate() {
@@ -127,7 +128,8 @@ fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKi
             None => violations.add(field, "must be a kind of change"),
         }
         if read.len() <= index {
-            // A list without bounds gets no list of complaints without bounds.
+            // Stops at the first violation, because the list of kinds has no limit of its own and neither would its
+            // violations.
             return None;
         }
     }
@@ -135,9 +137,9 @@ fn read_kinds(violations: &mut Violations, kinds: &[i32]) -> Option<Vec<ChangeKi
     Some(read)
 }
 
-/// Rounds a bound of times up to whole microseconds: changes have microsecond times, so `>=` and `<` then select the same
+/// Rounds a time bound up to whole microseconds. Changes have microsecond times, so `>=` and `<` then select the same
 /// changes as the exact bound.
-fn read_bound(
+fn parse_bound(
     violations: &mut Violations,
     field: &str,
     time: Option<prost_types::Timestamp>,
@@ -159,13 +161,13 @@ fn read_bound(
     micros.map(|micros| Some(Timestamp::from_micros(micros)))
 }
 
-impl From<Batch> for pb::WatchChangesResponse {
+impl From<WatchBatch> for pb::WatchChangesResponse {
     fn from(
-        Batch {
+        WatchBatch {
             changes,
             complete,
             history,
-        }: Batch,
+        }: WatchBatch,
     ) -> Self {
         Self {
             changes: changes
@@ -178,9 +180,9 @@ impl From<Batch> for pb::WatchChangesResponse {
     }
 }
 
-impl From<Recorded> for pb::Change {
-    fn from(recorded: Recorded) -> Self {
-        let Recorded {
+impl From<RecordedChange> for pb::Change {
+    fn from(recorded: RecordedChange) -> Self {
+        let RecordedChange {
             revision,
             index,
             time,
@@ -209,9 +211,9 @@ impl From<Recorded> for pb::Change {
     }
 }
 
-impl From<Deleted> for pb::LastState {
-    fn from(deleted: Deleted) -> Self {
-        let Deleted {
+impl From<DeletedResource> for pb::LastState {
+    fn from(deleted: DeletedResource) -> Self {
+        let DeletedResource {
             created_at,
             updated_at,
             version,
@@ -224,12 +226,12 @@ impl From<Deleted> for pb::LastState {
             ..Self::default()
         };
         match details {
-            DeletedDetails::Group => common,
-            DeletedDetails::Role { description } => Self {
+            DeletedResourceDetails::Group => common,
+            DeletedResourceDetails::Role { description } => Self {
                 description: description.into_string(),
                 ..common
             },
-            DeletedDetails::User {
+            DeletedResourceDetails::User {
                 first_name,
                 last_name,
                 status,
@@ -242,7 +244,7 @@ impl From<Deleted> for pb::LastState {
     }
 }
 
-fn person_name(first_name: Words, last_name: Words) -> pb::PersonName {
+fn person_name(first_name: PersonName, last_name: PersonName) -> pb::PersonName {
     pb::PersonName {
         first_name: first_name.into_string(),
         last_name: last_name.into_string(),

@@ -1,4 +1,4 @@
-//! Requests of `groups.v1.GroupService` to commands, and groups to what callers see.
+//! Conversions of `groups.v1.GroupService` requests to commands, and of groups to responses.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::{
     store::group::Group,
 };
 
-/// How many roles one request may add to a group, and remove from it.
+/// Maximum number of roles that one request may add to a group, and that it may remove.
 const MAX_ROLES: usize = 100;
 
 impl TryFrom<pb::CreateGroupRequest> for CreateGroup {
@@ -120,7 +120,7 @@ impl TryFrom<pb::UpdateGroupRequest> for UpdateGroup {
         if let (Some(add), Some(remove)) = (&add, &remove) {
             add_and_remove_differ(&mut violations, add, remove);
         }
-        let etag = Etag::condition(etag);
+        let etag = Etag::parse_optional(etag);
         match (id, title, add, remove) {
             (Some(id), Some(title), Some(add), Some(remove)) if violations.is_empty() => Ok(Self {
                 id,
@@ -154,7 +154,7 @@ impl TryFrom<pb::DeleteGroupRequest> for DeleteGroup {
             allow_missing,
         } = request;
         let mut violations = Violations::default();
-        let etag = Etag::condition(etag);
+        let etag = Etag::parse_optional(etag);
         match violations.id("group_id", &group_id) {
             Some(id) => Ok(Self {
                 id,

@@ -1,4 +1,4 @@
-//! Requests of `groups.v1.GroupService` about who is in a group, to commands.
+//! Conversions of `groups.v1.GroupService` requests about group membership to commands.
 
 use crate::{
     domain::{AssignUsers, GroupId, UnassignUsers, UserId, Violations},
@@ -6,7 +6,7 @@ use crate::{
     pb,
 };
 
-/// How many users one request may assign or unassign.
+/// Maximum number of users that one request may assign or unassign.
 const MAX_USERS: usize = 1000;
 
 impl TryFrom<pb::AssignUserRequest> for AssignUsers {
@@ -94,7 +94,7 @@ fn members(group_id: &str, user_ids: &[String]) -> Result<(GroupId, Vec<UserId>)
     }
 }
 
-/// A count of a batch, which is at most [`MAX_USERS`].
+/// The row count of a batch, which is at most [`MAX_USERS`].
 pub(super) fn count(rows: u64) -> i32 {
     i32::try_from(rows).unwrap_or(i32::MAX)
 }

@@ -1,20 +1,20 @@
-//! What is wrong with a request.
+//! The status of an invalid request, with its violations.
 
 use tonic::Code;
 use tonic_types::ErrorDetails;
 
-use super::{MAX_LIST_BYTES, info};
+use super::{MAX_LIST_BYTES, error_info};
 use crate::domain::FieldViolation;
 
-pub(super) fn invalid(violations: &[FieldViolation]) -> (Code, String, ErrorDetails) {
+pub(super) fn invalid_request(violations: &[FieldViolation]) -> (Code, String, ErrorDetails) {
     let mut bytes = 0;
-    let fit = violations.iter().take_while(|violation| {
+    let truncate_page = violations.iter().take_while(|violation| {
         bytes += violation.field.len() + violation.description.len() + 8;
         bytes <= MAX_LIST_BYTES
     });
-    let fit = fit.count();
-    let (listed, left) = violations.split_at(fit);
-    let mut details = info("INVALID_REQUEST", []);
+    let truncate_page = truncate_page.count();
+    let (listed, left) = violations.split_at(truncate_page);
+    let mut details = error_info("INVALID_REQUEST", []);
     for FieldViolation { field, description } in listed {
         details.add_bad_request_violation(field.as_str(), description.as_str());
     }
@@ -22,7 +22,11 @@ pub(super) fn invalid(violations: &[FieldViolation]) -> (Code, String, ErrorDeta
         let more = format!("and {} more violations", left.len());
         details.add_bad_request_violation(next.field.as_str(), more);
     }
-    (Code::InvalidArgument, message(violations, fit), details)
+    (
+        Code::InvalidArgument,
+        message(violations, truncate_page),
+        details,
+    )
 }
 
 /// The first violation, how many more there are, and how many of them the details list.

@@ -1,10 +1,10 @@
-//! Requests of `groups.v1.UserService` to commands, and users to what callers see.
+//! Conversions of `groups.v1.UserService` requests to commands, and of users to responses.
 
 use crate::{
     domain::{
         CreateUser, DeleteUser, Etag, Get, GroupRef, ListRolesOfUser, ListUsers, Name, Order,
-        PageRequest, Revision, Scope, SearchQuery, UpdateUser, UserId, UserStatus, Violations,
-        Words,
+        PageRequest, PersonName, Revision, Scope, SearchQuery, UpdateUser, UserId, UserStatus,
+        Violations,
     },
     entity::user,
     error::Error,
@@ -25,8 +25,8 @@ impl TryFrom<pb::CreateUserRequest> for CreateUser {
         } = request;
         let mut violations = Violations::default();
         let username = violations.name("username", &username);
-        let first_name = violations.check("first_name", Words::parse(&first_name));
-        let last_name = violations.check("last_name", Words::parse(&last_name));
+        let first_name = violations.check("first_name", PersonName::parse(&first_name));
+        let last_name = violations.check("last_name", PersonName::parse(&last_name));
         match (username, first_name, last_name) {
             (Some(username), Some(first_name), Some(last_name)) => Ok(Self {
                 username,
@@ -73,7 +73,7 @@ impl TryFrom<pb::ListUsersRequest> for ListUsers {
         let number = status;
         let status = match pb::UserStatus::try_from(number) {
             Ok(pb::UserStatus::Unspecified) => Some(None),
-            _ => read_status(&mut violations, number).map(Some),
+            _ => parse_status(&mut violations, number).map(Some),
         };
         let order = violations.check("order_by", Order::parse(&order_by, "username"));
         let scope = query
@@ -109,13 +109,14 @@ impl TryFrom<pb::UpdateUserRequest> for UpdateUser {
         let mut violations = Violations::default();
         let id = violations.id("user_id", &user_id);
         let username = violations.optional("username", username.as_deref(), Name::parse);
-        let first_name = violations.optional("first_name", first_name.as_deref(), Words::parse);
-        let last_name = violations.optional("last_name", last_name.as_deref(), Words::parse);
+        let first_name =
+            violations.optional("first_name", first_name.as_deref(), PersonName::parse);
+        let last_name = violations.optional("last_name", last_name.as_deref(), PersonName::parse);
         let status = match status {
-            Some(number) => read_status(&mut violations, number).map(Some),
+            Some(number) => parse_status(&mut violations, number).map(Some),
             None => Some(None),
         };
-        let etag = Etag::condition(etag);
+        let etag = Etag::parse_optional(etag);
         match (id, username, first_name, last_name, status) {
             (Some(id), Some(username), Some(first_name), Some(last_name), Some(status)) => {
                 Ok(Self {
@@ -187,7 +188,7 @@ impl TryFrom<pb::DeleteUserRequest> for DeleteUser {
             allow_missing,
         } = request;
         let mut violations = Violations::default();
-        let etag = Etag::condition(etag);
+        let etag = Etag::parse_optional(etag);
         match violations.id("user_id", &user_id) {
             Some(id) => Ok(Self {
                 id,
@@ -199,7 +200,7 @@ impl TryFrom<pb::DeleteUserRequest> for DeleteUser {
     }
 }
 
-fn read_status(violations: &mut Violations, number: i32) -> Option<UserStatus> {
+fn parse_status(violations: &mut Violations, number: i32) -> Option<UserStatus> {
     match pb::UserStatus::try_from(number) {
         Ok(pb::UserStatus::Active) => Some(UserStatus::Active),
         Ok(pb::UserStatus::Blocked) => Some(UserStatus::Blocked),

@@ -1,4 +1,4 @@
-//! What is in a backup, and whether it is whole.
+//! The summary of a backup, and the check of its integrity.
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, PaginatorTrait, QueryOrder, Statement,
@@ -7,14 +7,14 @@ use sea_orm::{
 use crate::{
     domain::{HistoryId, Revision, Timestamp},
     entity::{change, group, role, user},
-    store::{change::directory, open::innermost, schema},
+    store::{change::read_directory, open::root_cause, schema},
 };
 
-/// The first schema that this version can look into: what is newer only adds to what is looked at.
-const OLDEST: &str = "m20261124_000003_large_directories";
+/// The oldest schema that this version can check: later migrations only add to what it reads.
+const OLDEST_SUPPORTED_MIGRATION: &str = "m20261124_000003_large_directories";
 
-/// What must be so, and statements that count what isn't.
-const RULES: [(&str, &str); 8] = [
+/// Descriptions of integrity violations, and the statements that count them.
+const INTEGRITY_CHECKS: [(&str, &str); 8] = [
     (
         "rows that refer to others which aren't there",
         "SELECT count(*) FROM pragma_foreign_key_check",
@@ -45,7 +45,7 @@ const RULES: [(&str, &str); 8] = [
               + (SELECT count(*) FROM roles WHERE id NOT IN (SELECT id FROM role_search))
               + (SELECT count(*) FROM users WHERE id NOT IN (SELECT id FROM user_search))",
     ),
-    // What has expired may still be there in part.
+    // Changes that have expired may be deleted in part.
     (
         "revisions missing from the history",
         "SELECT abs(revision - oldest_revision + 1
@@ -60,12 +60,12 @@ const RULES: [(&str, &str); 8] = [
     ),
 ];
 
-/// What a database holds.
+/// A summary of what a database holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holdings {
+pub struct BackupSummary {
     /// The id of its history.
     pub history: HistoryId,
-    /// Its last revision.
+    /// Its latest revision.
     pub revision: Revision,
     /// The oldest revision whose changes it has.
     pub oldest: Revision,
@@ -79,14 +79,14 @@ pub struct Holdings {
     pub users: u64,
 }
 
-/// Complains about what isn't ours, or of a version that can't be worked with.
-pub(super) async fn workable(db: &DatabaseConnection) -> Result<(), String> {
+/// Rejects a database that isn't this service's, or whose schema this version can't work with.
+pub(super) async fn check_compatible(db: &DatabaseConnection) -> Result<(), String> {
     let migrations = schema::status(db)
         .await
-        .map_err(|error| innermost(&error))??;
+        .map_err(|error| root_cause(&error))??;
     let missing = migrations
         .iter()
-        .find(|migration| !migration.applied && &*migration.name <= OLDEST);
+        .find(|migration| !migration.applied && &*migration.name <= OLDEST_SUPPORTED_MIGRATION);
     match missing {
         None => Ok(()),
         Some(missing) => Err(format!(
@@ -96,15 +96,15 @@ pub(super) async fn workable(db: &DatabaseConnection) -> Result<(), String> {
     }
 }
 
-/// Complains about what is damaged or contradicts itself.
+/// Rejects a database that is damaged or inconsistent.
 pub(super) async fn check(db: &DatabaseConnection) -> Result<(), String> {
-    let driver = |error: DbErr| innermost(&error);
-    let found = schema::strings(db, "PRAGMA integrity_check(1)").await;
+    let driver = |error: DbErr| root_cause(&error);
+    let found = schema::query_strings(db, "PRAGMA integrity_check(1)").await;
     if let Some(damage) = found.map_err(driver)?.into_iter().find(|line| line != "ok") {
         let lines: Vec<_> = damage.lines().collect();
         return Err(format!("it is damaged: {}", lines.join(" ")));
     }
-    for (what, sql) in RULES {
+    for (what, sql) in INTEGRITY_CHECKS {
         let statement = Statement::from_string(db.get_database_backend(), sql);
         let row = db.query_one_raw(statement).await.map_err(driver)?;
         let count: Option<i64> = row.and_then(|row| row.try_get_by_index(0).ok());
@@ -117,14 +117,16 @@ pub(super) async fn check(db: &DatabaseConnection) -> Result<(), String> {
     Ok(())
 }
 
-/// Looks at what there is.
-pub(super) async fn look(db: &DatabaseConnection) -> Result<Holdings, String> {
-    let driver = |error: DbErr| innermost(&error);
-    let directory = directory(db).await.map_err(|error| innermost(&error))?;
+/// Summarizes what the database holds.
+pub(super) async fn summarize(db: &DatabaseConnection) -> Result<BackupSummary, String> {
+    let driver = |error: DbErr| root_cause(&error);
+    let directory = read_directory(db)
+        .await
+        .map_err(|error| root_cause(&error))?;
     let last = change::Entity::find()
         .order_by_desc(change::Column::Revision)
         .one(db);
-    Ok(Holdings {
+    Ok(BackupSummary {
         history: directory.history_id,
         revision: directory.revision,
         oldest: directory.oldest_revision,

@@ -1,4 +1,4 @@
-//! What is kept in memory, in the smallest useful form, and how it is read: each kind in one statement.
+//! The entries of the cache, in the smallest useful form, and how they are loaded: each kind in one statement.
 
 mod role;
 
@@ -8,14 +8,14 @@ use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect, RelationTrait,
 };
 
-use super::{Db, Entry, Kept, Kind};
+use super::{CacheRecord, Db, Entry, EntryKind};
 use crate::{
     domain::{
         GroupId, GroupRef, Name, Revision, RoleId, SortKey, Timestamp, UserId, UserStatus, Version,
     },
     entity::{group, group_role, group_user, user},
     error::Result,
-    store::page::revision,
+    store::page::revision_column,
 };
 
 pub(in crate::store) use role::{Role, RoleRules};
@@ -23,19 +23,19 @@ pub(in crate::store) use role::{Role, RoleRules};
 /// A user's status and groups.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct User {
-    since: Revision,
+    read_at: Revision,
     pub(in crate::store) status: UserStatus,
     pub(in crate::store) groups: Arc<[GroupId]>,
 }
 
-/// A group's row and roles, but for the number of its users.
+/// A group's row and roles, without its user count.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Group(Arc<GroupRow>);
 
-/// What is kept of a group.
+/// What the cache holds of a group.
 #[derive(Debug)]
 pub(in crate::store) struct GroupRow {
-    since: Revision,
+    read_at: Revision,
     pub(in crate::store) group: GroupRef,
     pub(in crate::store) sort: SortKey,
     pub(in crate::store) version: Version,
@@ -47,7 +47,7 @@ pub(in crate::store) struct GroupRow {
 /// How many users are in a group.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct UserCount {
-    since: Revision,
+    read_at: Revision,
     pub(in crate::store) count: i64,
 }
 
@@ -59,7 +59,7 @@ impl std::ops::Deref for Group {
     }
 }
 
-macro_rules! entries {
+macro_rules! impl_entry {
     ($($name:ident as $kind:ident),+) => {$(
         impl From<$name> for Entry {
             fn from(value: $name) -> Self {
@@ -80,7 +80,7 @@ macro_rules! entries {
     )+};
 }
 
-entries! { User as User, Group as Group, UserCount as UserCount, Role as Role, RoleRules as Rules }
+impl_entry! { User as User, Group as Group, UserCount as UserCount, Role as Role, RoleRules as Rules }
 
 #[derive(FromQueryResult)]
 struct UserRow {
@@ -90,12 +90,12 @@ struct UserRow {
     group_id: Option<GroupId>,
 }
 
-impl Kept for User {
+impl CacheRecord for User {
     type Id = UserId;
-    const KIND: Kind = Kind::User;
+    const KIND: EntryKind = EntryKind::User;
 
-    fn since(&self) -> Revision {
-        self.since
+    fn read_at(&self) -> Revision {
+        self.read_at
     }
 
     fn size(&self) -> usize {
@@ -107,11 +107,11 @@ impl Kept for User {
             .select_only()
             .columns([user::Column::Id, user::Column::Status])
             .column(group_user::Column::GroupId)
-            .expr_as(revision(), "revision")
+            .expr_as(revision_column(), "revision")
             .join_rev(JoinType::LeftJoin, group_user::Relation::User.def())
             .filter(user::Column::Id.is_in(ids.iter().copied()))
             .into_model();
-        let rows: Vec<UserRow> = db.reader.all(select).await?;
+        let rows: Vec<UserRow> = db.reader.fetch_shared(select).await?;
         let mut users: BTreeMap<_, (Revision, UserStatus, Vec<GroupId>)> = BTreeMap::new();
         for row in rows {
             let user = users
@@ -119,12 +119,12 @@ impl Kept for User {
                 .or_insert((row.revision, row.status, Vec::new()));
             user.2.extend(row.group_id);
         }
-        let users = users.into_iter().map(|(id, (since, status, groups))| {
+        let users = users.into_iter().map(|(id, (read_at, status, groups))| {
             let groups = groups.into();
             (
                 id,
                 Self {
-                    since,
+                    read_at,
                     status,
                     groups,
                 },
@@ -146,12 +146,12 @@ struct GroupAndRole {
     role_id: RoleId,
 }
 
-impl Kept for Group {
+impl CacheRecord for Group {
     type Id = GroupId;
-    const KIND: Kind = Kind::Group;
+    const KIND: EntryKind = EntryKind::Group;
 
-    fn since(&self) -> Revision {
-        self.0.since
+    fn read_at(&self) -> Revision {
+        self.0.read_at
     }
 
     fn size(&self) -> usize {
@@ -172,16 +172,16 @@ impl Kept for Group {
                 C::UpdatedAt,
             ])
             .column(group_role::Column::RoleId)
-            .expr_as(revision(), "revision")
+            .expr_as(revision_column(), "revision")
             .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
             .filter(C::Id.is_in(ids.iter().copied()))
             .into_model();
-        let rows: Vec<GroupAndRole> = db.reader.all(select).await?;
+        let rows: Vec<GroupAndRole> = db.reader.fetch_shared(select).await?;
         let mut groups: BTreeMap<GroupId, GroupRow> = BTreeMap::new();
         for row in rows {
             let role = row.role_id;
             let group = groups.entry(row.id).or_insert_with(|| GroupRow {
-                since: row.revision,
+                read_at: row.revision,
                 group: GroupRef {
                     id: row.id,
                     title: row.title,
@@ -199,12 +199,12 @@ impl Kept for Group {
     }
 }
 
-impl Kept for UserCount {
+impl CacheRecord for UserCount {
     type Id = GroupId;
-    const KIND: Kind = Kind::UserCount;
+    const KIND: EntryKind = EntryKind::UserCount;
 
-    fn since(&self) -> Revision {
-        self.since
+    fn read_at(&self) -> Revision {
+        self.read_at
     }
 
     fn size(&self) -> usize {
@@ -215,12 +215,12 @@ impl Kept for UserCount {
         let select = group::Entity::find()
             .select_only()
             .columns([group::Column::Id, group::Column::UserCount])
-            .expr_as(revision(), "revision")
+            .expr_as(revision_column(), "revision")
             .filter(group::Column::Id.is_in(ids.iter().copied()))
             .into_tuple();
-        let rows: Vec<(GroupId, i64, Revision)> = db.reader.all(select).await?;
+        let rows: Vec<(GroupId, i64, Revision)> = db.reader.fetch_shared(select).await?;
         let counts = rows.into_iter();
-        let counts = counts.map(|(id, count, since)| (id, Self { since, count }));
+        let counts = counts.map(|(id, count, read_at)| (id, Self { read_at, count }));
         Ok(counts.collect())
     }
 }

@@ -1,4 +1,4 @@
-//! Changes that need no longer be kept.
+//! Expiry of old changes.
 
 use std::{cmp::min, time::Duration};
 
@@ -14,27 +14,27 @@ use crate::{
     store::{Db, write::begin},
 };
 
-/// How many rows go in one transaction: a few milliseconds of the writer's time.
-const STEP: u64 = 100;
-/// How many revisions are looked through in one transaction.
-const LOOK: i64 = 10_000;
+/// How many rows one transaction deletes: a few milliseconds of the writer's time.
+const BATCH_ROWS: u64 = 100;
+/// How many revisions one transaction scans.
+const SCAN_REVISIONS: i64 = 10_000;
 
-/// Removes some changes that are older than `retention`; whether there may be more.
+/// Deletes a batch of changes that are older than `retention`; returns whether there may be more.
 ///
-/// First the oldest revision that is kept moves on, so that nobody sees half of what goes; then the rows
-/// before it go, a few at a time.
+/// First the oldest kept revision advances, so that no reader sees partly deleted revisions; then the rows before it
+/// are deleted, a batch at a time.
 ///
 /// # Errors
 /// The database is unavailable.
 pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
-    let before = db.clock.now().before(retention);
+    let before = db.clock.now().minus(retention);
     let tx = begin(db).await?;
-    let directory = super::directory(&tx).await?;
+    let directory = super::read_directory(&tx).await?;
     let (oldest, looked_at_all) = first_kept(&tx, &directory, before).await?;
     if oldest > directory.oldest_revision {
         directory::Entity::update_many()
             .col_expr(directory::Column::OldestRevision, Expr::val(oldest))
-            // Another instance may have moved it further meanwhile.
+            // Another instance may have advanced it further meanwhile.
             .filter(directory::Column::OldestRevision.lt(oldest))
             .exec(&tx)
             .await?;
@@ -45,7 +45,7 @@ pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
         .filter(change::Column::Revision.lt(oldest))
         .order_by_asc(change::Column::Revision)
         .order_by_asc(change::Column::Ordinal)
-        .limit(STEP)
+        .limit(BATCH_ROWS)
         .into_tuple()
         .all(&tx)
         .await?;
@@ -60,11 +60,11 @@ pub async fn expire(db: &Db, retention: Duration) -> Result<bool> {
             .await?;
     }
     db.statements.commit(tx).await?;
-    Ok(gone.len() as u64 == STEP || !looked_at_all)
+    Ok(gone.len() as u64 == BATCH_ROWS || !looked_at_all)
 }
 
-/// The first revision that isn't older, as far as was looked, and whether that was far enough. Times may be out of the
-/// order of revisions: nothing goes that comes behind something young.
+/// The first revision whose changes aren't older than `before`, or the end of the scan, and whether the scan got far
+/// enough. Times may be out of the order of revisions: no revision expires that follows a younger one.
 async fn first_kept(
     tx: &DatabaseTransaction,
     directory: &directory::Model,
@@ -72,7 +72,7 @@ async fn first_kept(
 ) -> Result<(Revision, bool)> {
     use change::Column as C;
     let revisions = || change::Entity::find().select_only().column(C::Revision);
-    // The first young one by its time; another one of an earlier revision may have a later time.
+    // The young change with the earliest time. One with a later time may be of an earlier revision.
     let young: Option<Revision> = revisions()
         .filter(C::Time.gte(before))
         .order_by_asc(C::Time)
@@ -82,11 +82,11 @@ async fn first_kept(
         .one(tx)
         .await?;
     let end = young.unwrap_or(directory.revision.next());
-    let far = min(directory.oldest_revision.plus(LOOK), end);
+    let far = min(directory.oldest_revision.plus(SCAN_REVISIONS), end);
     let first: Option<Revision> = revisions()
         .filter(C::Revision.gte(directory.oldest_revision))
         .filter(C::Revision.lt(far))
-        // Not by the index of times: in the order of revisions.
+        // `+ 0` keeps the index of times from being used: the scan is in the order of revisions.
         .filter(Expr::col(C::Time).add(0).gte(before.micros()))
         .order_by_asc(C::Revision)
         .limit(1)

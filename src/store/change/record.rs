@@ -7,27 +7,27 @@ use crate::{
     domain::{Change, Revision, Timestamp},
     entity::{change, directory},
     error::Result,
-    store::{Origin, engine::together},
+    store::{RequestContext, engine::execute_all},
 };
 
-/// Rows that one INSERT takes: 15 values each, and SQLite takes 32,766; 12 KB each at most, and MariaDB takes
-/// 16 MB.
-const ROWS: usize = 1000;
+/// Maximum number of rows of one INSERT. A row has 15 values, and SQLite allows 32,766 in a statement; a row has 12 KB
+/// at most, and MariaDB allows 16 MB.
+const ROWS_PER_INSERT: usize = 1000;
 
-/// The changes of a revision, as they are recorded.
-pub(in crate::store) fn rows(
+/// The rows of a revision's changes.
+pub(in crate::store) fn to_rows(
     changes: Vec<Change>,
     revision: Revision,
-    origin: &Origin,
+    context: &RequestContext,
     now: Timestamp,
 ) -> Vec<change::ActiveModel> {
     let rows = changes.into_iter().zip(0..);
-    rows.map(|(change, index)| row::encode(change, revision, index, origin, now))
+    rows.map(|(change, index)| row::encode(change, revision, index, context, now))
         .collect()
 }
 
-/// Records changes, and makes this the last revision if another one was taken than was needed.
-pub(in crate::store) async fn record(
+/// Inserts changes, and sets the directory's revision to `last` if another one was allocated than was needed.
+pub(in crate::store) async fn insert_changes(
     tx: &DatabaseTransaction,
     rows: Vec<change::ActiveModel>,
     last: Option<Revision>,
@@ -36,9 +36,9 @@ pub(in crate::store) async fn record(
     let mut writes = Vec::new();
     while rows.peek().is_some() {
         if !writes.is_empty() {
-            together(tx, std::mem::take(&mut writes)).await?;
+            execute_all(tx, std::mem::take(&mut writes)).await?;
         }
-        let insert = change::Entity::insert_many(rows.by_ref().take(ROWS));
+        let insert = change::Entity::insert_many(rows.by_ref().take(ROWS_PER_INSERT));
         writes.push(QueryTrait::into_query(insert).into());
     }
     if let Some(last) = last {
@@ -49,5 +49,5 @@ pub(in crate::store) async fn record(
     if writes.is_empty() {
         return Ok(());
     }
-    together(tx, writes).await
+    execute_all(tx, writes).await
 }

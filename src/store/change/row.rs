@@ -1,24 +1,25 @@
-//! Changes to rows and back.
+//! Conversion of changes to rows and back.
 
 use sea_orm::{
     ActiveEnum,
     ActiveValue::{NotSet, Set},
 };
 
-use super::{Origin, change};
+use super::{RequestContext, change};
 use crate::domain::{
-    Change, ChangeKind, Deleted, DeletedDetails, Effect, MAX_ACTION, MAX_BUNDLE, Name, Note,
-    Pattern, Recorded, Revision, Rule, Timestamp, UserStatus, Value, Version, Words,
+    Change, ChangeKind, DeletedResource, DeletedResourceDetails, Description, Effect, MAX_ACTION,
+    MAX_BUNDLE, Name, Pattern, PersonName, RecordedChange, Revision, Rule, Timestamp, UserStatus,
+    Value, Version,
 };
 
-/// Between the parts of a value: no text that callers give has it.
+/// Separates the parts of a value. No text from callers contains it.
 const SEPARATOR: char = '\u{1f}';
 
 pub(super) fn encode(
     change: Change,
     revision: Revision,
     index: i32,
-    origin: &Origin,
+    context: &RequestContext,
     now: Timestamp,
 ) -> change::ActiveModel {
     let Change {
@@ -38,8 +39,11 @@ pub(super) fn encode(
         ordinal: Set(index),
         kind: Set(kind),
         time: Set(now),
-        actor: Set(origin.actor.clone()),
-        request_id: Set(origin.once.as_ref().map(|once| once.id)),
+        actor: Set(context.actor.clone()),
+        request_id: Set(context
+            .idempotency_key
+            .as_ref()
+            .map(|idempotency_key| idempotency_key.id)),
         group_id: Set(group_id),
         group_title: Set(group_title),
         role_id: Set(role_id),
@@ -48,19 +52,19 @@ pub(super) fn encode(
         username: Set(username),
         before: Set(before.map(text)),
         after: Set(after.map(text)),
-        // Most changes have none, and no place in their statement for it.
+        // Most changes have none; with `NotSet` their statement doesn't contain the column.
         deleted: deleted.map_or(NotSet, |deleted| Set(Some(last_state(deleted)))),
     }
 }
 
-pub(super) fn decode(row: change::Model) -> Recorded {
+pub(super) fn decode(row: change::Model) -> RecordedChange {
     let kind = row.kind.known();
-    // A newer version may have other kinds, and other values of those that are known: they are passed on as they are.
+    // A newer version may have written unknown kinds, or unknown values of known kinds: these are passed on unchanged.
     let value = |text: String| {
         let value = kind.and_then(|kind| value(kind, &text));
         value.unwrap_or(Value::Raw(text))
     };
-    Recorded {
+    RecordedChange {
         revision: row.revision,
         index: row.ordinal,
         time: row.time,
@@ -83,7 +87,7 @@ pub(super) fn decode(row: change::Model) -> Recorded {
 fn text(value: Value) -> String {
     match value {
         Value::Name(name) => name.into_string(),
-        Value::Description(note) => note.into_string(),
+        Value::Description(description) => description.into_string(),
         Value::Raw(text) => text,
         Value::PersonName(first, last) => {
             format!("{}{SEPARATOR}{}", first.into_string(), last.into_string())
@@ -102,10 +106,13 @@ fn text(value: Value) -> String {
 
 fn value(kind: ChangeKind, text: &str) -> Option<Value> {
     match kind {
-        ChangeKind::RoleDescribed => Some(Value::Description(Note::stored(text))),
+        ChangeKind::RoleDescribed => Some(Value::Description(Description::from_stored(text))),
         ChangeKind::UserNamed => {
             let (first, last) = text.split_once(SEPARATOR)?;
-            Some(Value::PersonName(Words::stored(first), Words::stored(last)))
+            Some(Value::PersonName(
+                PersonName::from_stored(first),
+                PersonName::from_stored(last),
+            ))
         }
         ChangeKind::RuleAdded | ChangeKind::RuleRemoved => {
             let mut parts = text.split(SEPARATOR);
@@ -121,13 +128,13 @@ fn value(kind: ChangeKind, text: &str) -> Option<Value> {
                 effect,
             }))
         }
-        _ => Some(Value::Name(Name::stored(text))),
+        _ => Some(Value::Name(Name::from_stored(text))),
     }
 }
 
-/// The last state of what was deleted, as it is stored: what all have, then what is of its kind.
-fn last_state(deleted: Deleted) -> String {
-    let Deleted {
+/// Encodes the last state of a deleted resource: the fields that all kinds have, then those of its kind.
+fn last_state(deleted: DeletedResource) -> String {
+    let DeletedResource {
         created_at,
         updated_at,
         version,
@@ -139,9 +146,9 @@ fn last_state(deleted: Deleted) -> String {
         version.number().to_string(),
     ];
     match details {
-        DeletedDetails::Group => {}
-        DeletedDetails::Role { description } => parts.push(description.into_string()),
-        DeletedDetails::User {
+        DeletedResourceDetails::Group => {}
+        DeletedResourceDetails::Role { description } => parts.push(description.into_string()),
+        DeletedResourceDetails::User {
             first_name,
             last_name,
             status,
@@ -153,25 +160,25 @@ fn last_state(deleted: Deleted) -> String {
     parts.join(&SEPARATOR.to_string())
 }
 
-/// Reads a last state. Parts that a newer version has added behind those that are known are passed over.
-fn deleted(kind: ChangeKind, text: &str) -> Option<Deleted> {
+/// Decodes a last state. Parts that a newer version has appended are ignored.
+fn deleted(kind: ChangeKind, text: &str) -> Option<DeletedResource> {
     let mut parts = text.split(SEPARATOR);
     let created_at = parts.next()?.parse().ok()?;
     let updated_at = parts.next()?.parse().ok()?;
     let version = parts.next()?.parse().ok()?;
     let details = match kind {
-        ChangeKind::GroupDeleted => DeletedDetails::Group,
-        ChangeKind::RoleDeleted => DeletedDetails::Role {
-            description: Note::stored(parts.next()?),
+        ChangeKind::GroupDeleted => DeletedResourceDetails::Group,
+        ChangeKind::RoleDeleted => DeletedResourceDetails::Role {
+            description: Description::from_stored(parts.next()?),
         },
-        ChangeKind::UserDeleted => DeletedDetails::User {
-            first_name: Words::stored(parts.next()?),
-            last_name: Words::stored(parts.next()?),
+        ChangeKind::UserDeleted => DeletedResourceDetails::User {
+            first_name: PersonName::from_stored(parts.next()?),
+            last_name: PersonName::from_stored(parts.next()?),
             status: UserStatus::try_from_value(&parts.next()?.parse().ok()?).ok()?,
         },
         _ => return None,
     };
-    Some(Deleted {
+    Some(DeletedResource {
         created_at: Timestamp::from_micros(created_at),
         updated_at: Timestamp::from_micros(updated_at),
         version: Version::from_number(version),

@@ -12,17 +12,19 @@ use sqlx::{
     postgres::{PgConnectOptions, PgDatabaseError, PgSslMode},
 };
 
-use super::{Found, Outage, Sessions, Use, pool, texts, time};
-use crate::{error::Result, store::classify::Meaning};
+use super::{
+    ConnectionPurpose, Outage, ServerStatus, SessionSettings, parse_timestamp, pool, query_texts,
+};
+use crate::{error::Result, store::errors::ErrorClass};
 
-/// The oldest version that is worked with, as `server_version_num`.
+/// The oldest supported version, as `server_version_num`.
 const OLDEST: i64 = 140_000;
 const STATEMENT_CACHE: usize = 256;
 
-// Nobody waits for a lock for longer than a server that stops waits for its calls. A commit is acknowledged when
-// it is on the disk, whatever the server's default is. No `statement_timeout` here: a commit that waits for a
-// standby and is cut short would be acknowledged without it. A writer that does nothing for 2 s in a transaction,
-// such as a stopped process, is thrown out: all others wait for it, in turn and for longer than that.
+// `lock_timeout` is shorter than the drain timeout of a shutdown. A commit is acknowledged only when it is on disk,
+// whatever the server's default is. There is no `statement_timeout`: a commit that is cancelled while it waits for a
+// synchronous standby would be acknowledged without the standby. A writer that is idle in a transaction for 2 s, such
+// as a stopped process, is disconnected: all other writers wait for its lock, and for longer than that.
 const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET lock_timeout = '3s'; \
      SET idle_in_transaction_session_timeout = '2s'; \
      SELECT set_config('synchronous_commit', 'on', false) \
@@ -30,32 +32,32 @@ const WRITE: &str = "SET default_transaction_isolation = 'read committed'; SET l
 const READ: &str = "SET default_transaction_isolation = 'repeatable read'; \
      SET default_transaction_read_only = on; SET statement_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '60s'";
-const FOLLOW: &str = "SET default_transaction_isolation = 'repeatable read'; \
+const SYNC: &str = "SET default_transaction_isolation = 'repeatable read'; \
      SET default_transaction_read_only = on; SET statement_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '5s'";
-const LOOK: &str = "SET statement_timeout = '10s'";
+const PROBE: &str = "SET statement_timeout = '10s'";
 const MIGRATE: &str = "SET lock_timeout = '60s'";
-const SESSIONS: Sessions = Sessions {
+const SESSIONS: SessionSettings = SessionSettings {
     write: WRITE,
     read: READ,
-    follow: FOLLOW,
-    look: LOOK,
+    sync: SYNC,
+    probe: PROBE,
     migrate: MIGRATE,
 };
 
-/// Waits until nobody else changes the schema.
+/// Waits for the lock on changing the schema.
 pub(in crate::store) const LOCK_SCHEMA: &str = "SELECT pg_advisory_lock(hashtext('group-service'))";
-/// Lets others change it.
+/// Releases the lock on changing the schema.
 pub(in crate::store) const UNLOCK_SCHEMA: &str =
     "SELECT pg_advisory_unlock(hashtext('group-service'))";
-/// The tables that are there.
+/// Lists the tables of the database.
 pub(in crate::store) const TABLES: &str =
     "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()";
 
-/// Where the revisions of commits are told: see the migration that makes the trigger.
+/// The `NOTIFY` channel for the revisions of commits: see the migration that creates the trigger.
 pub(in crate::store) const CHANNEL: &str = "group_service_revision";
 
-/// Complains about a `PGSSLMODE` that the driver, which reads it where a URL has no `sslmode`, would pass over.
+/// Rejects an invalid `PGSSLMODE`. The driver reads it where a URL has no `sslmode`, and would ignore such a value.
 pub(in crate::store) fn check_environment() -> Result<(), String> {
     match std::env::var("PGSSLMODE") {
         Ok(mode) if mode.parse::<PgSslMode>().is_err() => Err(
@@ -66,7 +68,7 @@ pub(in crate::store) fn check_environment() -> Result<(), String> {
     }
 }
 
-pub(in crate::store) fn configured(options: PgConnectOptions) -> PgConnectOptions {
+pub(in crate::store) fn with_defaults(options: PgConnectOptions) -> PgConnectOptions {
     options
         .application_name("group-service")
         .statement_cache_capacity(STATEMENT_CACHE)
@@ -75,7 +77,7 @@ pub(in crate::store) fn configured(options: PgConnectOptions) -> PgConnectOption
 
 pub(super) fn connect(
     options: &PgConnectOptions,
-    purpose: Use,
+    purpose: ConnectionPurpose,
     connections: u32,
     outage: &Arc<Outage>,
 ) -> DatabaseConnection {
@@ -83,13 +85,13 @@ pub(super) fn connect(
     SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
 }
 
-pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
+pub(super) async fn inspect(db: &DatabaseConnection) -> Result<ServerStatus, DbErr> {
     let sql = "SELECT current_setting('server_version_num'), current_setting('server_version'), \
                pg_is_in_recovery()::text, current_setting('transaction_read_only'), \
                current_setting('synchronous_commit'), current_setting('fsync'), \
                current_setting('full_page_writes'), \
                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text";
-    let found = texts(db, sql, 8).await?;
+    let found = query_texts(db, sql, 8).await?;
     let [
         number,
         version,
@@ -101,7 +103,7 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
         micros,
     ] = &found[..]
     else {
-        return Ok(Found::default());
+        return Ok(ServerStatus::default());
     };
     let mut warnings = Vec::new();
     if synchronous_commit == "off" {
@@ -116,10 +118,10 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
             ));
         }
     }
-    Ok(Found {
-        refused: (number.parse().unwrap_or(0) < OLDEST)
+    Ok(ServerStatus {
+        unsupported: (number.parse().unwrap_or(0) < OLDEST)
             .then(|| format!("PostgreSQL {version} is too old: 14 is the oldest that will do")),
-        not_now: if standby == "true" {
+        not_writable: if standby == "true" {
             Some("it is a standby, which can't be written".to_owned())
         } else if read_only == "on" {
             Some("it is read-only".to_owned())
@@ -128,12 +130,13 @@ pub(super) async fn look(db: &DatabaseConnection) -> Result<Found, DbErr> {
         },
         clustered: false,
         warnings,
-        time: time(micros),
+        time: parse_timestamp(micros),
     })
 }
 
-/// See [`super::together`]: all but the last are common table expressions of it, which all see what was there before.
-pub(super) async fn together(
+/// See [`super::execute_all`]. All statements but the last become common table expressions of the last; all of them see
+/// the state before it.
+pub(super) async fn execute_all(
     tx: &DatabaseTransaction,
     mut writes: Vec<SubQueryStatement>,
 ) -> Result<()> {
@@ -158,30 +161,32 @@ pub(super) async fn together(
     Ok(())
 }
 
-/// What an error means, by its SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-pub(in crate::store) fn meaning(error: &PgDatabaseError) -> Meaning<'_> {
+/// Classifies an error by its SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+pub(in crate::store) fn classify(error: &PgDatabaseError) -> ErrorClass<'_> {
     use sqlx::error::DatabaseError;
     match error.code() {
         // unique_violation, check_violation
-        "23505" | "23514" => Meaning::Broken(DatabaseError::constraint(error).unwrap_or("")),
+        "23505" | "23514" => {
+            ErrorClass::ConstraintViolation(DatabaseError::constraint(error).unwrap_or(""))
+        }
         // serialization_failure, deadlock_detected, lock_not_available
-        "40001" | "40P01" | "55P03" => Meaning::Conflict,
-        // read_only_sql_transaction: a failover. query_canceled: it took too long.
-        // invalid_catalog_name: the database is gone. The two are of a login that holds no longer.
-        "25006" | "57014" | "3D000" | "28000" | "28P01" => Meaning::Unavailable,
-        // Idle for too long within a transaction.
-        "25P03" | "25P04" => Meaning::Unavailable,
+        "40001" | "40P01" | "55P03" => ErrorClass::Conflict,
+        // read_only_sql_transaction: after a failover. query_canceled: statement timeout. invalid_catalog_name: the
+        // database was dropped. 28000 and 28P01: the login is no longer valid.
+        "25006" | "57014" | "3D000" | "28000" | "28P01" => ErrorClass::Unavailable,
+        // idle_in_transaction_session_timeout, transaction_timeout
+        "25P03" | "25P04" => ErrorClass::Unavailable,
         // data_corrupted, index_corrupted
-        "XX001" | "XX002" => Meaning::Unavailable,
+        "XX001" | "XX002" => ErrorClass::Unavailable,
         code => match &code[..code.len().min(2)] {
             // Connection exceptions, insufficient resources, operator intervention, system and I/O errors.
-            "08" | "53" | "57" | "58" => Meaning::Unavailable,
-            _ => Meaning::Other,
+            "08" | "53" | "57" | "58" => ErrorClass::Unavailable,
+            _ => ErrorClass::Other,
         },
     }
 }
 
-pub(super) fn is_final(error: &PgDatabaseError) -> bool {
-    // Login refused, no such database, and no right to connect to it.
+pub(super) fn is_permanent(error: &PgDatabaseError) -> bool {
+    // Login rejected, no such database, and no privilege to connect to it.
     ["28000", "28P01", "3D000", "42501"].contains(&error.code())
 }

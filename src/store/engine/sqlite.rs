@@ -1,7 +1,7 @@
-//! SQLite: how a file is opened, and how its health is found out.
+//! SQLite: opening files, and probing their health.
 
+mod deadline;
 mod file;
-mod limit;
 mod trigrams;
 
 use std::{
@@ -18,75 +18,77 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{ACQUIRE_TIMEOUT, Use};
-use crate::store::classify::Meaning;
+use super::{ACQUIRE_TIMEOUT, ConnectionPurpose};
+use crate::store::errors::ErrorClass;
 
-pub(in crate::store) use file::{FileLock, OpenFile, no_room};
-pub(super) use limit::TimeLimit;
+pub(super) use deadline::StatementDeadline;
+pub(in crate::store) use file::{FileLock, OpenFile, disk_full_reason};
 pub(in crate::store) use trigrams::candidates;
 
-/// How long a write waits for another process that holds the file.
+/// How long a write waits for the lock of another process on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_CACHE: usize = 256;
-/// So many steps of SQLite's virtual machine take some 50 µs: then it is looked whether a statement has to end.
-const STEPS: i32 = 1000;
+/// How many steps of SQLite's virtual machine, some 50 µs, pass between two checks of a statement's deadline.
+const PROGRESS_INTERVAL_OPS: i32 = 1000;
 
-/// The tables that are there.
+/// Lists the tables of the database.
 pub(in crate::store) const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
 
-/// Waits until no other server opens a database in the same directory, and keeps it so: two that start at once
-/// on one file must not both migrate it. Where the file system has no locks there is nothing to wait for.
-pub(in crate::store) async fn alone(path: &Path) -> Option<File> {
+/// Waits for the lock on the file's directory, and holds it until the result is dropped: two servers that start at once
+/// on one file must not both migrate it. `None` if it can't be locked, such as on a file system without locks.
+pub(in crate::store) async fn lock_directory(path: &Path) -> Option<File> {
     let directory = File::open(path.parent()?).ok()?;
     let locked = tokio::task::spawn_blocking(move || directory.lock().map(|()| directory));
     locked.await.ok()?.ok()
 }
 
-/// A connection to look at what is in the file, if there is anything, before anything is changed in it.
-pub(in crate::store) fn peek(path: &Path) -> Result<Option<DatabaseConnection>, String> {
+/// Opens the file read-only, for an inspection before anything in it is changed. `None` if there is no file or it is
+/// empty; a file that can't be written is an error.
+pub(in crate::store) fn open_existing(path: &Path) -> Result<Option<DatabaseConnection>, String> {
     if path.is_file()
         && let Err(error) = OpenOptions::new().write(true).open(path)
     {
         return Err(format!("it can't be written ({error})"));
     }
-    look_into(path)
+    open_read_only(path)
 }
 
-/// The same, of a file that need not be one that can be written.
-pub(in crate::store) fn look_into(path: &Path) -> Result<Option<DatabaseConnection>, String> {
+/// Like [`open_existing`], for a file that needn't be writable.
+pub(in crate::store) fn open_read_only(path: &Path) -> Result<Option<DatabaseConnection>, String> {
     if !has_data(path)? {
         return Ok(None);
     }
-    // Without a log beside it nobody has it open: then it is read as it is, and nothing is put beside it.
-    let alone = !beside(path, "-wal").exists();
+    // Without a write-ahead log nobody has the file open. SQLite treats it as immutable then, and creates no files
+    // beside it.
+    let alone = !sibling_path(path, "-wal").exists();
     let look = move |options: SqliteConnectOptions| options.read_only(true).immutable(alone);
     Ok(Some(open(path, 1, look)))
 }
 
-/// A connection to a file as it is, beside whoever has it open.
-pub(in crate::store) fn join(path: &Path) -> DatabaseConnection {
+/// Opens a file that other processes may have open, and leaves its settings as they are.
+pub(in crate::store) fn open_shared(path: &Path) -> DatabaseConnection {
     open(path, 1, |options| options)
 }
 
-/// Creates the file if it isn't there: now, and never again while we run. Only its owner may read it; SQLite gives the
+/// Creates the file if it doesn't exist; opening it later never does. Only its owner may read it, and SQLite gives the
 /// files beside it (`-wal`, `-shm`) the same permissions.
 pub(in crate::store) fn create(path: &Path) -> Result<(), String> {
-    let created = private().create(true).truncate(false).open(path);
+    let created = owner_only().create(true).truncate(false).open(path);
     created
         .map(drop)
         .map_err(|error| format!("it can't be created ({error})"))
 }
 
-/// How a file is created that only its owner may read: names of people and digests of tokens may be in it.
-pub(in crate::store) fn private() -> OpenOptions {
+/// Options that make a new file readable by its owner only: it may hold names of people and digests of tokens.
+pub(in crate::store) fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     options
 }
 
-/// Warns of files of the database that others than their owner may read or write.
+/// Logs a warning about files of the database that users other than their owner may open.
 pub(in crate::store) fn warn_of_permissions(path: &Path) {
-    for path in ["", "-wal", "-shm"].map(|ending| beside(path, ending)) {
+    for path in ["", "-wal", "-shm"].map(|ending| sibling_path(path, ending)) {
         let mode = path
             .metadata()
             .map_or(0, |metadata| metadata.mode() & 0o777);
@@ -97,24 +99,28 @@ pub(in crate::store) fn warn_of_permissions(path: &Path) {
     }
 }
 
-pub(super) fn connect(path: &Path, purpose: Use, connections: u32) -> DatabaseConnection {
+pub(super) fn connect(
+    path: &Path,
+    purpose: ConnectionPurpose,
+    connections: u32,
+) -> DatabaseConnection {
     match purpose {
-        Use::Write | Use::Migrate => open(path, 1, |options| {
+        ConnectionPurpose::Write | ConnectionPurpose::Migrate => open(path, 1, |options| {
             options
                 .journal_mode(SqliteJournalMode::Wal)
-                // NORMAL can lose the last commits when the power goes.
+                // NORMAL can lose the last commits on a power failure.
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
-                // After a burst the log shrinks again.
+                // After a burst, the write-ahead log shrinks to at most 64 MiB.
                 .pragma("journal_size_limit", "67108864")
         }),
-        Use::Read | Use::Follow | Use::Look => {
+        ConnectionPurpose::Read | ConnectionPurpose::Sync | ConnectionPurpose::Probe => {
             open(path, connections, |options| options.read_only(true))
         }
     }
 }
 
-/// Reads a page of the file.
+/// Reads a page of the file, as a probe.
 pub(in crate::store) async fn probe_read(prober: &DatabaseConnection) -> Result<(), DbErr> {
     prober
         .execute_unprepared("SELECT count(*) FROM seaql_migrations")
@@ -122,20 +128,20 @@ pub(in crate::store) async fn probe_read(prober: &DatabaseConnection) -> Result<
     Ok(())
 }
 
-/// Commits a page to the file: setting the user version, which we leave at 0, writes it all the same.
+/// Commits a page to the file, as a probe: setting the user version, which is always 0, writes it even so.
 pub(in crate::store) async fn probe_write(writer: &DatabaseConnection) -> Result<(), DbErr> {
     writer.execute_unprepared("PRAGMA user_version = 0").await?;
     Ok(())
 }
 
-/// A connection to read on, whose statements end when `limit` says so.
-pub(super) fn connect_limited(path: &Path, limit: &TimeLimit) -> DatabaseConnection {
+/// A pool of one read-only connection whose statements are interrupted when `limit` has expired.
+pub(super) fn connect_with_deadline(path: &Path, limit: &StatementDeadline) -> DatabaseConnection {
     let limit = limit.clone();
     let pool = pool(1).after_connect(move |connection, _| {
         let limit = limit.clone();
         Box::pin(async move {
             let mut handle = connection.lock_handle().await?;
-            handle.set_progress_handler(STEPS, move || !limit.is_over());
+            handle.set_progress_handler(PROGRESS_INTERVAL_OPS, move || !limit.is_expired());
             Ok(())
         })
     });
@@ -157,7 +163,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENT_CACHE)
-        // Sorting must not need room on a disk that may be full.
+        // Sorting must not need space on a disk that may be full.
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging()
 }
@@ -166,12 +172,12 @@ fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // A connection to a file doesn't go stale: it is neither tested nor renewed.
+        // Connections to a file don't go stale, so they are neither tested nor replaced.
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        // After some errors SQLite rolls back by itself, and sqlx goes on to think of the connection as being in
-        // a transaction: such a one is closed rather than used again. The ping is behind the rollback that a
+        // After some errors SQLite rolls back by itself, while sqlx still considers the connection to be in a
+        // transaction: such a connection is closed rather than reused. The ping runs after the rollback that a
         // dropped transaction has left in the connection's queue.
         .after_release(|connection, _| {
             Box::pin(async move {
@@ -181,15 +187,15 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         })
 }
 
-/// What SQLite puts beside a file: a name that goes on like this. The write-ahead log (`-wal`) is there while the
-/// database is open, or after a crash.
-pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
+/// `path` with `ending` appended, as SQLite names the files beside a database. The write-ahead log (`-wal`) exists
+/// while the database is open, and after a crash.
+pub(in crate::store) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.to_path_buf().into_os_string();
     name.push(ending);
     name.into()
 }
 
-/// Whether there is a database at `path` to look at; complains about what can't be one.
+/// Whether there is a non-empty database at `path`. Anything that can't be a database is an error.
 fn has_data(path: &Path) -> Result<bool, String> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
@@ -223,17 +229,17 @@ fn has_data(path: &Path) -> Result<bool, String> {
     Ok(true)
 }
 
-/// What an error means, by its primary result code: <https://sqlite.org/rescode.html>.
-pub(in crate::store) fn meaning(error: &dyn sqlx::error::DatabaseError) -> Meaning<'_> {
+/// Classifies an error by its primary result code: <https://sqlite.org/rescode.html>.
+pub(in crate::store) fn classify(error: &dyn sqlx::error::DatabaseError) -> ErrorClass<'_> {
     let extended: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
     match extended & 0xff {
-        // Which constraint stands in the message only: `CHECK constraint failed: NAME`.
+        // Only the message names the constraint: `CHECK constraint failed: NAME`.
         code::CONSTRAINT => {
             let broken = error.message().rsplit_once(": ");
-            Meaning::Broken(broken.map_or("", |(_, broken)| broken))
+            ErrorClass::ConstraintViolation(broken.map_or("", |(_, broken)| broken))
         }
-        // Another process has held the file for longer than the busy timeout.
-        code::BUSY | code::LOCKED | code::PROTOCOL => Meaning::Conflict,
+        // Another process has held its lock for longer than the busy timeout.
+        code::BUSY | code::LOCKED | code::PROTOCOL => ErrorClass::Conflict,
         code::PERM
         | code::NOMEM
         | code::READONLY
@@ -242,8 +248,8 @@ pub(in crate::store) fn meaning(error: &dyn sqlx::error::DatabaseError) -> Meani
         | code::CORRUPT
         | code::FULL
         | code::CANTOPEN
-        | code::NOTADB => Meaning::Unavailable,
-        _ => Meaning::Other,
+        | code::NOTADB => ErrorClass::Unavailable,
+        _ => ErrorClass::Other,
     }
 }
 

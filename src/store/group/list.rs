@@ -15,12 +15,12 @@ use crate::{
     error::Result,
     store::{
         Page, Read, View,
-        page::{Keyset, cut, cut_at},
-        search::{Found, GROUPS, contains, found},
+        page::{Keyset, paginate, truncate_by_weight},
+        search::{GROUPS, SearchFilter, contains, search_filter},
     },
 };
 
-/// A page is cut where its groups have more roles than this: they are read in one go.
+/// A page is truncated before its groups have more roles than this in total: all of them are read at once.
 const MAX_ROLES: i64 = 20_000;
 
 const KEYSET: Keyset<group::Column> = Keyset {
@@ -29,14 +29,15 @@ const KEYSET: Keyset<group::Column> = Keyset {
     id: group::Column::Id,
 };
 
-/// A user's groups, in an index of their own: however many they are, a page of them is a part of it.
+/// Keyset of a user's groups. `group_users` has an index in this order, so a page is one index range however many
+/// groups the user has.
 const KEYSET_OF_USER: Keyset<group_user::Column> = Keyset {
     name: group_user::Column::TitleSort,
     created_at: group_user::Column::GroupCreatedAt,
     id: group_user::Column::GroupId,
 };
 
-/// The same of a role's groups.
+/// Keyset of a role's groups, in an index of `group_roles`.
 const KEYSET_OF_ROLE: Keyset<group_role::Column> = Keyset {
     name: group_role::Column::TitleSort,
     created_at: group_role::Column::GroupCreatedAt,
@@ -61,22 +62,22 @@ impl Read for ListGroups {
 
 async fn list(view: &View<'_>, list: &ListGroups) -> Result<Page<Group>> {
     let page = &list.page;
-    let among = among(view, list).await?;
-    let (select, few) = matching(view, list, among).await?;
+    let driving_table = driving_table(view, list).await?;
+    let (select, is_selective) = matching(view, list, driving_table).await?;
     let total_size = if list.with_total_size {
         Some(count(view, list, &select).await?)
     } else {
         None
     };
-    let select = match among {
-        _ if few => KEYSET.select(select, page),
-        Among::OfUser => KEYSET_OF_USER.select(select, page),
-        Among::OfRole => KEYSET_OF_ROLE.select(select, page),
-        Among::All => KEYSET.select(select, page),
+    let select = match driving_table {
+        _ if is_selective => KEYSET.select(select, page),
+        DrivingTable::OfUser => KEYSET_OF_USER.select(select, page),
+        DrivingTable::OfRole => KEYSET_OF_ROLE.select(select, page),
+        DrivingTable::All => KEYSET.select(select, page),
     };
     let models = select.all(view.db()).await?;
-    let mut page = cut(models, page, cursor);
-    cut_at(&mut page, MAX_ROLES, |row| row.role_count);
+    let mut page = paginate(models, page, cursor);
+    truncate_by_weight(&mut page, MAX_ROLES, |row| row.role_count);
     let Page { rows, more, .. } = page;
     let mut roles = roles_of(view.db(), rows.iter().map(|(row, _)| row.id)).await?;
     let rows = rows
@@ -94,30 +95,31 @@ async fn list(view: &View<'_>, list: &ListGroups) -> Result<Page<Group>> {
     })
 }
 
-/// Which groups are gone through, in order.
+/// The table whose index order drives the list.
 #[derive(Clone, Copy)]
-enum Among {
+enum DrivingTable {
     All,
     OfUser,
     OfRole,
 }
 
-/// A role that has no more groups is the better one to go through, beside a user.
-const FEW: i64 = 500;
+/// If a list is filtered by user and role, the role's groups drive it when there are at most this many, otherwise the
+/// user's.
+const MAX_DRIVING_ROLE_GROUPS: i64 = 500;
 
-async fn among(view: &View<'_>, list: &ListGroups) -> Result<Among> {
+async fn driving_table(view: &View<'_>, list: &ListGroups) -> Result<DrivingTable> {
     Ok(match (list.user_id, list.role_id) {
-        (None, None) => Among::All,
-        (None, Some(_)) => Among::OfRole,
-        (Some(_), None) => Among::OfUser,
+        (None, None) => DrivingTable::All,
+        (None, Some(_)) => DrivingTable::OfRole,
+        (Some(_), None) => DrivingTable::OfUser,
         (Some(_), Some(role)) => match group_count(view, role).await? {
-            ..=FEW => Among::OfRole,
-            _ => Among::OfUser,
+            ..=MAX_DRIVING_ROLE_GROUPS => DrivingTable::OfRole,
+            _ => DrivingTable::OfUser,
         },
     })
 }
 
-/// How many groups have the role: a column.
+/// The number of groups that have the role, from its counter column.
 async fn group_count(view: &View<'_>, role: RoleId) -> Result<i64> {
     let count: Option<i64> = role::Entity::find_by_id(role)
         .select_only()
@@ -128,36 +130,39 @@ async fn group_count(view: &View<'_>, role: RoleId) -> Result<i64> {
     Ok(count.unwrap_or(0))
 }
 
-/// The groups that are asked for, and whether they are few of all that are gone through.
+/// Selects the requested groups; also returns whether the search condition is selective
+/// ([`SearchFilter::is_selective`]).
 async fn matching(
     view: &View<'_>,
     list: &ListGroups,
-    among: Among,
+    driving_table: DrivingTable,
 ) -> Result<(Select<group::Entity>, bool)> {
     use group::Column::{Id, SearchText};
     use group_role::{Column as R, Relation as OfRole};
     use group_user::{Column as U, Relation as OfUser};
-    let mut few = false;
+    let mut is_selective = false;
     let mut select = group::Entity::find();
     if let Some(query) = &list.query {
-        let found = match among {
-            // A user is in few groups, as a rule: they are looked through.
-            Among::OfUser => Found {
+        let found = match driving_table {
+            // A user is usually in few groups: they are searched row by row.
+            DrivingTable::OfUser => SearchFilter {
                 condition: contains(view, SearchText, query),
-                few: false,
+                is_selective: false,
             },
-            Among::OfRole => found(view, &GROUPS, SearchText, R::GroupId, query).await?,
-            Among::All => found(view, &GROUPS, SearchText, Id, query).await?,
+            DrivingTable::OfRole => {
+                search_filter(view, &GROUPS, SearchText, R::GroupId, query).await?
+            }
+            DrivingTable::All => search_filter(view, &GROUPS, SearchText, Id, query).await?,
         };
-        few = found.few;
+        is_selective = found.is_selective;
         select = select.filter(found.condition);
     }
     let has_role = list.role_id.map(|role| R::RoleId.eq(role));
     let has_user = list.user_id.map(|user| U::UserId.eq(user));
     let of = |column: Expr| column.equals(Id.as_column_ref());
-    let select = match among {
-        Among::All => select,
-        Among::OfRole => {
+    let select = match driving_table {
+        DrivingTable::All => select,
+        DrivingTable::OfRole => {
             let users = group_user::Entity::find().select_only().column(U::GroupId);
             let users = users.filter(of(Expr::col(U::GroupId.as_column_ref())));
             let users = has_user.map(|wanted| Expr::exists(users.filter(wanted).into_query()));
@@ -165,7 +170,7 @@ async fn matching(
                 .join_rev(JoinType::InnerJoin, OfRole::Group.def())
                 .filter(Condition::all().add_option(has_role).add_option(users))
         }
-        Among::OfUser => {
+        DrivingTable::OfUser => {
             let roles = group_role::Entity::find().select_only().column(R::GroupId);
             let roles = roles.filter(of(Expr::col(R::GroupId.as_column_ref())));
             let roles = has_role.map(|wanted| Expr::exists(roles.filter(wanted).into_query()));
@@ -174,11 +179,11 @@ async fn matching(
                 .filter(Condition::all().add_option(has_user).add_option(roles))
         }
     };
-    Ok((select, few))
+    Ok((select, is_selective))
 }
 
-/// How many groups are asked for. What is counted already, in all and of a role, is read; a user's groups are
-/// counted in an index; what is searched for is counted by searching for all of it.
+/// The number of matching groups. The totals of the directory and of a role are maintained counters; a user's groups
+/// are counted in an index; searches and combined filters are counted by running the query.
 async fn count(view: &View<'_>, list: &ListGroups, select: &Select<group::Entity>) -> Result<u64> {
     let counted: Option<i64> = match (&list.query, list.user_id, list.role_id) {
         (None, None, None) => {
@@ -201,7 +206,7 @@ async fn count(view: &View<'_>, list: &ListGroups, select: &Select<group::Entity
     }
 }
 
-/// Every role of these groups, by name, in one statement.
+/// All roles of these groups, sorted by name, in one statement.
 async fn roles_of(
     db: &impl ConnectionTrait,
     groups: impl Iterator<Item = GroupId>,

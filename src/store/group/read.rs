@@ -10,10 +10,10 @@ use crate::{
     domain::{Get, GroupId, Name, Revision, RoleId, RoleRef, Timestamp, Version},
     entity::{group, group_role, role},
     error::Result,
-    store::{At, Glance, Read, View, cache, page::revision},
+    store::{AtRevision, CacheSnapshot, Read, View, cache, page::revision_column},
 };
 
-/// A group beside one of its roles.
+/// A group joined with one of its roles.
 #[derive(FromQueryResult)]
 struct GroupAndRole {
     id: GroupId,
@@ -28,26 +28,26 @@ struct GroupAndRole {
 }
 
 impl Read for Get<GroupId> {
-    type Output = At<Group>;
+    type Output = AtRevision<Group>;
 
-    const TELLS: bool = true;
-    const CACHED: bool = true;
+    const REPORTS_REVISION: bool = true;
+    const CACHEABLE: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<At<Group>>> {
-        recall(glance, self.id).await
+    async fn read_cached(&self, snapshot: &CacheSnapshot<'_>) -> Result<Option<AtRevision<Group>>> {
+        read_cached(snapshot, self.id).await
     }
 
-    async fn read(&self, view: &View<'_>) -> Result<At<Group>> {
+    async fn read(&self, view: &View<'_>) -> Result<AtRevision<Group>> {
         get(view, self.id).await
     }
 }
 
-/// Gets a group, in one statement: a group always has a role to stand beside.
-async fn get(view: &View<'_>, id: GroupId) -> Result<At<Group>> {
+/// Reads a group in one statement: it always has a role, so the inner join returns at least one row.
+async fn get(view: &View<'_>, id: GroupId) -> Result<AtRevision<Group>> {
     use group::Column as C;
     let rows: Vec<GroupAndRole> = group::Entity::find()
         .select_only()
@@ -61,7 +61,7 @@ async fn get(view: &View<'_>, id: GroupId) -> Result<At<Group>> {
         ])
         .column_as(role::Column::Id, "role_id")
         .column_as(role::Column::Name, "role_name")
-        .expr_as(revision(), "revision")
+        .expr_as(revision_column(), "revision")
         .join_rev(JoinType::InnerJoin, group_role::Relation::Group.def())
         .join(JoinType::InnerJoin, group_role::Relation::Role.def())
         .filter(C::Id.eq(id))
@@ -72,7 +72,7 @@ async fn get(view: &View<'_>, id: GroupId) -> Result<At<Group>> {
         .await?;
     let mut rows = rows.into_iter();
     let first = rows.next().ok_or_else(|| missing(id))?;
-    view.saw(first.revision);
+    view.observe_revision(first.revision);
     let mut roles = vec![RoleRef {
         id: first.role_id,
         name: first.role_name,
@@ -90,25 +90,28 @@ async fn get(view: &View<'_>, id: GroupId) -> Result<At<Group>> {
         created_at: first.created_at,
         updated_at: first.updated_at,
     };
-    Ok(At {
+    Ok(AtRevision {
         value,
         revision: first.revision,
     })
 }
 
-/// Gets a group from what is in memory.
-async fn recall(glance: &Glance<'_>, id: GroupId) -> Result<Option<At<Group>>> {
-    let Some(group) = glance.one::<cache::Group>(id).await? else {
+/// Reads a group from the cache.
+async fn read_cached(
+    snapshot: &CacheSnapshot<'_>,
+    id: GroupId,
+) -> Result<Option<AtRevision<Group>>> {
+    let Some(group) = snapshot.get::<cache::Group>(id).await? else {
         return Ok(None);
     };
-    let Some(count) = glance.one::<cache::UserCount>(id).await? else {
+    let Some(count) = snapshot.get::<cache::UserCount>(id).await? else {
         return Ok(None);
     };
-    let Some(mut roles) = glance.all::<cache::RoleRules>(&group.roles).await? else {
+    let Some(mut roles) = snapshot.get_all::<cache::RoleRules>(&group.roles).await? else {
         return Ok(None);
     };
     roles.sort_unstable_by(|a, b| (&a.sort, a.role.id).cmp(&(&b.sort, b.role.id)));
-    Ok(Some(At {
+    Ok(Some(AtRevision {
         value: Group {
             id,
             title: group.group.title.clone(),
@@ -118,6 +121,6 @@ async fn recall(glance: &Glance<'_>, id: GroupId) -> Result<Option<At<Group>>> {
             created_at: group.created_at,
             updated_at: group.updated_at,
         },
-        revision: glance.revision(),
+        revision: snapshot.revision(),
     }))
 }

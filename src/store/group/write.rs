@@ -8,24 +8,26 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{Group, find, missing, refs};
+use super::{Group, find, missing, role_refs};
 use crate::{
     domain::{
-        Change, ChangeKind, ChangeLog, CreateGroup, DeleteGroup, Deleted, DeletedDetails,
-        FieldViolation, Folded, GroupId, Name, RoleId, RoleRef, UpdateGroup, UserId, Value,
-        Version,
+        Change, ChangeKind, ChangeLog, CreateGroup, DeleteGroup, DeletedResource,
+        DeletedResourceDetails, FieldViolation, GroupId, Name, RoleId, RoleRef, SearchText,
+        UpdateGroup, UserId, Value, Version,
     },
     entity::{group, group_role, group_user, role, user},
     error::{Error, Result},
     store::{
         Write,
-        engine::{add_new_group, count_groups, count_in_roles, together},
-        role::{existing, give, take},
-        row::{inserting, updating},
+        engine::{
+            add_to_group_count, add_to_role_group_counts, execute_all, insert_group_and_count,
+        },
+        role::{delete_group_roles, insert_group_roles, require_roles},
+        statements::{insert_statement, update_statement},
     },
 };
 
-/// A group has at most as many roles, so that every answer with its roles stays well below 4 MiB.
+/// Maximum number of roles of a group, so that every response with its roles stays well below 4 MiB.
 const MAX_ROLES: usize = 1000;
 
 impl Write for CreateGroup {
@@ -42,11 +44,12 @@ impl Write for CreateGroup {
             updated_at: Set(now),
             ..Default::default()
         };
-        retitle(&mut row, &self.title);
-        let (group, insert) = inserting(row)?;
-        let roles = match existing(tx, &self.role_ids).await {
+        set_title(&mut row, &self.title);
+        let (group, insert) = insert_statement(row)?;
+        let roles = match require_roles(tx, &self.role_ids).await {
             Ok(roles) => roles,
-            // That the title is taken is told first. Behind any other error there may be no transaction any more.
+            // A taken title takes precedence over missing roles, so the insert runs for its unique constraint. After
+            // any other error the transaction may no longer exist.
             Err(absent @ Error::NotFound(_)) => {
                 tx.execute(&insert).await?;
                 return Err(absent);
@@ -54,10 +57,15 @@ impl Write for CreateGroup {
             Err(error) => return Err(error),
         };
         let ids = roles.iter().map(|role| role.id);
-        add_new_group(tx, vec![insert.into(), give(&group, &roles)], ids).await?;
-        let roles = refs(roles);
-        let created = Change::of_group(ChangeKind::GroupCreated, group.id, &group.title);
-        changes.push(created.to(Value::Name(group.title.clone())));
+        insert_group_and_count(
+            tx,
+            vec![insert.into(), insert_group_roles(&group, &roles)],
+            ids,
+        )
+        .await?;
+        let roles = role_refs(roles);
+        let created = Change::for_group(ChangeKind::GroupCreated, group.id, &group.title);
+        changes.push(created.with_after(Value::Name(group.title.clone())));
         changes.extend(roles.iter().map(|role| assigned(&group, role)));
         Ok(Group::new(group, roles))
     }
@@ -77,19 +85,25 @@ impl Write for UpdateGroup {
         let remove: Vec<_> = self.remove.iter().filter(|id| has(id)).copied().collect();
         let title = self.title.as_ref().filter(|title| **title != group.title);
         if add.is_empty() && remove.is_empty() && title.is_none() {
-            return Ok(Group::new(group, refs(roles)));
+            return Ok(Group::new(group, role_refs(roles)));
         }
 
         let mut new = Vec::new();
         let mut writes = Vec::new();
         if !add.is_empty() {
-            new = existing(tx, &add).await?;
-            writes.extend([give(&group, &new), count_in_roles(add.iter().copied(), 1)]);
+            new = require_roles(tx, &add).await?;
+            writes.extend([
+                insert_group_roles(&group, &new),
+                add_to_role_group_counts(add.iter().copied(), 1),
+            ]);
             roles.extend(new.iter().cloned());
         }
         if !remove.is_empty() {
             let ids = remove.iter().copied();
-            writes.extend([take(group.id, &remove), count_in_roles(ids, -1)]);
+            writes.extend([
+                delete_group_roles(group.id, &remove),
+                add_to_role_group_counts(ids, -1),
+            ]);
         }
         let (gone, roles): (Vec<_>, Vec<_>) = roles
             .into_iter()
@@ -97,30 +111,30 @@ impl Write for UpdateGroup {
         if !add.is_empty() && roles.len() > MAX_ROLES {
             return Err(too_many_roles());
         }
-        changes.not_before(max(group.created_at, group.updated_at));
+        changes.advance_to(max(group.created_at, group.updated_at));
         let mut row = group.clone().into_active_model();
         if let Some(title) = title {
-            retitle(&mut row, title);
+            set_title(&mut row, title);
         }
-        // The CHECK on this column refuses a group without roles.
+        // The CHECK on this column rejects a group without roles.
         row.role_count = Set(count(&roles));
         row.version = Set(group.version.next());
         row.updated_at = Set(changes.time());
-        let (after, update) = updating(row, group::Column::Id.eq(group.id))?;
+        let (after, update) = update_statement(row, group::Column::Id.eq(group.id))?;
         writes.push(update.into());
-        together(tx, writes).await?;
+        execute_all(tx, writes).await?;
         if after.title_sort != group.title_sort {
-            resort(tx, &after).await?;
+            update_sort_keys(tx, &after).await?;
         }
 
         if title.is_some() {
-            let renamed = Change::of_group(ChangeKind::GroupRenamed, after.id, &after.title);
+            let renamed = Change::for_group(ChangeKind::GroupRenamed, after.id, &after.title);
             let (from, to) = (Value::Name(group.title), Value::Name(after.title.clone()));
-            changes.push(renamed.from(from).to(to));
+            changes.push(renamed.with_before(from).with_after(to));
         }
-        changes.extend(refs(gone).iter().map(|role| removed(&after, role)));
-        changes.extend(refs(new).iter().map(|role| assigned(&after, role)));
-        Ok(Group::new(after, refs(roles)))
+        changes.extend(role_refs(gone).iter().map(|role| removed(&after, role)));
+        changes.extend(role_refs(new).iter().map(|role| assigned(&after, role)));
+        Ok(Group::new(after, role_refs(roles)))
     }
 }
 
@@ -138,31 +152,31 @@ impl Write for DeleteGroup {
         if !group.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
-        changes.not_before(max(group.created_at, group.updated_at));
+        changes.advance_to(max(group.created_at, group.updated_at));
         let roles = roles_of(tx, group.id).await?;
         let users = users_of(tx, group.id).await?;
-        // The associations go with the group: ON DELETE CASCADE.
+        // The group's roles and members are deleted with it: ON DELETE CASCADE.
         let delete = group::Entity::delete_many().filter(group::Column::Id.eq(group.id));
         let writes = vec![
-            count_in_roles(roles.iter().map(|role| role.id), -1),
+            add_to_role_group_counts(roles.iter().map(|role| role.id), -1),
             delete.into_query().into(),
-            count_groups(-1),
+            add_to_group_count(-1),
         ];
-        together(tx, writes).await?;
+        execute_all(tx, writes).await?;
 
-        changes.extend(refs(roles).iter().map(|role| removed(&group, role)));
+        changes.extend(role_refs(roles).iter().map(|role| removed(&group, role)));
         changes.extend(users.iter().map(|(id, username)| {
-            let unassigned = Change::of_group(ChangeKind::UserUnassigned, group.id, &group.title);
+            let unassigned = Change::for_group(ChangeKind::UserUnassigned, group.id, &group.title);
             unassigned.with_user(*id, username)
         }));
-        let deleted = Change::of_group(ChangeKind::GroupDeleted, group.id, &group.title);
-        let deleted = deleted.with_deleted(Deleted {
+        let deleted = Change::for_group(ChangeKind::GroupDeleted, group.id, &group.title);
+        let deleted = deleted.with_deleted(DeletedResource {
             created_at: group.created_at,
             updated_at: group.updated_at,
             version: group.version,
-            details: DeletedDetails::Group,
+            details: DeletedResourceDetails::Group,
         });
-        changes.push(deleted.from(Value::Name(group.title)));
+        changes.push(deleted.with_before(Value::Name(group.title)));
         Ok(())
     }
 }
@@ -189,8 +203,8 @@ async fn roles_of(tx: &DatabaseTransaction, id: GroupId) -> Result<Vec<role::Mod
     Ok(roles)
 }
 
-/// Writes the group's sort key beside who is in it, and beside its roles.
-async fn resort(tx: &DatabaseTransaction, group: &group::Model) -> Result<()> {
+/// Updates the copies of the group's sort key in its role assignments and memberships.
+async fn update_sort_keys(tx: &DatabaseTransaction, group: &group::Model) -> Result<()> {
     group_role::Entity::update_many()
         .col_expr(
             group_role::Column::TitleSort,
@@ -211,19 +225,20 @@ async fn resort(tx: &DatabaseTransaction, group: &group::Model) -> Result<()> {
 }
 
 fn assigned(group: &group::Model, role: &RoleRef) -> Change {
-    Change::of_group(ChangeKind::RoleAssigned, group.id, &group.title)
+    Change::for_group(ChangeKind::RoleAssigned, group.id, &group.title)
         .with_role(role.id, &role.name)
 }
 
 fn removed(group: &group::Model, role: &RoleRef) -> Change {
-    Change::of_group(ChangeKind::RoleRemoved, group.id, &group.title).with_role(role.id, &role.name)
+    Change::for_group(ChangeKind::RoleRemoved, group.id, &group.title)
+        .with_role(role.id, &role.name)
 }
 
-fn retitle(row: &mut group::ActiveModel, title: &Name) {
+fn set_title(row: &mut group::ActiveModel, title: &Name) {
     row.title = Set(title.clone());
     row.title_key = Set(title.unique_key());
     row.title_sort = Set(title.sort_key());
-    row.search_text = Set(Folded::name(title));
+    row.search_text = Set(SearchText::name(title));
 }
 
 fn count<T>(items: &[T]) -> i64 {

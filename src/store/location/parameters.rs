@@ -1,11 +1,11 @@
-//! The parameters of a database URL: a misspelt one must not be passed over, or TLS would be off without a word.
+//! The parameters of a database URL. A misspelled one is rejected: if it were ignored, TLS might be off unnoticed.
 
 use std::collections::HashSet;
 
-/// How many letters of a name may be wrong, of so many, for it to be taken for another.
-const NEAR: usize = 3;
+/// A name counts as a typo of a known one if at most one of this many letters is wrong.
+const MAX_TYPO_RATIO: usize = 3;
 
-/// What PostgreSQL's driver reads.
+/// The parameters that the PostgreSQL driver reads.
 pub(super) const POSTGRES: &[&str] = &[
     "sslmode",
     "sslrootcert",
@@ -26,7 +26,7 @@ pub(super) const POSTGRES: &[&str] = &[
     "options",
     "statement-cache-capacity",
 ];
-/// What MariaDB's and MySQL's driver reads.
+/// The parameters that the driver for MariaDB and MySQL reads.
 pub(super) const MYSQL: &[&str] = &[
     "ssl-mode",
     "ssl-ca",
@@ -44,8 +44,8 @@ pub(super) const MYSQL: &[&str] = &[
     "statement-cache-capacity",
 ];
 
-/// Complains about a parameter that the driver doesn't read, or that is given twice: the last would count. What the URL has isn't repeated: it might be a part of a
-/// password.
+/// Rejects a parameter that the driver doesn't read, and one that is given twice, of which only the last would count.
+/// The message doesn't repeat an unknown name: it may be part of a password.
 pub(super) fn check(parameters: &str, known: &[&str]) -> Result<(), String> {
     let parameters = parameters.strip_prefix('?').unwrap_or(parameters);
     let mut given = HashSet::new();
@@ -58,7 +58,7 @@ pub(super) fn check(parameters: &str, known: &[&str]) -> Result<(), String> {
         };
         let number = index + 1;
         if parameter.is_empty() || known.contains(&name) {
-            // Some may be written in two ways.
+            // Some parameters have several spellings.
             let same = name.replace('-', "").replace("rootcert", "ca");
             if name != "options" && !name.is_empty() && !given.insert(same) {
                 return Err(format!(
@@ -81,12 +81,12 @@ pub(super) fn check(parameters: &str, known: &[&str]) -> Result<(), String> {
 }
 
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // A long text takes long to compare, and resembles nothing.
+    // A long text takes long to compare, and can't be a typo of a known name.
     let name: String = name.chars().take(64).collect();
     let name = name.to_ascii_lowercase();
     let distances = known
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&name, known), *known));
     let (distance, near) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= name.len() / NEAR).then_some(near)
+    (distance <= name.len() / MAX_TYPO_RATIO).then_some(near)
 }

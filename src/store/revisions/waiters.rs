@@ -1,5 +1,5 @@
-//! Calls that wait for a revision to be committed. Each is woken once, by the revision that it waits for; none of them
-//! asks the database.
+//! Calls that wait for a revision to be committed. Each is woken once, when that or a later revision is known to be
+//! committed; none of them queries the database.
 
 use std::{
     collections::BTreeMap,
@@ -14,17 +14,17 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     domain::Revision,
     error::{Error, Result},
-    store::Shares,
+    store::CallerShares,
 };
 
-/// A revision, and a number that tells apart those that wait for the same one.
+/// The wanted revision, and a number that distinguishes the calls that wait for the same one.
 type Key = (Revision, u64);
 
 #[derive(Debug)]
 pub(super) struct Waiters {
     max: usize,
     waiting: Mutex<BTreeMap<Key, oneshot::Sender<()>>>,
-    shares: Shares,
+    shares: CallerShares,
     count: watch::Sender<usize>,
     next: AtomicU64,
     refused: AtomicU64,
@@ -35,23 +35,23 @@ impl Waiters {
         Self {
             max,
             waiting: Mutex::default(),
-            shares: Shares::default(),
+            shares: CallerShares::default(),
             count: watch::Sender::new(0),
             next: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }
 
-    /// Waits until `wanted` is woken, unless it is committed already.
+    /// Waits until [`Self::wake`] is called for `wanted` or a later revision, unless it is committed already.
     ///
     /// # Errors
-    /// Too many wait already, or too many of this caller.
+    /// Too many calls wait already, in total or of this caller.
     pub(super) async fn wait(&self, wanted: Revision, committed: impl Fn() -> bool) -> Result<()> {
         let (wake, woken) = oneshot::channel();
         let key = (wanted, self.next.fetch_add(1, Ordering::Relaxed));
         let _share = {
             let mut waiting = self.waiting();
-            // Under the lock: what is committed from now on wakes us.
+            // Checked under the lock: a commit that is recorded from now on wakes this call.
             if committed() {
                 return Ok(());
             }
@@ -66,19 +66,19 @@ impl Waiters {
             share
         };
         let _registration = Registration(self, key);
-        // The sender is dropped only when it is used, or by ourselves.
+        // The sender is dropped only after sending, or with `_registration`.
         let _ = woken.await;
         Ok(())
     }
 
-    /// Wakes those that wait for this revision or an earlier one.
+    /// Wakes the calls that wait for this revision or an earlier one.
     pub(super) fn wake(&self, revision: Revision) {
         let mut waiting = self.waiting();
         let mut woken = false;
         while let Some(first) = waiting.first_entry()
             && first.key().0 <= revision
         {
-            // One that has gone away needs no answer.
+            // A cancelled call needs no wake-up.
             let _ = first.remove().send(());
             woken = true;
         }
@@ -87,13 +87,13 @@ impl Waiters {
         }
     }
 
-    /// Waits until there is one that waits.
-    pub(super) async fn some(&self) {
+    /// Waits until at least one call waits.
+    pub(super) async fn wait_until_any(&self) {
         // The sender lives in `self`, so the channel can't be closed.
         let _ = self.count.subscribe().wait_for(|count| *count > 0).await;
     }
 
-    /// How many wait, and how many have been refused since the start.
+    /// How many calls wait, and how many have been rejected since the start.
     pub(super) fn counts(&self) -> (usize, u64) {
         let waiting = *self.count.borrow();
         (waiting, self.refused.load(Ordering::Relaxed))
@@ -104,7 +104,7 @@ impl Waiters {
     }
 }
 
-/// Ends with the call that waits.
+/// Removes the waiting call when it ends or is cancelled.
 struct Registration<'a>(&'a Waiters, Key);
 
 impl Drop for Registration<'_> {

@@ -1,4 +1,4 @@
-//! The roles of a user, each with the groups that give it.
+//! The roles of a user, each with the groups that assign it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use sea_orm::{
     QueryTrait, RelationTrait,
 };
 
-use super::{KEYSET, Role, read::recall_page, with_rules};
+use super::{KEYSET, Role, read::read_cached_page, with_rules};
 use crate::{
     domain::{
         Cursor, CursorKey, GroupId, GroupRef, ListRolesOfUser, Name, PageRequest, Revision, RoleId,
@@ -15,33 +15,33 @@ use crate::{
     },
     entity::{group, group_role, group_user, role},
     error::Result,
-    store::{Glance, Page, Read, View, cache, page::behind},
+    store::{CacheSnapshot, Page, Read, View, cache, page::after_cursor},
 };
 
-/// A page names so many groups at most, over all of its roles. With the longest titles, and with the most rules and the
+/// Maximum number of groups in a page, over all of its roles. With the longest titles, and with the most rules and the
 /// longest description of the first role, a page with one role stays below 3 MiB.
 const MAX_GROUPS: usize = 2500;
 
-/// A role, and the groups of a user that give it.
+/// A role, and the user's groups that assign it.
 #[derive(Clone, Debug)]
 pub struct RoleOfUser {
     /// The role.
     pub role: Role,
-    /// The groups, by title: those that fit into the page.
+    /// The groups, sorted by title: those that fit into the page.
     pub groups: Vec<GroupRef>,
 }
 
 impl Read for ListRolesOfUser {
     type Output = Page<RoleOfUser>;
 
-    const CACHED: bool = true;
+    const CACHEABLE: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Page<RoleOfUser>>> {
-        recall(glance, self.user_id, &self.page).await
+    async fn read_cached(&self, snapshot: &CacheSnapshot<'_>) -> Result<Option<Page<RoleOfUser>>> {
+        read_cached(snapshot, self.user_id, &self.page).await
     }
 
     async fn read(&self, view: &View<'_>) -> Result<Page<RoleOfUser>> {
@@ -49,21 +49,21 @@ impl Read for ListRolesOfUser {
     }
 }
 
-/// Lists the roles of a user from what is in memory.
-async fn recall(
-    glance: &Glance<'_>,
+/// Lists the roles of a user from the cache.
+async fn read_cached(
+    snapshot: &CacheSnapshot<'_>,
     user_id: UserId,
     page: &PageRequest,
 ) -> Result<Option<Page<RoleOfUser>>> {
-    let Some(user) = glance.one::<cache::User>(user_id).await? else {
+    let Some(user) = snapshot.get::<cache::User>(user_id).await? else {
         return Ok(None);
     };
-    let Some(mut groups) = glance.all::<cache::Group>(&user.groups).await? else {
+    let Some(mut groups) = snapshot.get_all::<cache::Group>(&user.groups).await? else {
         return Ok(None);
     };
     groups.sort_unstable_by(|a, b| (&a.sort, a.group.id).cmp(&(&b.sort, b.group.id)));
     let continued = continued(page);
-    // Whether this page may name the group for the role: the pages before have not.
+    // Whether the group wasn't listed under the role on an earlier page.
     let is_left = |group: &cache::Group, role: RoleId| match continued {
         Some((
             of,
@@ -80,7 +80,7 @@ async fn recall(
         roles.filter(|role| is_left(group, *role))
     });
     let ids: Vec<_> = left.collect::<BTreeSet<_>>().into_iter().collect();
-    let Some(page) = recall_page(glance, &ids, page).await? else {
+    let Some(page) = read_cached_page(snapshot, &ids, page).await? else {
         return Ok(None);
     };
     let listed = page.rows.iter().map(|(role, _)| (role.row.id, Vec::new()));
@@ -108,7 +108,7 @@ async fn list(view: &View<'_>, user_id: UserId, page: &PageRequest) -> Result<Pa
     use group_role::Column as C;
     let mut left = Condition::all().add(group_user::Column::UserId.eq(user_id));
     if let Some((of, within)) = continued(page) {
-        let further = behind(C::TitleSort, C::GroupId, within, false);
+        let further = after_cursor(C::TitleSort, C::GroupId, within, false);
         left = left.add(Condition::any().add(C::RoleId.ne(of.id)).add(further));
     }
     let given = group_role::Entity::find()
@@ -133,7 +133,7 @@ async fn list(view: &View<'_>, user_id: UserId, page: &PageRequest) -> Result<Pa
         .join(JoinType::InnerJoin, group_role::Relation::Role.def())
         .filter(left)
         .filter(C::RoleId.is_in(page.rows.iter().map(|(role, _)| role.row.id)))
-        // In the order of the page, so that what is too much is of its last roles.
+        // In the order of the page, so that the limit cuts off groups of the last roles.
         .order_by_asc(role::Column::NameSort)
         .order_by_asc(role::Column::Id)
         .order_by_asc(C::TitleSort)
@@ -150,15 +150,15 @@ async fn list(view: &View<'_>, user_id: UserId, page: &PageRequest) -> Result<Pa
     })
 }
 
-/// The role that the page goes on with, and the last of its groups that was named before.
+/// The role that the page continues, and the last of its groups that was listed before.
 fn continued(page: &PageRequest) -> Option<(&Cursor, &Cursor)> {
     let of = page.after.as_ref()?;
     Some((of, of.within.as_deref()?))
 }
 
-/// Gives the roles of a page their groups, which stand in the same order, one too many if there are more than a page
-/// names. If the extra group belongs to the first role, the page ends inside that role; otherwise it ends before the role
-/// that the group belongs to.
+/// Attaches groups to the roles of a page. `named` is in the order of the page, with one group beyond the limit if
+/// there are more. If that extra group belongs to the first role, the page ends inside that role; otherwise it ends
+/// before the role that the group belongs to.
 fn with_groups(mut page: Page<Role>, mut named: Vec<(RoleId, GroupRef)>) -> Page<RoleOfUser> {
     if named.len() > MAX_GROUPS
         && let Some((cut, _)) = named.pop()

@@ -4,7 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{ColumnTrait, EntityTrait, JoinType, QueryFilter, QuerySelect, RelationTrait};
 
-use super::{KEYSET, Role, RoleAt, cut_by_rules, missing, rules_of, rules_told, with_rules};
+use super::{
+    KEYSET, Role, RoleAtRevision, missing, paginate_with_rule_limit, rules_of, rules_with_revision,
+    with_rules,
+};
 use crate::{
     domain::{
         Cursor, CursorKey, Get, GroupId, ListRoles, ListRolesInGroup, PageRequest, Revision, RoleId,
@@ -12,20 +15,20 @@ use crate::{
     entity::{group_role, role, role_rule},
     error::Result,
     store::{
-        At, Glance, Page, Read, View, cache,
-        page::revision,
-        search::{ROLES, found},
+        AtRevision, CacheSnapshot, Page, Read, View, cache,
+        page::revision_column,
+        search::{ROLES, search_filter},
     },
 };
 
 impl Read for Get<RoleId> {
-    type Output = At<Role>;
+    type Output = AtRevision<Role>;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn read(&self, view: &View<'_>) -> Result<At<Role>> {
+    async fn read(&self, view: &View<'_>) -> Result<AtRevision<Role>> {
         let id = self.id;
         let found = role::Entity::find_by_id(id).one(view.db()).await?;
         let row = found.ok_or_else(|| missing(id))?;
@@ -34,7 +37,7 @@ impl Read for Get<RoleId> {
             row,
             rules: rules.unwrap_or_default(),
         };
-        Ok(At {
+        Ok(AtRevision {
             value,
             revision: view.revision(),
         })
@@ -56,7 +59,11 @@ impl Read for ListRoles {
         let mut select = role::Entity::find();
         if let Some(query) = &self.query {
             let (text, id) = (role::Column::SearchText, role::Column::Id);
-            select = select.filter(found(view, &ROLES, text, id, query).await?.condition);
+            select = select.filter(
+                search_filter(view, &ROLES, text, id, query)
+                    .await?
+                    .condition,
+            );
         }
         let models = KEYSET.select(select, &self.page).all(view.db()).await?;
         let page = with_rules(view.db(), models, &self.page).await?;
@@ -70,15 +77,15 @@ impl Read for ListRoles {
 impl Read for ListRolesInGroup {
     type Output = Page<Role>;
 
-    const TELLS: bool = true;
-    const CACHED: bool = true;
+    const REPORTS_REVISION: bool = true;
+    const CACHEABLE: bool = true;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn recall(&self, glance: &Glance<'_>) -> Result<Option<Page<Role>>> {
-        recall(glance, self.group_id, &self.page).await
+    async fn read_cached(&self, snapshot: &CacheSnapshot<'_>) -> Result<Option<Page<Role>>> {
+        read_cached(snapshot, self.group_id, &self.page).await
     }
 
     async fn read(&self, view: &View<'_>) -> Result<Page<Role>> {
@@ -86,59 +93,59 @@ impl Read for ListRolesInGroup {
     }
 }
 
-/// Lists the roles of a group, in two statements: the roles, and their rules, each beside the revision.
+/// Lists the roles of a group in two statements, for the roles and for their rules, each of which reports its revision.
 async fn list_in_group(
     view: &View<'_>,
     group_id: GroupId,
     page: &PageRequest,
 ) -> Result<Page<Role>> {
     let select = role::Entity::find()
-        .expr_as(revision(), "revision")
+        .expr_as(revision_column(), "revision")
         .join_rev(JoinType::InnerJoin, group_role::Relation::Role.def())
         .filter(group_role::Column::GroupId.eq(group_id));
-    let rows: Vec<RoleAt> = KEYSET
+    let rows: Vec<RoleAtRevision> = KEYSET
         .select(select, page)
         .into_model()
         .all(view.db())
         .await?;
     match rows.first() {
-        Some(row) => view.saw(row.revision),
+        Some(row) => view.observe_revision(row.revision),
         None => {
-            view.tear();
-            // A group always has a role: only an empty page leaves open whether the group is there.
+            view.mark_inconsistent();
+            // A group always has a role: only an empty page leaves open whether the group exists.
             crate::store::group::must_exist(view.db(), group_id).await?;
         }
     }
     let models = rows.into_iter().map(|row| row.role).collect();
-    let mut page = cut_by_rules(models, page);
+    let mut page = paginate_with_rule_limit(models, page);
     let ids: BTreeSet<_> = page.rows.iter().map(|(row, _)| row.id).collect();
     let mut rules = HashMap::new();
     if !ids.is_empty() {
-        rules = rules_told(view, role_rule::Column::RoleId.is_in(ids)).await?;
+        rules = rules_with_revision(view, role_rule::Column::RoleId.is_in(ids)).await?;
     }
     page.revision = view.revision();
     Ok(page.map(|row| Role::new(row, &mut rules)))
 }
 
-/// Lists the roles of a group from what is in memory.
-async fn recall(
-    glance: &Glance<'_>,
+/// Lists the roles of a group from the cache.
+async fn read_cached(
+    snapshot: &CacheSnapshot<'_>,
     group_id: GroupId,
     page: &PageRequest,
 ) -> Result<Option<Page<Role>>> {
-    let Some(group) = glance.one::<cache::Group>(group_id).await? else {
+    let Some(group) = snapshot.get::<cache::Group>(group_id).await? else {
         return Ok(None);
     };
-    recall_page(glance, &group.roles, page).await
+    read_cached_page(snapshot, &group.roles, page).await
 }
 
-/// Makes a page of these roles from what is in memory.
-pub(super) async fn recall_page(
-    glance: &Glance<'_>,
+/// Builds a page of these roles from the cache.
+pub(super) async fn read_cached_page(
+    snapshot: &CacheSnapshot<'_>,
     ids: &[RoleId],
     page: &PageRequest,
 ) -> Result<Option<Page<Role>>> {
-    let Some(mut roles) = glance.all::<cache::Role>(ids).await? else {
+    let Some(mut roles) = snapshot.get_all::<cache::Role>(ids).await? else {
         return Ok(None);
     };
     if let Some(Cursor {
@@ -154,15 +161,15 @@ pub(super) async fn recall_page(
         roles.retain(begins);
     }
     roles.sort_unstable_by(|a, b| (&a.row.name_sort, a.row.id).cmp(&(&b.row.name_sort, b.row.id)));
-    // One too many tells that the list goes on.
+    // One row beyond the page shows that the list continues.
     roles.truncate(usize::from(page.size) + 1);
     let models = roles.iter().map(|role| (*role.row).clone()).collect();
-    let mut page = cut_by_rules(models, page);
+    let mut page = paginate_with_rule_limit(models, page);
     let ids: Vec<_> = page.rows.iter().map(|(row, _)| row.id).collect();
-    let Some(rules) = glance.all::<cache::RoleRules>(&ids).await? else {
+    let Some(rules) = snapshot.get_all::<cache::RoleRules>(&ids).await? else {
         return Ok(None);
     };
-    page.revision = glance.revision();
+    page.revision = snapshot.revision();
     let mut rules = rules.iter().map(|rules| rules.rules.to_vec());
     Ok(Some(page.map(|row| Role {
         row,

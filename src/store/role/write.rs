@@ -12,18 +12,19 @@ use sea_orm::{
 use super::{Role, missing, rules_of};
 use crate::{
     domain::{
-        Change, ChangeKind, ChangeLog, CreateRole, DeleteRole, Deleted, DeletedDetails, Folded,
-        GroupId, Name, RoleId, Rule, UpdateRole, Value, Version,
+        Change, ChangeKind, ChangeLog, CreateRole, DeleteRole, DeletedResource,
+        DeletedResourceDetails, GroupId, Name, RoleId, Rule, SearchText, UpdateRole, Value,
+        Version,
     },
     entity::{group, group_role, role, role_rule},
     error::{Error, Result},
     store::{
         Write,
-        row::{insert, update},
+        statements::{insert, update},
     },
 };
 
-/// How many of the groups that have a role are named when it can't be deleted.
+/// Number of groups that are listed when a role can't be deleted because groups have it.
 const NAMED_GROUPS: u64 = 10;
 
 impl Write for CreateRole {
@@ -41,16 +42,16 @@ impl Write for CreateRole {
             updated_at: Set(now),
             ..Default::default()
         };
-        rename(&mut row, &self.name);
+        set_name(&mut row, &self.name);
         let role = insert(tx, row).await?;
         let rules: BTreeSet<_> = self.rules.iter().cloned().collect();
         add_rules(tx, role.id, &rules).await?;
 
-        let of_role = |kind| Change::of_role(kind, role.id, &role.name);
-        changes.push(of_role(ChangeKind::RoleCreated).to(Value::Name(role.name.clone())));
+        let for_role = |kind| Change::for_role(kind, role.id, &role.name);
+        changes.push(for_role(ChangeKind::RoleCreated).with_after(Value::Name(role.name.clone())));
         if !self.description.is_empty() {
             let description = Value::Description(role.description.clone());
-            changes.push(of_role(ChangeKind::RoleDescribed).to(description));
+            changes.push(for_role(ChangeKind::RoleDescribed).with_after(description));
         }
         changes.extend(rules.iter().map(|rule| added(&role, rule)));
         Ok(Role {
@@ -88,7 +89,7 @@ impl Write for UpdateRole {
         let description = self
             .description
             .as_ref()
-            .filter(|note| **note != before.description);
+            .filter(|description| **description != before.description);
         if name.is_none() && description.is_none() && add.is_empty() && remove.is_empty() {
             return Ok(Role {
                 row: before,
@@ -98,15 +99,15 @@ impl Write for UpdateRole {
 
         rules.extend(add.iter().cloned());
         rules.retain(|rule| !remove.contains(rule));
-        changes.not_before(max(before.created_at, before.updated_at));
+        changes.advance_to(max(before.created_at, before.updated_at));
         let mut row = before.clone().into_active_model();
         if let Some(name) = name {
-            rename(&mut row, name);
+            set_name(&mut row, name);
         }
         if let Some(description) = description {
             row.description = Set(description.clone());
         }
-        // The CHECK on this column is the limit.
+        // The CHECK on this column enforces the limit.
         row.rule_count = Set(count(&rules));
         row.version = Set(before.version.next());
         row.updated_at = Set(changes.time());
@@ -114,15 +115,23 @@ impl Write for UpdateRole {
         remove_rules(tx, after.id, &remove).await?;
         add_rules(tx, after.id, &add).await?;
 
-        let of_role = |kind| Change::of_role(kind, after.id, &after.name);
+        let for_role = |kind| Change::for_role(kind, after.id, &after.name);
         if name.is_some() {
             let (before, after) = (Value::Name(before.name), Value::Name(after.name.clone()));
-            changes.push(of_role(ChangeKind::RoleRenamed).from(before).to(after));
+            changes.push(
+                for_role(ChangeKind::RoleRenamed)
+                    .with_before(before)
+                    .with_after(after),
+            );
         }
         if description.is_some() {
             let before = Value::Description(before.description);
             let after = Value::Description(after.description.clone());
-            changes.push(of_role(ChangeKind::RoleDescribed).from(before).to(after));
+            changes.push(
+                for_role(ChangeKind::RoleDescribed)
+                    .with_before(before)
+                    .with_after(after),
+            );
         }
         changes.extend(remove.iter().map(|rule| removed(&after, rule)));
         changes.extend(add.iter().map(|rule| added(&after, rule)));
@@ -154,24 +163,24 @@ impl Write for DeleteRole {
                 groups: first_groups(tx, role.id).await?,
             });
         }
-        changes.not_before(max(role.created_at, role.updated_at));
+        changes.advance_to(max(role.created_at, role.updated_at));
         let rules = rules_of(tx, std::iter::once(role.id))
             .await?
             .remove(&role.id);
-        // The rules go with the role: ON DELETE CASCADE.
+        // The rules are deleted with the role: ON DELETE CASCADE.
         role::Entity::delete_by_id(role.id).exec(tx).await?;
 
         changes.extend(rules.iter().flatten().map(|rule| removed(&role, rule)));
-        let deleted = Change::of_role(ChangeKind::RoleDeleted, role.id, &role.name);
-        let deleted = deleted.with_deleted(Deleted {
+        let deleted = Change::for_role(ChangeKind::RoleDeleted, role.id, &role.name);
+        let deleted = deleted.with_deleted(DeletedResource {
             created_at: role.created_at,
             updated_at: role.updated_at,
             version: role.version,
-            details: DeletedDetails::Role {
+            details: DeletedResourceDetails::Role {
                 description: role.description,
             },
         });
-        changes.push(deleted.from(Value::Name(role.name)));
+        changes.push(deleted.with_before(Value::Name(role.name)));
         Ok(())
     }
 }
@@ -231,19 +240,21 @@ async fn first_groups(tx: &DatabaseTransaction, id: RoleId) -> Result<Vec<(Group
     Ok(groups)
 }
 
-fn rename(row: &mut role::ActiveModel, name: &Name) {
+fn set_name(row: &mut role::ActiveModel, name: &Name) {
     row.name = Set(name.clone());
     row.name_key = Set(name.unique_key());
     row.name_sort = Set(name.sort_key());
-    row.search_text = Set(Folded::name(name));
+    row.search_text = Set(SearchText::name(name));
 }
 
 fn added(role: &role::Model, rule: &Rule) -> Change {
-    Change::of_role(ChangeKind::RuleAdded, role.id, &role.name).to(Value::Rule(rule.clone()))
+    Change::for_role(ChangeKind::RuleAdded, role.id, &role.name)
+        .with_after(Value::Rule(rule.clone()))
 }
 
 fn removed(role: &role::Model, rule: &Rule) -> Change {
-    Change::of_role(ChangeKind::RuleRemoved, role.id, &role.name).from(Value::Rule(rule.clone()))
+    Change::for_role(ChangeKind::RuleRemoved, role.id, &role.name)
+        .with_before(Value::Rule(rule.clone()))
 }
 
 fn count<T>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> i64 {

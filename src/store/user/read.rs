@@ -10,32 +10,33 @@ use crate::{
     entity::{group_user, user},
     error::Result,
     store::{
-        At, Page, Read, View, group,
-        page::{Keyset, cut},
-        search::{USERS, contains, found},
+        AtRevision, Page, Read, View, group,
+        page::{Keyset, paginate},
+        search::{USERS, contains, search_filter},
     },
 };
 
-/// A group's users, in an index of their own: however many they are, a page of them is a part of it.
+/// Keyset of a group's users. `group_users` has an index in this order, so a page is one index range however many users
+/// the group has.
 const KEYSET_IN_GROUP: Keyset<group_user::Column> = Keyset {
     name: group_user::Column::UsernameSort,
     created_at: group_user::Column::GroupCreatedAt,
     id: group_user::Column::UserId,
 };
 
-/// So many users are looked through sooner than an index of all users is.
-const FEW: u64 = 50;
+/// Up to this many users of a group are searched row by row: faster than a lookup in the search index of all users.
+const SEARCH_INDEX_THRESHOLD: u64 = 50;
 
 impl Read for Get<UserId> {
-    type Output = At<user::Model>;
+    type Output = AtRevision<user::Model>;
 
     fn min_revision(&self) -> Revision {
         self.min_revision
     }
 
-    async fn read(&self, view: &View<'_>) -> Result<At<user::Model>> {
+    async fn read(&self, view: &View<'_>) -> Result<AtRevision<user::Model>> {
         let found = user::Entity::find_by_id(self.id).one(view.db()).await?;
-        Ok(At {
+        Ok(AtRevision {
             value: found.ok_or_else(|| missing(self.id))?,
             revision: view.revision(),
         })
@@ -68,7 +69,11 @@ async fn list(view: &View<'_>, list: &ListUsers) -> Result<Page<user::Model>> {
     let mut select = user::Entity::find();
     if let Some(query) = query {
         let (text, id) = (user::Column::SearchText, user::Column::Id);
-        select = select.filter(found(view, &USERS, text, id, query).await?.condition);
+        select = select.filter(
+            search_filter(view, &USERS, text, id, query)
+                .await?
+                .condition,
+        );
     }
     if let Some(status) = status {
         select = select.filter(user::Column::Status.eq(*status));
@@ -76,7 +81,7 @@ async fn list(view: &View<'_>, list: &ListUsers) -> Result<Page<user::Model>> {
     let models = KEYSET.select(select, page).all(view.db()).await?;
     Ok(Page {
         revision: view.revision(),
-        ..cut(models, page, cursor)
+        ..paginate(models, page, cursor)
     })
 }
 
@@ -110,9 +115,9 @@ async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<
     let mut by_user = false;
     if let Some(query) = query {
         let (text, id) = (user::Column::SearchText, group_user::Column::UserId);
-        if group::user_count(view.db(), *group_id).await? > FEW {
-            let found = found(view, &USERS, text, id, query).await?;
-            by_user = found.few;
+        if group::user_count(view.db(), *group_id).await? > SEARCH_INDEX_THRESHOLD {
+            let found = search_filter(view, &USERS, text, id, query).await?;
+            by_user = found.is_selective;
             select = select.filter(found.condition);
         } else {
             select = select.filter(contains(view, text, query));
@@ -135,6 +140,6 @@ async fn list_in_group(view: &View<'_>, list: &ListUsersInGroup) -> Result<Page<
     Ok(Page {
         revision: view.revision(),
         total_size,
-        ..cut(models, page, cursor)
+        ..paginate(models, page, cursor)
     })
 }

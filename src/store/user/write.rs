@@ -12,14 +12,15 @@ use sea_orm::{
 use super::missing;
 use crate::{
     domain::{
-        Change, ChangeKind, ChangeLog, CreateUser, DeleteUser, Deleted, DeletedDetails, Folded,
-        GroupId, Name, UpdateUser, UserId, UserStatus, Value, Version, Words,
+        Change, ChangeKind, ChangeLog, CreateUser, DeleteUser, DeletedResource,
+        DeletedResourceDetails, GroupId, Name, PersonName, SearchText, UpdateUser, UserId,
+        UserStatus, Value, Version,
     },
     entity::{group, group_user, user},
     error::{Error, Result},
     store::{
         Write,
-        row::{insert, update},
+        statements::{insert, update},
     },
 };
 
@@ -40,14 +41,15 @@ impl Write for CreateUser {
             updated_at: Set(now),
             ..Default::default()
         };
-        rename(&mut row, &self.username, &self.first_name, &self.last_name);
+        set_names(&mut row, &self.username, &self.first_name, &self.last_name);
         let user = insert(tx, row).await?;
 
-        let of_user = |kind| Change::of_user(kind, user.id, &user.username);
-        changes.push(of_user(ChangeKind::UserCreated).to(Value::Name(user.username.clone())));
+        let for_user = |kind| Change::for_user(kind, user.id, &user.username);
+        changes
+            .push(for_user(ChangeKind::UserCreated).with_after(Value::Name(user.username.clone())));
         let names = names(&user);
-        if names != Value::PersonName(Words::default(), Words::default()) {
-            changes.push(of_user(ChangeKind::UserNamed).to(names));
+        if names != Value::PersonName(PersonName::default(), PersonName::default()) {
+            changes.push(for_user(ChangeKind::UserNamed).with_after(names));
         }
         Ok(user)
     }
@@ -78,29 +80,33 @@ impl Write for UpdateUser {
         if now == (username, first_name, last_name, status) {
             return Ok(before);
         }
-        changes.not_before(max(before.created_at, before.updated_at));
+        changes.advance_to(max(before.created_at, before.updated_at));
         let mut row = before.clone().into_active_model();
-        rename(&mut row, username, first_name, last_name);
+        set_names(&mut row, username, first_name, last_name);
         row.status = Set(status);
         row.version = Set(before.version.next());
         row.updated_at = Set(changes.time());
         let after = update(tx, row, user::Column::Id.eq(before.id)).await?;
         if after.username_sort != before.username_sort {
-            resort(tx, &after).await?;
+            update_sort_keys(tx, &after).await?;
         }
 
-        let of_user = |kind| Change::of_user(kind, after.id, &after.username);
+        let for_user = |kind| Change::for_user(kind, after.id, &after.username);
         if before.username != after.username {
             let (from, to) = (before.username.clone(), after.username.clone());
-            let renamed = of_user(ChangeKind::UserRenamed);
-            changes.push(renamed.from(Value::Name(from)).to(Value::Name(to)));
+            let renamed = for_user(ChangeKind::UserRenamed);
+            changes.push(
+                renamed
+                    .with_before(Value::Name(from))
+                    .with_after(Value::Name(to)),
+            );
         }
         if names(&before) != names(&after) {
-            let named = of_user(ChangeKind::UserNamed);
-            changes.push(named.from(names(&before)).to(names(&after)));
+            let named = for_user(ChangeKind::UserNamed);
+            changes.push(named.with_before(names(&before)).with_after(names(&after)));
         }
         if before.status != after.status {
-            changes.push(of_user(match after.status {
+            changes.push(for_user(match after.status {
                 UserStatus::Active => ChangeKind::UserUnblocked,
                 UserStatus::Blocked => ChangeKind::UserBlocked,
             }));
@@ -123,7 +129,7 @@ impl Write for DeleteUser {
         if !user.version.satisfies(self.etag.as_ref()) {
             return Err(Error::EtagMismatch);
         }
-        changes.not_before(max(user.created_at, user.updated_at));
+        changes.advance_to(max(user.created_at, user.updated_at));
         let groups = groups_of(tx, user.id).await?;
         group::Entity::update_many()
             .col_expr(
@@ -133,25 +139,25 @@ impl Write for DeleteUser {
             .filter(group::Column::Id.in_subquery(super::super::group::groups_of(user.id)))
             .exec(tx)
             .await?;
-        // The associations go with the user: ON DELETE CASCADE.
+        // The group memberships are deleted with the user: ON DELETE CASCADE.
         user::Entity::delete_by_id(user.id).exec(tx).await?;
 
         changes.extend(groups.iter().map(|(id, title)| {
-            let unassigned = Change::of_group(ChangeKind::UserUnassigned, *id, title);
+            let unassigned = Change::for_group(ChangeKind::UserUnassigned, *id, title);
             unassigned.with_user(user.id, &user.username)
         }));
-        let deleted = Change::of_user(ChangeKind::UserDeleted, user.id, &user.username);
-        let deleted = deleted.with_deleted(Deleted {
+        let deleted = Change::for_user(ChangeKind::UserDeleted, user.id, &user.username);
+        let deleted = deleted.with_deleted(DeletedResource {
             created_at: user.created_at,
             updated_at: user.updated_at,
             version: user.version,
-            details: DeletedDetails::User {
+            details: DeletedResourceDetails::User {
                 first_name: user.first_name,
                 last_name: user.last_name,
                 status: user.status,
             },
         });
-        changes.push(deleted.from(Value::Name(user.username)));
+        changes.push(deleted.with_before(Value::Name(user.username)));
         Ok(())
     }
 }
@@ -160,8 +166,8 @@ async fn find(tx: &DatabaseTransaction, id: UserId) -> Result<Option<user::Model
     Ok(user::Entity::find_by_id(id).one(tx).await?)
 }
 
-/// Writes the user's sort key beside the groups that the user is in.
-async fn resort(tx: &DatabaseTransaction, user: &user::Model) -> Result<()> {
+/// Updates the copies of the user's sort key in the user's group memberships.
+async fn update_sort_keys(tx: &DatabaseTransaction, user: &user::Model) -> Result<()> {
     group_user::Entity::update_many()
         .col_expr(
             group_user::Column::UsernameSort,
@@ -190,11 +196,16 @@ fn names(user: &user::Model) -> Value {
     Value::PersonName(user.first_name.clone(), user.last_name.clone())
 }
 
-fn rename(row: &mut user::ActiveModel, username: &Name, first_name: &Words, last_name: &Words) {
+fn set_names(
+    row: &mut user::ActiveModel,
+    username: &Name,
+    first_name: &PersonName,
+    last_name: &PersonName,
+) {
     row.username = Set(username.clone());
     row.username_key = Set(username.unique_key());
     row.username_sort = Set(username.sort_key());
-    row.search_text = Set(Folded::user(username, first_name, last_name));
+    row.search_text = Set(SearchText::user(username, first_name, last_name));
     row.first_name = Set(first_name.clone());
     row.last_name = Set(last_name.clone());
 }

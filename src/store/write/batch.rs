@@ -1,4 +1,4 @@
-//! Writes that share a transaction: one commit for all, a revision for each, and each fails alone.
+//! Writes that share a transaction: one commit for all, but a revision for each, and each can fail alone.
 
 use std::{
     sync::atomic::Ordering,
@@ -8,144 +8,149 @@ use std::{
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, prelude::Uuid};
 use tracing::Instrument;
 
-use super::{begin, job::Work};
+use super::{begin, job::QueuedWrite};
 use crate::{
     domain::{Revision, Timestamp},
     error::{Error, Result},
-    store::{Db, cache::Touched, change, engine},
+    store::{Db, cache::Invalidation, change, engine},
 };
 
-/// A transaction that others are in the way of is tried again for as long.
-const RETRY_TIME: Duration = Duration::from_secs(4);
-/// How long it waits at most before it is tried again.
-const MAX_PAUSE: Duration = Duration::from_millis(100);
+/// How long a transaction is retried after conflicts.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Maximum backoff between retries.
+const MAX_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Who shares a transaction, and what has become of each so far.
-type Works = Vec<(Box<dyn Work>, Result<()>)>;
+/// The writes that share a transaction, each with its outcome so far.
+type WriteBatch = Vec<(Box<dyn QueuedWrite>, Result<()>)>;
 
-/// Carries all of these out, and answers each.
-pub(super) async fn carry_out(db: &Db, works: Vec<Box<dyn Work>>) {
-    let Some(span) = works.first().map(|work| work.span().clone()) else {
+/// Executes these writes in one transaction, and responds to each.
+pub(super) async fn execute(db: &Db, batch: Vec<Box<dyn QueuedWrite>>) {
+    let Some(span) = batch.first().map(|write| write.span().clone()) else {
         return;
     };
-    let mut works: Works = works.into_iter().map(|work| (work, Ok(()))).collect();
-    let result = transact(db, &mut works).instrument(span).await;
-    db.health.note(&result);
-    for (work, outcome) in works {
+    let mut batch: WriteBatch = batch.into_iter().map(|write| (write, Ok(()))).collect();
+    let result = run_with_retries(db, &mut batch).instrument(span).await;
+    db.health.record_result(&result);
+    for (write, outcome) in batch {
         match &result {
-            Ok(()) => work.answer(outcome),
-            Err(error) => work.answer(Err(error.again())),
+            Ok(()) => write.answer(outcome),
+            Err(error) => write.answer(Err(error.clone_with_text_cause())),
         }
     }
 }
 
-async fn transact(db: &Db, works: &mut Works) -> Result<()> {
+async fn run_with_retries(db: &Db, batch: &mut WriteBatch) -> Result<()> {
     let begun = Instant::now();
-    let mut pause = Duration::from_millis(2);
+    let mut backoff = Duration::from_millis(2);
     loop {
-        match attempt(db, works).await {
-            // SQLite has waited for other processes already.
+        match attempt(db, batch).await {
+            // On SQLite the busy timeout has already waited for other processes.
             Err(Error::Conflict(cause))
                 if db.writer.get_database_backend() != DbBackend::Sqlite
-                    && begun.elapsed() < RETRY_TIME =>
+                    && begun.elapsed() < RETRY_TIMEOUT =>
             {
                 db.retries.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(error = %cause, "others were in the way: the transaction is tried again");
-                tokio::time::sleep(jitter(pause)).await;
-                pause = MAX_PAUSE.min(pause * 2);
+                tokio::time::sleep(jitter(backoff)).await;
+                backoff = MAX_BACKOFF.min(backoff * 2);
             }
             result => return result,
         }
     }
 }
 
-/// What all of them have changed, with their revisions.
-struct Done {
-    changes: Vec<(Revision, Vec<Touched>)>,
+/// The changes of all writes of the batch, by revision.
+struct BatchOutcome {
+    changes: Vec<(Revision, Vec<Invalidation>)>,
     /// Whether there is anything to commit.
     writes: bool,
-    /// The last revision: if there is nothing to commit, the one that was there before.
+    /// The last revision: the current one if there is nothing to commit.
     last: Revision,
 }
 
-async fn attempt(db: &Db, works: &mut Works) -> Result<()> {
-    // A savepoint each is a round trip each, and hardly ever needed. Whoever is alone needs none.
-    let mut care = Care::None;
+async fn attempt(db: &Db, batch: &mut WriteBatch) -> Result<()> {
+    // Savepoints cost a round trip per write and are rarely needed, so the first attempt goes without. A write that is
+    // alone needs none.
+    let mut savepoints = SavepointMode::Off;
     loop {
         let tx = begin(db).await?;
-        let now = db.clock.of_write();
-        let done = match db.health.while_there(within(&tx, works, now, care)).await {
+        let now = db.clock.write_time();
+        let done = match db
+            .health
+            .while_reachable(apply_all(&tx, batch, now, savepoints))
+            .await
+        {
             Ok(Some(done)) => done,
             Ok(None) => {
-                end(tx).await;
-                care = Care::Savepoints;
+                roll_back(tx).await;
+                savepoints = SavepointMode::PerWrite;
                 continue;
             }
             Err(error) => {
-                end(tx).await;
+                roll_back(tx).await;
                 return Err(error);
             }
         };
         if !done.writes {
-            // Nothing is written: not even the revision that was taken.
-            end(tx).await;
-            db.reach(done.last);
-            db.revisions.answer(done.last);
+            // The rollback also returns the allocated revision.
+            roll_back(tx).await;
+            db.record_committed(done.last);
+            db.revisions.record_returned(done.last);
             return Ok(());
         }
         commit(db, tx).await?;
         for (revision, changes) in done.changes {
-            // Before anybody is told of it.
-            db.cache.apply(revision, &changes);
+            // Before the revision is announced to anyone.
+            db.cache.invalidate(revision, &changes);
         }
-        db.reach(done.last);
-        db.revisions.answer(done.last);
+        db.record_committed(done.last);
+        db.revisions.record_returned(done.last);
         return Ok(());
     }
 }
 
-/// What is done so that one can fail alone.
+/// How the failure of a single write is isolated.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Care {
-    /// Nothing: all of it is done again if one fails.
-    None,
-    /// What one has done can be undone.
-    Savepoints,
+enum SavepointMode {
+    /// Not at all: if one of several writes fails, the whole batch is executed again with savepoints.
+    Off,
+    /// A savepoint before each write, to roll back to if it fails.
+    PerWrite,
 }
 
-/// Carries all of them out, one after the other. Nothing, if one of several failed that can't be undone alone.
+/// Executes the writes one after the other. `None` if one of several failed and there are no savepoints.
 ///
-/// `now` is the time of all of them: times are in the order of the revisions, as far as clocks allow.
-async fn within(
+/// `now` is the time of all of them: times follow the order of revisions as far as clocks allow.
+async fn apply_all(
     tx: &DatabaseTransaction,
-    works: &mut Works,
+    batch: &mut WriteBatch,
     now: Timestamp,
-    care: Care,
-) -> Result<Option<Done>> {
-    let taken = engine::take_revision(tx, now).await?;
+    savepoints: SavepointMode,
+) -> Result<Option<BatchOutcome>> {
+    let taken = engine::allocate_revision(tx, now).await?;
     let mut next = taken;
     let mut changed = Vec::new();
     let mut rows = Vec::new();
-    let mut kept = false;
-    let alone = works.len() == 1;
-    for (work, outcome) in works {
-        if care == Care::Savepoints {
+    let mut response_stored = false;
+    let alone = batch.len() == 1;
+    for (write, outcome) in batch {
+        if savepoints == SavepointMode::PerWrite {
             tx.execute_unprepared("SAVEPOINT one_of_many").await?;
         }
-        let span = work.span().clone();
-        match work.attempt(tx, next, now).instrument(span).await {
+        let span = write.span().clone();
+        match write.attempt(tx, next, now).instrument(span).await {
             Ok(effects) => {
                 *outcome = Ok(());
-                kept |= effects.kept;
+                response_stored |= effects.response_stored;
                 if !effects.changes.is_empty() {
                     changed.push((next, effects.changes));
                     rows.extend(effects.rows);
                     next = next.next();
                 }
             }
-            Err(error) if is_everybodys(&error) => return Err(error),
+            Err(error) if aborts_transaction(&error) => return Err(error),
             Err(error) if alone => *outcome = Err(error),
-            Err(_) if care == Care::None => return Ok(None),
+            Err(_) if savepoints == SavepointMode::Off => return Ok(None),
             Err(error) => {
                 *outcome = Err(error);
                 tx.execute_unprepared("ROLLBACK TO SAVEPOINT one_of_many")
@@ -154,57 +159,57 @@ async fn within(
         }
     }
     let last = next.previous();
-    let writes = !changed.is_empty() || kept;
+    let writes = !changed.is_empty() || response_stored;
     if writes {
-        change::record(tx, rows, (last != taken).then_some(last)).await?;
+        change::insert_changes(tx, rows, (last != taken).then_some(last)).await?;
     }
-    Ok(Some(Done {
+    Ok(Some(BatchOutcome {
         changes: changed,
         writes,
         last,
     }))
 }
 
-/// Whether an error is not of one write alone: it ends the transaction.
-fn is_everybodys(error: &Error) -> bool {
+/// Whether an error affects the whole transaction, not only one write.
+fn aborts_transaction(error: &Error) -> bool {
     matches!(
         error,
         Error::Conflict(_)
             | Error::Unavailable(_)
-            | Error::Uncertain(_)
+            | Error::CommitUnknown(_)
             | Error::Overloaded(_)
-            | Error::Stopping
+            | Error::ShuttingDown
     )
 }
 
 async fn commit(db: &Db, tx: DatabaseTransaction) -> Result<()> {
     let commit = async { Ok(db.statements.commit(tx).await?) };
-    match db.health.while_there(commit).await {
-        // The server may have gone away before the commit or behind it. A file tells which.
+    match db.health.while_reachable(commit).await {
+        // The server may have gone away before or after the commit took effect. With SQLite the outcome is always
+        // known.
         Err(Error::Unavailable(cause) | Error::Internal(cause))
             if db.writer.get_database_backend() != DbBackend::Sqlite =>
         {
-            Err(Error::Uncertain(cause))
+            Err(Error::CommitUnknown(cause))
         }
         Ok(()) => match db.health.check_file() {
-            // What was committed went along with it.
-            Err(Error::Unavailable(cause)) => Err(Error::Uncertain(cause)),
+            // The commit went to a file that was moved away or replaced.
+            Err(Error::Unavailable(cause)) => Err(Error::CommitUnknown(cause)),
             result => result,
         },
         result => result,
     }
 }
 
-async fn end(tx: DatabaseTransaction) {
+async fn roll_back(tx: DatabaseTransaction) {
     if let Err(failed) = tx.rollback().await {
-        // SQLite has rolled back by itself after some errors, a full disk among them; and the connection
-        // may be lost.
+        // SQLite rolls back by itself after some errors, such as a full disk; and the connection may be lost.
         tracing::debug!(error = %failed, "nothing left to roll back");
     }
 }
 
-/// Some part of `pause`, so that those who got in each other's way don't meet again.
-fn jitter(pause: Duration) -> Duration {
+/// A random part of `backoff`, so that conflicting transactions don't retry at the same time.
+fn jitter(backoff: Duration) -> Duration {
     let [.., random] = *Uuid::now_v7().as_bytes();
-    pause * (u32::from(random) + 1) / 256
+    backoff * (u32::from(random) + 1) / 256
 }

@@ -1,4 +1,4 @@
-//! A command on its way through the queue.
+//! A queued command.
 
 use std::pin::Pin;
 
@@ -6,17 +6,17 @@ use sea_orm::DatabaseTransaction;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::{Origin, Reply, Write};
+use super::{RequestContext, StoredResponse, Write};
 use crate::{
     domain::{ChangeLog, Revision, Timestamp},
     entity,
     error::{Error, Result},
-    store::{cache::Touched, change, request},
+    store::{cache::Invalidation, change, idempotency},
 };
 
-/// A command, whatever its type.
-pub(super) trait Work: Send {
-    /// Carries it out within `tx`, at a time. If it changes something, `next` is its revision.
+/// A queued command of any type.
+pub(super) trait QueuedWrite: Send {
+    /// Executes the command within `tx`, at the time `now`. If it changes something, `next` is its revision.
     fn attempt<'a>(
         &'a mut self,
         tx: &'a DatabaseTransaction,
@@ -24,116 +24,117 @@ pub(super) trait Work: Send {
         now: Timestamp,
     ) -> Pin<Box<dyn Future<Output = Result<Effects>> + Send + 'a>>;
 
-    /// Answers it: with what its last attempt came to, now that this is committed, or with an error.
+    /// Sends the response of the last attempt, now that it is committed, or an error.
     fn answer(self: Box<Self>, committed: Result<()>);
 
-    /// What its statements belong to.
+    /// The tracing span of its statements.
     fn span(&self) -> &Span;
 }
 
-/// What an attempt has done.
+/// The effects of an attempt.
 #[derive(Debug)]
 pub(super) struct Effects {
-    /// What it has changed; nothing, and it has no revision.
-    pub(super) changes: Vec<Touched>,
-    /// The same, to be recorded.
+    /// The cache invalidations of its changes. If there are none, the write has no revision.
+    pub(super) changes: Vec<Invalidation>,
+    /// The rows of its changes, to be inserted.
     pub(super) rows: Vec<entity::change::ActiveModel>,
-    /// Whether an answer was kept.
-    pub(super) kept: bool,
+    /// Whether a response was stored.
+    pub(super) response_stored: bool,
 }
 
-/// A command, and what becomes of it.
-pub(super) struct Job<W: Write, R: Reply, E> {
+/// A command, its response, and the channel to its caller.
+pub(super) struct WriteJob<W: Write, R: StoredResponse, E> {
     command: W,
-    origin: Origin,
+    context: RequestContext,
     reply: fn(W::Output, Revision) -> R,
-    made: Option<R>,
+    response: Option<R>,
     caller: oneshot::Sender<Result<R>>,
     span: Span,
-    _under_way: E,
+    _in_flight: E,
 }
 
-impl<W: Write, R: Reply, E: Send> Job<W, R, E> {
-    /// A job, and where its answer will come.
+impl<W: Write, R: StoredResponse, E: Send> WriteJob<W, R, E> {
+    /// A job, and the channel on which its response arrives.
     pub(super) fn new(
         command: W,
-        origin: Origin,
+        context: RequestContext,
         reply: fn(W::Output, Revision) -> R,
-        under_way: E,
+        in_flight: E,
     ) -> (Self, oneshot::Receiver<Result<R>>) {
         let (caller, answer) = oneshot::channel();
         let job = Self {
             command,
-            origin,
+            context,
             reply,
-            made: None,
+            response: None,
             caller,
             span: tracing::info_span!("transaction", otel.kind = "internal"),
-            _under_way: under_way,
+            _in_flight: in_flight,
         };
         (job, answer)
     }
 
-    async fn carry_out(
+    async fn execute(
         &mut self,
         tx: &DatabaseTransaction,
         next: Revision,
         now: Timestamp,
     ) -> Result<Effects> {
-        let once = self.origin.once.as_ref();
-        if let Some(once) = once
-            && let Some(bytes) = request::answered(tx, once).await?
+        let idempotency_key = self.context.idempotency_key.as_ref();
+        if let Some(idempotency_key) = idempotency_key
+            && let Some(bytes) = idempotency::find_response(tx, idempotency_key).await?
         {
             let reply = R::from_bytes(&bytes);
             let reply =
                 reply.ok_or_else(|| Error::Internal("a kept reply can't be read".into()))?;
-            self.made = Some(reply);
+            self.response = Some(reply);
             return Ok(Effects {
                 changes: Vec::new(),
                 rows: Vec::new(),
-                kept: false,
+                response_stored: false,
             });
         }
         let mut log = ChangeLog::new(now);
         let output = self.command.apply(tx, &mut log).await?;
         let now = log.time();
         let changes = log.into_changes();
-        let touched: Vec<_> = changes.iter().map(Touched::from).collect();
-        let revision = if touched.is_empty() {
+        let invalidations: Vec<_> = changes.iter().map(Invalidation::from).collect();
+        let revision = if invalidations.is_empty() {
             next.previous()
         } else {
             next
         };
-        let rows = change::rows(changes, next, &self.origin, now);
+        let rows = change::to_rows(changes, next, &self.context, now);
         let reply = (self.reply)(output, revision);
-        if let Some(once) = once {
-            request::keep(tx, once, reply.to_bytes(), now).await?;
+        if let Some(idempotency_key) = idempotency_key {
+            idempotency::store_response(tx, idempotency_key, reply.to_bytes(), now).await?;
         }
-        self.made = Some(reply);
+        self.response = Some(reply);
         Ok(Effects {
-            changes: touched,
+            changes: invalidations,
             rows,
-            kept: once.is_some(),
+            response_stored: idempotency_key.is_some(),
         })
     }
 }
 
-impl<W: Write, R: Reply, E: Send> Work for Job<W, R, E> {
+impl<W: Write, R: StoredResponse, E: Send> QueuedWrite for WriteJob<W, R, E> {
     fn attempt<'a>(
         &'a mut self,
         tx: &'a DatabaseTransaction,
         next: Revision,
         now: Timestamp,
     ) -> Pin<Box<dyn Future<Output = Result<Effects>> + Send + 'a>> {
-        Box::pin(self.carry_out(tx, next, now))
+        Box::pin(self.execute(tx, next, now))
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
-        let made = self.made;
+        let response = self.response;
         let answer = committed.and_then(|()| {
-            made.ok_or_else(|| Error::Internal("a write was committed that was never made".into()))
+            response
+                .ok_or_else(|| Error::Internal("a write was committed that was never made".into()))
         });
-        // Who has hung up needs no answer.
+        // A caller that has disconnected needs no response.
         let _ = self.caller.send(answer);
     }
 

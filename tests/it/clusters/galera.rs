@@ -8,10 +8,14 @@ use super::{
     instance,
     load::{Load, seconds},
 };
-use crate::harness::{World, not_run, say, servers::Galera};
+use crate::harness::{TestServer, print_uncaptured, servers::Galera, skip_test};
 
-/// Three instances, which write on the nodes that `first` names, and read from their own.
-async fn instances(galera: &Galera, database: &str, first: impl Fn(usize) -> usize) -> Vec<World> {
+/// Starts three instances. Instance `i` writes to node `first(i)`, and reads from node `i`.
+async fn instances(
+    galera: &Galera,
+    database: &str,
+    first: impl Fn(usize) -> usize,
+) -> Vec<TestServer> {
     let mut instances = Vec::new();
     for node in 0..3 {
         let own = galera.url(node, database);
@@ -22,36 +26,44 @@ async fn instances(galera: &Galera, database: &str, first: impl Fn(usize) -> usi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_have_one_history_whoever_writes_and_whoever_dies() {
+async fn galera_nodes_share_one_history_across_node_failures() {
     let mut galera = match Galera::start(3).await {
         Ok(galera) => galera,
-        Err(why) => return not_run("a Galera cluster", &why),
+        Err(why) => return skip_test("a Galera cluster", &why),
     };
-    // All write on one node, as the documentation has it; and each on its own, which must be right, too.
+    // All instances write to one node, as documented; then each to its own node, which must be correct, too.
     for (name, database, spread) in [("one node", "one", false), ("all nodes", "every", true)] {
         galera
             .query(0, &format!("CREATE DATABASE {database}"))
             .await;
         let worlds = instances(&galera, database, |node| if spread { node } else { 0 }).await;
-        let channels: Vec<_> = worlds.iter().map(|world| world.channel.clone()).collect();
+        let channels: Vec<_> = worlds
+            .iter()
+            .map(|test_server| test_server.channel.clone())
+            .collect();
         let begun = Instant::now();
-        // Where all write on all, some may give up: they are told to try again.
+        // With several writing nodes, conflicting writes may be rejected; callers retry them.
         let refusals: &[Code] = if spread { &[Code::Aborted] } else { &[] };
         let load = Load::begin(channels, 32, 32, refusals).await;
         tokio::time::sleep(seconds()).await;
-        let done = load.prove().await;
-        let retries: u64 = worlds.iter().map(|world| world.db.retries()).sum();
+        let done = load.verify().await;
+        let retries: u64 = worlds
+            .iter()
+            .map(|test_server| test_server.db.retries())
+            .sum();
         let took = begun.elapsed().as_secs_f64();
-        say(&format!(
+        print_uncaptured(&format!(
             "Galera, writes on {name}: {done}, {retries} retries, {took:.1} s"
         ));
         assert!(done.acknowledged > 0);
     }
 
-    // The node that is written on dies: the callers of the other two go on.
+    // The written node is killed: callers of the other two instances continue.
     galera.query(0, "CREATE DATABASE failover").await;
     let worlds = instances(&galera, "failover", |_| 0).await;
-    let channels = worlds[1..].iter().map(|world| world.channel.clone());
+    let channels = worlds[1..]
+        .iter()
+        .map(|test_server| test_server.channel.clone());
     let load = Load::begin(
         channels.collect(),
         16,
@@ -66,8 +78,8 @@ async fn three_nodes_have_one_history_whoever_writes_and_whoever_dies() {
         galera.rejoin(0).await;
         load.go_on(100).await;
     }
-    say(&format!(
+    print_uncaptured(&format!(
         "Galera, a node killed twice: {}",
-        load.prove().await
+        load.verify().await
     ));
 }

@@ -1,4 +1,4 @@
-//! Writers and readers on several instances at once, and the proof that what they were told is so.
+//! Concurrent writers and readers on several instances, whose responses are verified against the change log.
 
 use std::{
     collections::BTreeMap,
@@ -16,21 +16,21 @@ use group_service::pb::{
 use tokio::task::JoinSet;
 use tonic::{Code, transport::Channel};
 
-use super::answers::Answers;
+use super::responses::ObservedResponses;
 use crate::{
-    feed::{Directory, Ids, folded, something},
+    change_replay::{Directory, Ids, random_operation, replay},
     group::create,
-    harness::id,
+    harness::unknown_id,
 };
 
-/// How long load lasts: `GROUP_SERVICE_TEST_SECONDS`, or a few seconds.
+/// Duration of the load: `GROUP_SERVICE_TEST_SECONDS`, or 5 seconds.
 pub(crate) fn seconds() -> Duration {
     let seconds = std::env::var("GROUP_SERVICE_TEST_SECONDS");
     let seconds = seconds.map_or(5, |seconds| seconds.parse().expect("a number of seconds"));
     Duration::from_secs(seconds)
 }
 
-/// Load on some instances, until it is ended.
+/// Running load on some instances.
 pub(crate) struct Load {
     channels: Vec<Channel>,
     callers: JoinSet<()>,
@@ -38,22 +38,22 @@ pub(crate) struct Load {
 }
 
 struct Shared {
-    answers: Answers,
+    answers: ObservedResponses,
     ids: Arc<Ids>,
     over: AtomicBool,
-    /// What calls may be refused with, beside what they ask for.
+    /// Codes that calls may fail with, in addition to the expected errors of their operations.
     refusals: &'static [Code],
-    /// What was acknowledged: groups by their unique titles, with ids and revisions.
+    /// Acknowledged groups by their unique titles, with ids and revisions.
     acknowledged: Mutex<BTreeMap<String, (String, i64)>>,
-    /// The last of them.
+    /// The last acknowledged group.
     latest: Mutex<Option<(String, i64)>>,
     writes: AtomicU64,
     reads: AtomicU64,
     refused: AtomicU64,
 }
 
-/// What became of the load.
-pub(crate) struct Done {
+/// The results of the load.
+pub(crate) struct LoadReport {
     pub(crate) acknowledged: usize,
     writes: u64,
     reads: u64,
@@ -61,7 +61,7 @@ pub(crate) struct Done {
     refused: u64,
 }
 
-impl std::fmt::Display for Done {
+impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             acknowledged,
@@ -78,7 +78,7 @@ impl std::fmt::Display for Done {
 }
 
 impl Load {
-    /// Begins; calls may be refused for a while with these codes.
+    /// Starts the load; calls may fail with the codes in `refusals`.
     pub(crate) async fn begin(
         channels: Vec<Channel>,
         writers: usize,
@@ -86,7 +86,7 @@ impl Load {
         refusals: &'static [Code],
     ) -> Self {
         let request = pb::CreateRoleRequest {
-            name: format!("of the load {}", id()),
+            name: format!("of the load {}", unknown_id()),
             ..Default::default()
         };
         let role = RoleServiceClient::new(channels[0].clone())
@@ -94,7 +94,7 @@ impl Load {
             .await;
         let role = role.expect("created").into_inner().role.expect("a role").id;
         let shared = Arc::new(Shared {
-            answers: Answers::new(channels.len()),
+            answers: ObservedResponses::new(channels.len()),
             ids: Ids::new(),
             over: AtomicBool::new(false),
             refusals,
@@ -110,7 +110,7 @@ impl Load {
             let channel = channels[instance].clone();
             let shared = shared.clone();
             if caller % 2 == 0 {
-                callers.spawn(at_random(channel, shared, caller as u64));
+                callers.spawn(run_random_operations(channel, shared, caller as u64));
             } else {
                 callers.spawn(unique(channel, instance, role.clone(), shared, caller));
             }
@@ -125,12 +125,12 @@ impl Load {
         }
     }
 
-    /// How many writes were acknowledged so far.
+    /// The number of writes acknowledged so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.shared.writes.load(Ordering::Relaxed)
     }
 
-    /// Waits until as many more writes are acknowledged.
+    /// Waits until this many more writes are acknowledged.
     pub(crate) async fn go_on(&self, writes: u64) {
         let wanted = self.acknowledged() + writes;
         let reached = async {
@@ -142,12 +142,12 @@ impl Load {
         reached.expect("writes go on");
     }
 
-    /// One more write, behind all others: a state as fresh as it has them, on whichever server it is read.
+    /// Makes a last write; reads with its revision as `min_revision` reflect all writes on every server.
     async fn last(&self) -> i64 {
         let mut roles = RoleServiceClient::new(self.channels[0].clone());
         let request = pb::CreateRoleRequest {
-            name: format!("the last {}", id()),
-            request_id: id(),
+            name: format!("the last {}", unknown_id()),
+            request_id: unknown_id(),
             ..Default::default()
         };
         let written = async {
@@ -162,19 +162,20 @@ impl Load {
         written.expect("it can be written")
     }
 
-    /// Ends the load and proves it: revisions without a gap, the feed folded is the state on every instance, every
-    /// answer is that of the revision it named, and all that was acknowledged is there, once.
-    pub(crate) async fn prove(mut self) -> Done {
+    /// Ends the load and verifies: revisions have no gaps, replaying the changes yields the state of every
+    /// instance, every response matches the revision that it names, and each acknowledged group was created exactly
+    /// once.
+    pub(crate) async fn verify(mut self) -> LoadReport {
         self.shared.over.store(true, Ordering::Relaxed);
         while let Some(caller) = self.callers.join_next().await {
             caller.expect("no caller was told anything wrong");
         }
-        let (folded, changes) = folded(&self.channels[0], self.last().await).await;
+        let (folded, changes) = replay(&self.channels[0], self.last().await).await;
         let last = changes.last().map_or(0, |change| change.revision);
         for channel in &self.channels {
-            assert_eq!(folded, Directory::listed(channel.clone(), last).await);
+            assert_eq!(folded, Directory::read_lists(channel.clone(), last).await);
         }
-        self.shared.answers.prove(&changes);
+        self.shared.answers.verify(&changes);
         let mut created: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
         for change in changes
             .iter()
@@ -188,10 +189,10 @@ impl Load {
             created.entry(title).or_default().push(entry);
         }
         let acknowledged = self.shared.acknowledged.lock().expect("no panic");
-        for (title, told) in acknowledged.iter() {
-            assert_eq!(created.get(title), Some(&vec![told.clone()]), "{title}");
+        for (title, reported) in acknowledged.iter() {
+            assert_eq!(created.get(title), Some(&vec![reported.clone()]), "{title}");
         }
-        Done {
+        LoadReport {
             acknowledged: acknowledged.len(),
             writes: self.shared.writes.load(Ordering::Relaxed),
             reads: self.shared.reads.load(Ordering::Relaxed),
@@ -202,41 +203,41 @@ impl Load {
 }
 
 impl Shared {
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.over.load(Ordering::Relaxed)
     }
 
-    /// Complains about what no caller may be told.
+    /// Counts a failed call; panics if its code is not expected.
     async fn refused(&self, status: &tonic::Status) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let asked_for = [
             Code::NotFound,
             Code::AlreadyExists,
             Code::FailedPrecondition,
-            // A machine that is too slow for this load says so, too.
+            // A machine that is too slow for this load rejects calls as overloaded.
             Code::ResourceExhausted,
         ];
         let refused = self.refusals.contains(&status.code());
         assert!(refused || asked_for.contains(&status.code()), "{status:?}");
         if refused {
-            // Sooner than `RetryInfo` says, but not so often that there is time for nothing else.
+            // Shorter than `RetryInfo` says, but long enough not to keep the machine busy.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
-async fn at_random(channel: Channel, shared: Arc<Shared>, seed: u64) {
+async fn run_random_operations(channel: Channel, shared: Arc<Shared>, seed: u64) {
     let mut number = seed * 1_000_003;
-    while shared.goes_on() {
+    while shared.is_running() {
         number += 1;
-        match something(&channel, &shared.ids, number * 7919).await {
+        match random_operation(&channel, &shared.ids, number * 7919).await {
             Ok(()) => drop(shared.writes.fetch_add(1, Ordering::Relaxed)),
             Err(status) => shared.refused(&status).await,
         }
     }
 }
 
-/// Creates groups of titles that nobody else uses, every second one with a request id, until it is created.
+/// Creates groups with unique titles. Every second one has a request id, and is retried until it is created.
 async fn unique(
     channel: Channel,
     instance: usize,
@@ -248,38 +249,42 @@ async fn unique(
     for number in 0.. {
         let title = format!("unique {caller}.{number}");
         let request = pb::CreateGroupRequest {
-            request_id: if number % 2 == 0 { id() } else { String::new() },
+            request_id: if number % 2 == 0 {
+                unknown_id()
+            } else {
+                String::new()
+            },
             ..create(&title, &[&role])
         };
         loop {
             match groups.create_group(request.clone()).await {
                 Ok(created) => {
                     let created = created.into_inner();
-                    let told = (created.group.expect("a group").id, created.revision);
+                    let reported = (created.group.expect("a group").id, created.revision);
                     shared.writes.fetch_add(1, Ordering::Relaxed);
-                    shared.answers.acknowledge(instance, told.1);
-                    *shared.latest.lock().expect("no panic") = Some(told.clone());
+                    shared.answers.acknowledge(instance, reported.1);
+                    *shared.latest.lock().expect("no panic") = Some(reported.clone());
                     let mut acknowledged = shared.acknowledged.lock().expect("no panic");
-                    acknowledged.insert(title, told);
+                    acknowledged.insert(title, reported);
                     break;
                 }
                 Err(status) => shared.refused(&status).await,
             }
-            // Without an id it can't be told whether it was carried out.
-            if request.request_id.is_empty() || !shared.goes_on() {
+            // Without a request id the outcome of a failed call may be unknown.
+            if request.request_id.is_empty() || !shared.is_running() {
                 break;
             }
         }
-        if !shared.goes_on() {
+        if !shared.is_running() {
             return;
         }
     }
 }
 
-/// Reads from each instance in turn what was last acknowledged by any of them, and something at random.
+/// Reads from the instances in turn: a random resource, and the group last acknowledged by any instance.
 async fn read(channels: Vec<Channel>, shared: Arc<Shared>, reader: usize) {
     let mut number = reader;
-    while shared.goes_on() {
+    while shared.is_running() {
         number += 1;
         let latest = shared.latest.lock().expect("no panic").clone();
         let Some((group_id, revision)) = latest else {

@@ -1,4 +1,4 @@
-//! A database of one's own for every test: a file, or a database of the server that the tests are run against.
+//! A separate database for each test: a SQLite file, or a database on the server that the tests run against.
 
 use std::{env, path::Path};
 
@@ -6,21 +6,21 @@ use group_service::domain::GroupId;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use tempfile::TempDir;
 
-/// Names a server to run the tests against, by the URL of a database where others may be created.
-pub(crate) const SERVER: &str = "GROUP_SERVICE_TEST_DATABASE_URL";
+/// The variable with the URL of the server to run the tests against; test databases are created on that server.
+pub(crate) const SERVER_URL_VARIABLE: &str = "GROUP_SERVICE_TEST_DATABASE_URL";
 
-/// Says that the server is thrown away with all that is in it.
-pub(crate) const THROWAWAY: &str = "GROUP_SERVICE_TEST_THROWAWAY";
+/// The variable that says that the server is temporary, so that its databases needn't be dropped.
+pub(crate) const DISPOSABLE_VARIABLE: &str = "GROUP_SERVICE_TEST_THROWAWAY";
 
-/// A database, gone at the end.
+/// A database, dropped with this value.
 pub(crate) struct Database {
     url: String,
-    /// The directory of a file, or where the server's databases are dropped.
-    home: Home,
+    /// What to remove on drop.
+    storage: DatabaseStorage,
 }
 
-enum Home {
-    /// None if the file is in a directory of the test's.
+enum DatabaseStorage {
+    /// `None` if the file is in a directory that the test owns.
     Directory(#[expect(dead_code, reason = "held, so that it is removed")] Option<TempDir>),
     Server {
         url: String,
@@ -29,40 +29,40 @@ enum Home {
 }
 
 impl Database {
-    /// Makes an empty database.
+    /// Creates an empty database.
     pub(crate) async fn create() -> Self {
-        let Ok(server) = env::var(SERVER) else {
+        let Ok(server) = env::var(SERVER_URL_VARIABLE) else {
             return Self::file();
         };
         let name = format!("gs_{}", GroupId::generate().uuid().simple());
         execute(&server, &format!("CREATE DATABASE {name}")).await;
         Self {
-            url: beside(&server, &name),
-            home: Home::Server { url: server, name },
+            url: sibling_url(&server, &name),
+            storage: DatabaseStorage::Server { url: server, name },
         }
     }
 
-    /// An empty file of SQLite's, whatever the others are.
+    /// Creates an empty SQLite file, whatever engine the tests run on.
     pub(crate) fn file() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the database");
         let mut database = Self::at(&dir.path().join("test.db"));
-        database.home = Home::Directory(Some(dir));
+        database.storage = DatabaseStorage::Directory(Some(dir));
         database
     }
 
-    /// A file at a place of the test's own.
+    /// A SQLite file at this path; the test owns it.
     pub(crate) fn at(path: &Path) -> Self {
         Self {
             url: format!("sqlite:{}", path.display()),
-            home: Home::Directory(None),
+            storage: DatabaseStorage::Directory(None),
         }
     }
 
-    /// A database that the test looks after itself.
-    pub(crate) fn elsewhere(url: &str) -> Self {
+    /// A database that the test creates and removes itself.
+    pub(crate) fn with_url(url: &str) -> Self {
         Self {
             url: url.to_owned(),
-            home: Home::Directory(None),
+            storage: DatabaseStorage::Directory(None),
         }
     }
 
@@ -70,7 +70,7 @@ impl Database {
         &self.url
     }
 
-    /// A look at it past the service.
+    /// Connects directly, without the service.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
         sea_orm::Database::connect(&self.url).await.expect("opens")
     }
@@ -78,10 +78,10 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let Home::Server { url, name } = &self.home else {
+        let DatabaseStorage::Server { url, name } = &self.storage else {
             return;
         };
-        if env::var_os(THROWAWAY).is_some() {
+        if env::var_os(DISPOSABLE_VARIABLE).is_some() {
             return;
         }
         let force = if url.starts_with("postgres") {
@@ -93,13 +93,14 @@ impl Drop for Database {
             url.clone(),
             format!("DROP DATABASE IF EXISTS {name}{force}"),
         );
-        // Elsewhere, and not waited for: what the test has opened is closed only when the test has ended.
+        // On another thread and without waiting for it: connections that the test opened are only closed after it
+        // has ended.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
             runtime.expect("a runtime").block_on(async {
-                // A server that the test has ended takes its databases along.
+                // If the test has stopped the server, its databases are gone with it.
                 if let Ok(db) = sea_orm::Database::connect(url).await {
                     let _ = db.execute_unprepared(&sql).await;
                 }
@@ -108,9 +109,9 @@ impl Drop for Database {
     }
 }
 
-/// Which engine the tests run on.
+/// The engine that the tests run on.
 pub(crate) fn engine() -> DbBackend {
-    match env::var(SERVER) {
+    match env::var(SERVER_URL_VARIABLE) {
         Ok(url) if url.starts_with("postgres") => DbBackend::Postgres,
         Ok(_) => DbBackend::MySql,
         Err(_) => DbBackend::Sqlite,
@@ -118,7 +119,7 @@ pub(crate) fn engine() -> DbBackend {
 }
 
 /// The URL of another database of the same server.
-pub(crate) fn beside(server: &str, name: &str) -> String {
+pub(crate) fn sibling_url(server: &str, name: &str) -> String {
     let (server, parameters) = server.split_at(server.find('?').unwrap_or(server.len()));
     let (server, _) = server.rsplit_once('/').expect("the URL names a database");
     format!("{server}/{name}{parameters}")

@@ -1,4 +1,4 @@
-//! The program itself, as a process of its own.
+//! Runs the program as a separate process.
 
 use std::{
     net::SocketAddr,
@@ -19,23 +19,23 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-/// Long enough for a busy machine; nothing that works takes as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a busy machine; only a defect takes longer.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The program, not yet started, without the settings of whoever runs the tests.
+/// A command that runs the program, without the settings in the environment of the tests.
 pub(crate) fn binary() -> Command {
-    prepared(Command::new(env!("CARGO_BIN_EXE_group-service")))
+    without_settings(Command::new(env!("CARGO_BIN_EXE_group-service")))
 }
 
-/// The same under a limit of the shell's: `-n 256`.
-pub(crate) fn binary_under(ulimit: &str) -> Command {
+/// The same with a `ulimit`, such as `-n 256`.
+pub(crate) fn binary_with_ulimit(ulimit: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]);
     shell.arg(env!("CARGO_BIN_EXE_group-service"));
-    prepared(shell)
+    without_settings(shell)
 }
 
-fn prepared(mut command: Command) -> Command {
+fn without_settings(mut command: Command) -> Command {
     for variable in [
         "LISTEN",
         "DATABASE_URL",
@@ -60,13 +60,13 @@ fn spawn(mut command: Command) -> (Child, BufReader<ChildStdout>, BufReader<Chil
     (child, stdout, stderr)
 }
 
-/// The program, serving.
+/// The running program.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) start_line: String,
-    /// Read all the time, so that the program never waits for a reader of its log.
+    /// Read continuously, so that the program never blocks on writing its log.
     log: watch::Receiver<String>,
     logging: JoinHandle<()>,
 }
@@ -81,10 +81,10 @@ impl Process {
         Self::spawn(command).await
     }
 
-    /// Starts a program that is set up already, and waits for its start-up line.
+    /// Starts a prepared command, and waits for its start-up line.
     pub(crate) async fn spawn(command: Command) -> Self {
         let (child, stdout, mut stderr) = spawn(command);
-        let (so_far, log) = watch::channel(String::new());
+        let (log_sender, log) = watch::channel(String::new());
         let logging = tokio::spawn(async move {
             let mut line = Vec::new();
             while stderr
@@ -93,15 +93,15 @@ impl Process {
                 .expect("it is read")
                 > 0
             {
-                so_far.send_modify(|log| log.push_str(&String::from_utf8_lossy(&line)));
+                log_sender.send_modify(|log| log.push_str(&String::from_utf8_lossy(&line)));
                 line.clear();
             }
         });
         Self::started(child, stdout, log, logging).await
     }
 
-    /// The same, with a log that is not read unless the test does.
-    pub(crate) async fn spawn_unread(command: Command) -> (Self, BufReader<ChildStderr>) {
+    /// The same, with a log that isn't read unless the test reads it.
+    pub(crate) async fn spawn_with_unread_log(command: Command) -> (Self, BufReader<ChildStderr>) {
         let (child, stdout, stderr) = spawn(command);
         let (_, log) = watch::channel(String::new());
         let started = Self::started(child, stdout, log, tokio::spawn(async {})).await;
@@ -171,22 +171,22 @@ impl Process {
         assert!(status.success());
     }
 
-    /// Waits until the log says something.
-    pub(crate) async fn says(&self, text: &str) {
+    /// Waits until the log contains this text.
+    pub(crate) async fn wait_for_log(&self, text: &str) {
         let mut log = self.log.clone();
-        let said = timeout(PATIENCE, log.wait_for(|log| log.contains(text))).await;
+        let said = timeout(TIMEOUT, log.wait_for(|log| log.contains(text))).await;
         let said = said.unwrap_or_else(|_| panic!("{text:?} isn't in {}", *self.log.borrow()));
         said.expect("it is running");
     }
 
-    /// Ends the program at once, as a crash does.
+    /// Kills the program, as a crash would.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("the program is killed");
     }
 
-    /// Waits for the program's end: how it ended, and what it logged.
-    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
-        let status = timeout(PATIENCE, self.child.wait()).await;
+    /// Waits until the program exits; returns its exit status and its log.
+    pub(crate) async fn wait_for_exit(mut self) -> (ExitStatus, String) {
+        let status = timeout(TIMEOUT, self.child.wait()).await;
         let status = status
             .expect("the program ends in time")
             .expect("it can be waited for");
@@ -195,10 +195,10 @@ impl Process {
         (status, log)
     }
 
-    /// Stops the program as an operator would, and takes its log.
+    /// Stops the program with a signal, as an operator would; returns its log.
     pub(crate) async fn stop(self) -> String {
         self.signal("TERM").await;
-        let (status, log) = self.ended().await;
+        let (status, log) = self.wait_for_exit().await;
         assert!(status.success(), "{status}: {log}");
         log
     }

@@ -1,4 +1,4 @@
-//! RPCs as the descriptor set has them, called with any bytes.
+//! Calls any RPC of the descriptor set with arbitrary bytes.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Every RPC that the service describes.
+/// All RPCs of the service's descriptor set.
 pub(crate) fn methods() -> Vec<MethodDescriptor> {
     let pool = DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).expect("a descriptor set");
     let methods: Vec<_> = pool
@@ -27,22 +27,22 @@ pub(crate) fn methods() -> Vec<MethodDescriptor> {
     methods
 }
 
-/// The path that the RPC is called at.
+/// The HTTP path of an RPC.
 pub(crate) fn path(method: &MethodDescriptor) -> String {
     format!("/{}/{}", method.parent_service().full_name(), method.name())
 }
 
-/// A request that is valid, about things that aren't there.
+/// A valid request with ids that don't exist.
 pub(crate) fn valid_request(method: &MethodDescriptor) -> Vec<u8> {
     let mut message = DynamicMessage::new(method.input());
     for field in method.input().fields() {
         let name = field.name();
-        let id = || Value::String(super::id());
-        // Filters and parts of updates may be left out; what may not is named here.
+        let unknown_id = || Value::String(super::unknown_id());
+        // Filters and fields of updates are optional; required fields are listed here.
         if name.ends_with("_ids") && !name.starts_with("add_") && !name.starts_with("remove_") {
-            message.set_field(&field, Value::List(vec![id()]));
+            message.set_field(&field, Value::List(vec![unknown_id()]));
         } else if name.ends_with("_id") {
-            message.set_field(&field, id());
+            message.set_field(&field, unknown_id());
         } else if ["title", "name", "username"].contains(&name) {
             message.set_field(&field, Value::String("a name".into()));
         } else if ["bundle", "controller", "action"].contains(&name) {
@@ -53,7 +53,7 @@ pub(crate) fn valid_request(method: &MethodDescriptor) -> Vec<u8> {
             let kind = field.kind();
             let kind = kind.as_message().expect("a message").clone();
             let mut message_of = DynamicMessage::new(kind);
-            message_of.set_field_by_name("user_id", id());
+            message_of.set_field_by_name("user_id", unknown_id());
             for (part, text) in question {
                 message_of.set_field_by_name(part, Value::String(text));
             }
@@ -64,17 +64,17 @@ pub(crate) fn valid_request(method: &MethodDescriptor) -> Vec<u8> {
 }
 
 /// Calls `path` with these bytes as the message.
-pub(crate) async fn call(channel: &Channel, path: &str, message: Vec<u8>) -> Answer {
+pub(crate) async fn call(channel: &Channel, path: &str, message: Vec<u8>) -> RawResponse {
     send(channel, path, Request::new(message)).await
 }
 
 /// Calls `path` with a message and metadata.
-pub(crate) async fn send(channel: &Channel, path: &str, request: Request<Vec<u8>>) -> Answer {
+pub(crate) async fn send(channel: &Channel, path: &str, request: Request<Vec<u8>>) -> RawResponse {
     let mut client = tonic::client::Grpc::new(channel.clone());
     let ready = client.ready().await;
     ready.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::try_from(path).expect("a path");
-    // One message is all that a unary call has; of a feed it is what comes first.
+    // A unary call returns one message; of a stream only the first one is returned.
     let endless = ["/WatchChanges", "/Watch"]
         .iter()
         .any(|feed| path.path().ends_with(feed));
@@ -89,14 +89,14 @@ pub(crate) async fn send(channel: &Channel, path: &str, request: Request<Vec<u8>
     Ok(Response::new(first.unwrap_or_default()))
 }
 
-/// Calls without any of gRPC's own client, which would act on some headers itself: the headers that come back
-/// must tell the status.
-pub(crate) async fn bare(
+/// Calls without a gRPC client, which would act on some headers itself. The response must be Trailers-Only: the
+/// status is read from its headers.
+pub(crate) async fn call_without_grpc_client(
     address: SocketAddr,
     path: &str,
     headers: &[(&'static str, String)],
     message: Vec<u8>,
-) -> Answer {
+) -> RawResponse {
     let stream = TcpStream::connect(address)
         .await
         .expect("the server accepts");
@@ -119,10 +119,10 @@ pub(crate) async fn bare(
     Err(Status::from_header_map(response.headers()).expect("a status"))
 }
 
-/// What comes back: the bytes of a message, or an error.
-pub(crate) type Answer = Result<Response<Vec<u8>>, Status>;
+/// The response: the bytes of a message, or an error.
+pub(crate) type RawResponse = Result<Response<Vec<u8>>, Status>;
 
-/// Messages as they are.
+/// A codec that passes bytes through unchanged.
 struct Bytes;
 
 impl Codec for Bytes {

@@ -1,6 +1,6 @@
-//! Servers of databases as users run them: each on a free port of this machine, gone with its value.
+//! Real database servers, each on a free port of this machine; stopped and removed on drop.
 //!
-//! They end with the thread that started them (the test's own), even if that is killed.
+//! They also end with the thread that started them (the test's own), even if that is killed.
 
 pub(crate) mod galera;
 pub(crate) mod haproxy;
@@ -26,20 +26,21 @@ pub(crate) use haproxy::HaProxy;
 pub(crate) use mariadb::MariaDb;
 pub(crate) use postgres::Postgres;
 
-/// Long enough for a busy machine; nothing that works takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long between two looks at something that can't be awaited.
+/// Long enough for a busy machine; only a defect takes longer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The polling interval for conditions that can't be awaited.
 const PAUSE: Duration = Duration::from_millis(20);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Room for some servers' data.
-const ROOM: u64 = 4 << 30;
+/// Space that the data of a few servers needs, in bytes.
+const MIN_SHM_BYTES: u64 = 4 << 30;
 
-/// Waits for the end of its input, ends what still works in a directory, such as a copy between nodes, and
-/// removes it; and the memory that a PostgreSQL that was killed in it left behind, as its next start would.
+/// Waits for the end of its input. Then kills the processes whose command line names a directory, such as a copy
+/// between nodes, and removes the directory, along with the shared memory of a killed PostgreSQL, as its next start
+/// would.
 ///
-/// The directory isn't in its own command line, nor in that of `grep`: they would end themselves. Without one
-/// everything would be found.
-const SWEEP: &str = r#"
+/// The directory is passed in a variable: on their own command lines, this script and `grep` would find and kill
+/// themselves. An empty pattern would match every process, hence the check that it is set.
+const CLEANUP_SCRIPT: &str = r#"
 read -r _
 : "${SWEPT:?}"; tries=0
 while pids=$(printf %s "$SWEPT" | grep -slFf - /proc/[0-9]*/cmdline | cut -d/ -f3)
@@ -50,7 +51,7 @@ shared=$(sed -n '7s/.* //p' "$SWEPT/data/postmaster.pid") && [ -n "$shared" ] &&
 until rm -rf -- "$SWEPT"; do sleep 0.1; done
 "#;
 
-/// Finds a program, in these places or the usual ones.
+/// Finds a program in these directories or in `PATH`.
 fn program(name: &str, places: &[PathBuf]) -> Result<PathBuf, String> {
     places
         .iter()
@@ -61,8 +62,8 @@ fn program(name: &str, places: &[PathBuf]) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{name} isn't installed"))
 }
 
-/// A port that nothing listens on. Not one that the system gives to clients: such a port may be taken while a
-/// server that was killed is away from it.
+/// A free port outside the ephemeral range: the system could give an ephemeral port to a client while a killed
+/// server is down.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(67);
@@ -75,7 +76,7 @@ fn free_port() -> u16 {
     free.expect("a free port")
 }
 
-/// Polls until there is something.
+/// Polls until the check returns a value.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut check: impl FnMut() -> F,
@@ -88,24 +89,25 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
             tokio::time::sleep(PAUSE).await;
         }
     };
-    tokio::time::timeout(PATIENCE, found)
+    tokio::time::timeout(TIMEOUT, found)
         .await
         .unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
-/// Who runs a server: its own user in place of root, whom it would refuse, else oneself.
+/// The account that runs a server: the server's own user if the tests run as root, which servers refuse, otherwise
+/// the current user.
 #[derive(Clone, Copy, Debug)]
 struct Account(Option<(u32, u32)>);
 
 impl Account {
-    fn oneself() -> Self {
+    fn current() -> Self {
         Self(None)
     }
 
     fn of(user: &str) -> Result<Self, String> {
         let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
         if !root {
-            return Ok(Self::oneself());
+            return Ok(Self::current());
         }
         let users = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
         users
@@ -119,14 +121,14 @@ impl Account {
             .ok_or_else(|| format!("there is no user {user}"))
     }
 
-    /// Makes the account own what this process has made.
-    fn own(self, path: &Path) {
+    /// Makes the account the owner of a path.
+    fn give_to(self, path: &Path) {
         if let Some((user, group)) = self.0 {
             chown(path, Some(user), Some(group)).expect("root may");
         }
     }
 
-    /// A program run by this account in a directory, without the settings of whoever runs the tests; it gets
+    /// A command that runs as this account in a directory, without the environment of the tests; it receives
     /// `signal` when the thread that starts it ends.
     fn command(self, program: &Path, dir: &Path, signal: &str) -> Command {
         let mut command = Command::new("setpriv");
@@ -147,11 +149,11 @@ impl Account {
     }
 }
 
-/// A fresh directory, with one in it for `data`.
+/// A new directory with a subdirectory `data`.
 #[derive(Debug)]
 struct Dir {
     path: PathBuf,
-    /// Removes the directory once this process is gone or says so, by closing a pipe: so it goes even when
+    /// A process that removes the directory when the pipe to it is closed, by this process or by its end: even if
     /// this process is killed.
     sweeper: Child,
 }
@@ -160,26 +162,26 @@ impl Dir {
     fn new(account: Account) -> Self {
         let mut builder = tempfile::Builder::new();
         builder.prefix("group-service-");
-        // In memory, where to sync a file costs nothing, if there is room.
+        // In memory if there is space: syncing a file costs nothing there.
         let shm = Path::new("/dev/shm");
-        let dir = if room(shm) >= ROOM {
+        let dir = if free_bytes(shm) >= MIN_SHM_BYTES {
             builder.tempdir_in(shm)
         } else {
             builder.tempdir()
         };
         let path = dir.expect("a directory").keep();
-        account.own(&path);
-        // PostgreSQL insists that nobody else may look.
+        account.give_to(&path);
+        // PostgreSQL refuses a data directory that others can access.
         let data = path.join("data");
         DirBuilder::new().mode(0o700).create(&data).expect("made");
-        account.own(&data);
+        account.give_to(&data);
         let sweeper = Command::new("sh")
-            .args(["-c", SWEEP])
+            .args(["-c", CLEANUP_SCRIPT])
             .env("SWEPT", &path)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C isn't for it.
+            // Its own process group: Ctrl-C must not kill it.
             .process_group(0)
             .spawn()
             .expect("sh runs");
@@ -189,13 +191,13 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // Closes the pipe first.
+        // Closes the pipe first, which starts the removal.
         let _ = self.sweeper.wait();
     }
 }
 
-/// How many bytes there is room for.
-fn room(dir: &Path) -> u64 {
+/// Free space, in bytes.
+fn free_bytes(dir: &Path) -> u64 {
     let df = Command::new("df")
         .args(["--block-size=1", "--output=avail"])
         .arg(dir)

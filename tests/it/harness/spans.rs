@@ -1,4 +1,4 @@
-//! The spans of calls in this process, as an exporter would get them.
+//! Captures the spans of calls in this process, as an exporter would receive them.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use opentelemetry_sdk::{
 };
 use tokio::sync::watch;
 
-/// The spans of those traces that tests ask about.
+/// The spans of the traces that tests created; others are dropped.
 static TRACES: OnceLock<Mutex<HashMap<TraceId, watch::Sender<Vec<Recorded>>>>> = OnceLock::new();
 
 /// A span that has ended.
@@ -38,7 +38,7 @@ impl Recorded {
             .map(|value| value.as_str().into_owned())
     }
 
-    /// Whether this is a statement, other than those that begin and end transactions.
+    /// Whether this is a statement other than begin, commit and rollback.
     pub(crate) fn is_statement(&self) -> bool {
         self.name.starts_with("sea_orm.")
             && !["sea_orm.begin", "sea_orm.commit", "sea_orm.rollback"]
@@ -54,7 +54,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// A new trace, whose spans are kept.
+    /// Creates a trace and records its spans.
     pub(crate) fn new() -> Self {
         let bytes = group_service::domain::GroupId::generate()
             .uuid()
@@ -68,12 +68,12 @@ impl Trace {
         Self { id, caller }
     }
 
-    /// The header that carries it (W3C Trace Context).
-    pub(crate) fn parent(&self) -> String {
+    /// The `traceparent` header (W3C Trace Context).
+    pub(crate) fn traceparent(&self) -> String {
         format!("00-{}-{}-01", self.id, self.caller)
     }
 
-    /// Every span of it, once the server's own has ended; that one ends last.
+    /// Waits for the server span, which ends last, and returns all spans of the trace.
     pub(crate) async fn spans(&self) -> Vec<Recorded> {
         let mut ended = {
             let traces = traces().lock().expect("no test panics here");
@@ -87,7 +87,7 @@ impl Trace {
             .clone()
     }
 
-    /// How many statements the call took.
+    /// The number of statements that the call executed.
     pub(crate) async fn statements(&self) -> usize {
         self.spans()
             .await
@@ -97,18 +97,18 @@ impl Trace {
     }
 }
 
-/// Collects the spans of this process from now on.
-pub(crate) fn record() {
+/// Starts capturing the spans of this process.
+pub(crate) fn start_recording_spans() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let provider = SdkTracerProvider::builder()
             .with_span_processor(Recorder)
             .build();
-        // Where a test fails that one can't see into.
+        // Optional log, to diagnose tests that only fail on another machine.
         let log = std::env::var("GROUP_SERVICE_TEST_LOG");
         let log = log.as_deref().unwrap_or("off").parse().expect("a filter");
         let log = telemetry::LogFilter::new(log);
-        let lines = telemetry::Lines::start().expect("a thread");
+        let lines = telemetry::LogWriter::start().expect("a thread");
         let subscriber = telemetry::subscriber(log, LogFormat::Text, lines, Some(&provider));
         tracing::subscriber::set_global_default(subscriber)
             .expect("the first subscriber of this process");

@@ -1,13 +1,13 @@
-//! What an error tells the caller.
+//! Parses the status and error details of failed calls.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
-/// An error, taken apart.
+/// A parsed error.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct CallError {
     pub(crate) code: Code,
     pub(crate) reason: String,
     pub(crate) metadata: BTreeMap<String, String>,
@@ -20,7 +20,7 @@ pub(crate) struct Told {
     pub(crate) resource: Option<(String, String)>,
 }
 
-impl Told {
+impl CallError {
     pub(crate) fn fields(&self) -> Vec<&str> {
         self.violations
             .iter()
@@ -29,8 +29,8 @@ impl Told {
     }
 }
 
-/// Takes the error of a call apart, and complains if there is none, or if it tells too much or too little.
-pub(crate) fn told<T: Debug>(result: Result<Response<T>, Status>) -> Told {
+/// Parses the error of a call; panics if the call succeeded, if details are missing, or if the status leaks internals.
+pub(crate) fn expect_error<T: Debug>(result: Result<Response<T>, Status>) -> CallError {
     let status = result.expect_err("the call fails");
     let details = status.get_error_details();
     let info = details
@@ -50,7 +50,7 @@ pub(crate) fn told<T: Debug>(result: Result<Response<T>, Status>) -> Told {
     ] {
         assert!(!text.contains(secret), "{secret} leaves in {status:?}");
     }
-    Told {
+    CallError {
         code: status.code(),
         reason: info.reason.clone(),
         metadata: info.metadata.clone().into_iter().collect(),

@@ -1,4 +1,4 @@
-//! An issuer of JWTs: keys, what they sign, and a server that tells them.
+//! A JWT issuer: keys, signatures, and an HTTP server for the key set.
 
 use std::{
     net::SocketAddr,
@@ -39,7 +39,7 @@ use crate::tls::Signed;
 pub(super) const ISSUER: &str = "https://id.shop.example/realms/shop";
 pub(super) const AUDIENCE: &str = "group-service";
 
-/// A key of the issuer.
+/// A signing key of the issuer.
 pub(super) struct Key {
     pub(super) id: &'static str,
     pub(super) algorithm: &'static str,
@@ -87,7 +87,7 @@ impl Key {
         }
     }
 
-    /// The public key, as the issuer tells it.
+    /// The public key as a JWK.
     pub(super) fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(pair) => {
@@ -114,12 +114,12 @@ impl Key {
         json!({"typ": "JWT", "alg": self.algorithm, "kid": self.id})
     }
 
-    /// A token that is as it should be, of this caller.
+    /// A valid token of this caller.
     pub(super) fn token(&self, caller: &str) -> String {
         self.sign(&self.header(), &claims(caller))
     }
 
-    /// Signs whatever it is given.
+    /// Signs any header and claims.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = message(header, claims);
         let signature = self.signature(message.as_bytes());
@@ -151,7 +151,7 @@ impl Key {
         }
     }
 
-    /// The bytes of the public key, as a fool might take them for a secret.
+    /// The bytes of the public key, which an attacker might use as an HMAC secret.
     pub(super) fn public(&self) -> Vec<u8> {
         match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
@@ -161,7 +161,7 @@ impl Key {
     }
 }
 
-/// What is signed.
+/// The part of a JWT that is signed.
 pub(super) fn message(header: &Value, claims: &Value) -> String {
     format!(
         "{}.{}",
@@ -174,23 +174,23 @@ pub(super) fn claims(caller: &str) -> Value {
     json!({"iss": ISSUER, "aud": AUDIENCE, "sub": caller, "exp": now() + 300})
 }
 
-/// The set of these keys.
+/// The JWK set of these keys.
 pub(super) fn set(keys: &[&Key]) -> String {
     let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
     json!({ "keys": keys }).to_string()
 }
 
-/// A server that tells the keys over HTTP.
+/// An HTTP server for the key set.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    /// What it answers: a status, and a body.
+    /// The response: a status line and a body.
     pub(super) answer: Arc<Mutex<(&'static str, String)>>,
     asked: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// Starts one, with TLS if it has a certificate.
+    /// Starts a server, with TLS if a certificate is given.
     pub(super) async fn start(keys: String, certificate: Option<&Signed>) -> Self {
         let acceptor = certificate.map(|Signed { certificate, key }| {
             let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
@@ -213,7 +213,7 @@ impl Server {
                     match &acceptor {
                         None => serve(stream, &answer, &asked).await,
                         Some(acceptor) => {
-                            // Whoever doesn't trust it hangs up.
+                            // Clients that don't trust the certificate disconnect.
                             if let Ok(stream) = acceptor.accept(stream).await {
                                 serve(stream, &answer, &asked).await;
                             }
@@ -234,7 +234,7 @@ impl Server {
         *self.answer.lock().expect("not poisoned") = (status, body);
     }
 
-    /// How often it was asked.
+    /// The number of requests.
     pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -268,7 +268,7 @@ async fn serve(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    // Whoever has read enough hangs up.
+    // The client may disconnect before the end.
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.write_all(body.as_bytes()).await;
     let _ = stream.shutdown().await;

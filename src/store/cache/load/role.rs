@@ -1,4 +1,4 @@
-//! Roles: their rows, which change whenever a group gets or loses them, and apart from that their rules.
+//! Roles: their rows, which change whenever a group gets or loses the role, and separately their rules.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,48 +7,48 @@ use sea_orm::{
     RelationTrait,
 };
 
-use super::{Db, Kept, Kind};
+use super::{CacheRecord, Db, EntryKind};
 use crate::{
-    domain::{Name, Revision, RoleId, RoleRef, Rule, Rules, SortKey},
+    domain::{Name, Revision, RoleId, RoleRef, Rule, RuleIndex, SortKey},
     entity::{role, role_rule},
     error::Result,
-    store::{page::revision, role::RoleAt},
+    store::{page::revision_column, role::RoleAtRevision},
 };
 
 /// A role's row.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Role {
-    since: Revision,
+    read_at: Revision,
     pub(in crate::store) row: Arc<role::Model>,
 }
 
 /// A role's name and rules.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct RoleRules(Arc<NamedRules>);
+pub(in crate::store) struct RoleRules(Arc<RoleRulesRow>);
 
-/// What is kept of a role for decisions.
+/// What the cache holds of a role for access decisions.
 #[derive(Debug)]
-pub(in crate::store) struct NamedRules {
-    since: Revision,
+pub(in crate::store) struct RoleRulesRow {
+    read_at: Revision,
     pub(in crate::store) role: RoleRef,
     pub(in crate::store) sort: SortKey,
-    pub(in crate::store) rules: Rules,
+    pub(in crate::store) rules: RuleIndex,
 }
 
 impl std::ops::Deref for RoleRules {
-    type Target = NamedRules;
+    type Target = RoleRulesRow;
 
-    fn deref(&self) -> &NamedRules {
+    fn deref(&self) -> &RoleRulesRow {
         &self.0
     }
 }
 
-impl Kept for Role {
+impl CacheRecord for Role {
     type Id = RoleId;
-    const KIND: Kind = Kind::Role;
+    const KIND: EntryKind = EntryKind::Role;
 
-    fn since(&self) -> Revision {
-        self.since
+    fn read_at(&self) -> Revision {
+        self.read_at
     }
 
     fn size(&self) -> usize {
@@ -66,13 +66,13 @@ impl Kept for Role {
 
     async fn load(db: &Db, ids: &[RoleId]) -> Result<Vec<(RoleId, Self)>> {
         let select = role::Entity::find()
-            .expr_as(revision(), "revision")
+            .expr_as(revision_column(), "revision")
             .filter(role::Column::Id.is_in(ids.iter().copied()))
             .into_model();
-        let rows: Vec<RoleAt> = db.reader.all(select).await?;
-        let roles = rows.into_iter().map(|RoleAt { role, revision }| {
-            let (since, row) = (revision, Arc::new(role));
-            (row.id, Self { since, row })
+        let rows: Vec<RoleAtRevision> = db.reader.fetch_shared(select).await?;
+        let roles = rows.into_iter().map(|RoleAtRevision { role, revision }| {
+            let (read_at, row) = (revision, Arc::new(role));
+            (row.id, Self { read_at, row })
         });
         Ok(roles.collect())
     }
@@ -88,19 +88,19 @@ struct RoleAndRule {
     rule: Option<role_rule::Model>,
 }
 
-impl Kept for RoleRules {
+impl CacheRecord for RoleRules {
     type Id = RoleId;
-    const KIND: Kind = Kind::Rules;
+    const KIND: EntryKind = EntryKind::Rules;
 
-    fn since(&self) -> Revision {
-        self.0.since
+    fn read_at(&self) -> Revision {
+        self.0.read_at
     }
 
     fn size(&self) -> usize {
-        let NamedRules {
+        let RoleRulesRow {
             role, sort, rules, ..
         } = &*self.0;
-        size_of::<NamedRules>() + role.name.as_str().len() + sort.as_bytes().len() + rules.size()
+        size_of::<RoleRulesRow>() + role.name.as_str().len() + sort.as_bytes().len() + rules.size()
     }
 
     async fn load(db: &Db, ids: &[RoleId]) -> Result<Vec<(RoleId, Self)>> {
@@ -109,11 +109,11 @@ impl Kept for RoleRules {
             .select_only()
             .columns([C::Id, C::Name, C::NameSort])
             .columns(role_rule::Column::iter())
-            .expr_as(revision(), "revision")
+            .expr_as(revision_column(), "revision")
             .join_rev(JoinType::LeftJoin, role_rule::Relation::Role.def())
             .filter(C::Id.is_in(ids.iter().copied()))
             .into_model();
-        let rows: Vec<RoleAndRule> = db.reader.all(select).await?;
+        let rows: Vec<RoleAndRule> = db.reader.fetch_shared(select).await?;
         let mut roles: BTreeMap<RoleId, (Revision, Name, SortKey, Vec<Rule>)> = BTreeMap::new();
         for row in rows {
             let role =
@@ -122,12 +122,12 @@ impl Kept for RoleRules {
                     .or_insert((row.revision, row.name, row.name_sort, Vec::new()));
             role.3.extend(row.rule.map(Rule::from));
         }
-        let roles = roles.into_iter().map(|(id, (since, name, sort, rules))| {
-            let (role, rules) = (RoleRef { id, name }, Rules::new(rules));
+        let roles = roles.into_iter().map(|(id, (read_at, name, sort, rules))| {
+            let (role, rules) = (RoleRef { id, name }, RuleIndex::new(rules));
             (
                 id,
-                Self(Arc::new(NamedRules {
-                    since,
+                Self(Arc::new(RoleRulesRow {
+                    read_at,
                     role,
                     sort,
                     rules,

@@ -1,4 +1,4 @@
-//! The database file itself: who has it, whether it is still at its path, and whether there is room beside it.
+//! The database file: its lock, whether it is still at its path, and whether the disk is full.
 
 use std::{
     fs::{File, TryLockError},
@@ -8,13 +8,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// As much room as SQLite needs to open a database: its shared memory and the first pages of its log.
-const ROOM: usize = 64 << 10;
+/// How much space SQLite needs to open a database: its shared memory and the first pages of its log.
+const REQUIRED_BYTES: usize = 64 << 10;
 
-/// The lock of the one server of a database file, until it is dropped or the process ends.
+/// The lock that makes this process the only server of a database file, until it is dropped or the process ends.
 ///
-/// It is on a file of its own: closing any handle of the database file would release SQLite's locks on that. The name
-/// begins with a dot, so that `mv shop.db* elsewhere` leaves it where other programs look for it.
+/// It is on a separate file: closing any handle of the database file would release SQLite's locks on that. Its name
+/// begins with a dot, so that `mv shop.db* elsewhere` leaves it where other processes look for it.
 #[derive(Debug)]
 pub(in crate::store) struct FileLock {
     path: PathBuf,
@@ -22,10 +22,10 @@ pub(in crate::store) struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock of the database file at `path`; none where the file system has no locks.
+    /// Takes the lock of the database file at `path`; `None` if the file system has no locks.
     ///
     /// # Errors
-    /// One sentence: another process has it, or it can't be taken.
+    /// One sentence for the operator: another process holds it, or it can't be taken.
     pub(in crate::store) fn take(path: &Path) -> Result<Option<Self>, String> {
         Self::try_take(path).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => {
@@ -39,7 +39,10 @@ impl FileLock {
     fn try_take(database: &Path) -> io::Result<Option<Self>> {
         let path = Self::path_for(database)?;
         loop {
-            let file = super::private().create(true).truncate(false).open(&path)?;
+            let file = super::owner_only()
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
@@ -48,7 +51,7 @@ impl FileLock {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // Whoever had it before may have removed it meanwhile.
+            // The previous holder may have removed the file meanwhile. Then nobody else would find this lock.
             let locked = FileId::from(&file.metadata()?);
             if FileId::at(&path).is_ok_and(|there| there == locked) {
                 return Ok(Some(Self { path, _file: file }));
@@ -56,7 +59,7 @@ impl FileLock {
         }
     }
 
-    /// The same for every path that leads to the database.
+    /// The path of the lock file, the same for every path that leads to the database.
     fn path_for(database: &Path) -> io::Result<PathBuf> {
         let parent = database.parent().unwrap_or(Path::new("/"));
         let database = match database.canonicalize() {
@@ -74,12 +77,12 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // Before it is unlocked. One that stays behind locks nothing.
+        // Removed before it is unlocked. If that fails, the file that stays behind is not locked, and does no harm.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Which file it is, whatever its path.
+/// The identity of a file, whatever its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -101,19 +104,19 @@ impl From<&std::fs::Metadata> for FileId {
     }
 }
 
-/// The database file that is open. What is written after it was moved away or replaced would be lost to whoever opens
-/// its path next.
+/// The open database file. What is written after it was moved away or replaced would be lost to the next process that
+/// opens its path.
 #[derive(Debug)]
 pub(in crate::store) struct OpenFile {
     path: PathBuf,
     id: FileId,
     missing: AtomicBool,
-    /// For good: some connections may have opened the other file meanwhile.
+    /// Never reset: some connections may have opened the other file meanwhile.
     replaced: AtomicBool,
 }
 
 impl OpenFile {
-    /// The file at `path`, before it is opened.
+    /// Identifies the file at `path`, before it is opened.
     pub(in crate::store) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
@@ -123,7 +126,7 @@ impl OpenFile {
         })
     }
 
-    /// Complains if it is no longer at its path, and logs that once.
+    /// Fails if the file is no longer at its path, and logs that once.
     pub(in crate::store) fn check(&self) -> Result<(), String> {
         let found = FileId::at(&self.path);
         let path = self.path.display();
@@ -148,13 +151,15 @@ impl OpenFile {
     }
 }
 
-/// Complains if there is no room for a database at `path`.
-pub(in crate::store) fn no_room(path: &Path) -> Option<String> {
-    let beside = super::beside(path, ".room");
-    let created = super::private().create_new(true).open(&beside);
+/// Why a database can't be opened at `path`, if the disk is full. Finds out by writing a temporary file.
+pub(in crate::store) fn disk_full_reason(path: &Path) -> Option<String> {
+    let sibling_path = super::sibling_path(path, ".room");
+    let created = super::owner_only().create_new(true).open(&sibling_path);
     let written = created.and_then(|mut file| {
-        let written = file.write_all(&[0; ROOM]).and_then(|()| file.sync_all());
-        let _ = std::fs::remove_file(&beside);
+        let written = file
+            .write_all(&[0; REQUIRED_BYTES])
+            .and_then(|()| file.sync_all());
+        let _ = std::fs::remove_file(&sibling_path);
         written
     });
     let error = written.err().filter(|error| {

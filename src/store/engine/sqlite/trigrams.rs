@@ -1,5 +1,5 @@
-//! The trigram indexes of SQLite: which rows can contain a text at all. The migration `large_directories` makes
-//! them, with the triggers that keep them.
+//! Candidates for a search from SQLite's trigram indexes. The migration `large_directories` creates these indexes, and
+//! the triggers that maintain them.
 
 use std::cmp::Reverse;
 
@@ -8,34 +8,37 @@ use sea_orm::{
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 
-use crate::{domain::SearchQuery, error::Result, store::search::Searched};
+use crate::{domain::SearchQuery, error::Result, store::search::SearchTarget};
 
-/// Of longer queries, so many trigrams are looked at, spread over it.
-const LOOKED_AT: usize = 8;
-/// And so many are looked up, the rarest: common ones cost more than they tell.
-const LOOKED_UP: usize = 3;
-/// How many rows that have a trigram are enough to tell how common it is.
-const SAMPLE: usize = 400;
+/// Maximum number of trigrams of a query that are considered, spread evenly over it.
+const MAX_TRIGRAMS: usize = 8;
+/// Maximum number of these, the rarest, that are looked up: common ones cost more than they exclude.
+const MAX_LOOKUPS: usize = 3;
+/// How many rows that have a trigram are sampled to estimate how common it is.
+const SAMPLE_ROWS: usize = 400;
 
-/// The ids of all rows that can contain all words of the query; none if they are too many, or if every word is too
-/// short to tell.
+/// Selects the ids of all rows that may contain every word of the query; `None` if they are too many, or if every word
+/// is shorter than a trigram.
 pub(in crate::store) async fn candidates(
     db: &impl ConnectionTrait,
-    searched: &Searched,
+    searched: &SearchTarget,
     query: &SearchQuery,
 ) -> Result<Option<SelectStatement>> {
     let mut trigrams = trigrams(query.words());
     if trigrams.is_empty() {
         return Ok(None);
     }
-    let Searched { name, most } = searched;
-    if trigrams.len() > LOOKED_UP {
+    let SearchTarget {
+        name,
+        max_candidates,
+    } = searched;
+    if trigrams.len() > MAX_LOOKUPS {
         trigrams = rarest(db, name, trigrams).await?;
     }
-    // One row and one value, however many they are: the list's statement is prepared once.
+    // All candidates are one value, however many they are, so that the list's statement is prepared only once.
     let sql = format!(
         "SELECT count(*), json_group_array(rowid) FROM ({})",
-        matching(name, most + 1)
+        matching(name, max_candidates + 1)
     );
     let wanted = trigrams.join(" AND ");
     let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [wanted.into()]);
@@ -43,7 +46,7 @@ pub(in crate::store) async fn candidates(
         return Ok(None);
     };
     let (count, numbers): (i64, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-    if usize::try_from(count).is_ok_and(|count| count > *most) {
+    if usize::try_from(count).is_ok_and(|count| count > *max_candidates) {
         return Ok(None);
     }
     let among = Expr::cust_with_values("number IN (SELECT value FROM json_each(?))", [numbers]);
@@ -56,7 +59,7 @@ pub(in crate::store) async fn candidates(
     ))
 }
 
-/// The rarest of these trigrams: the first rows that have one tell, by how many and how far apart they are.
+/// The rarest of these trigrams, judged by the first rows that have each: how many they are, and how far apart.
 async fn rarest(
     db: &impl ConnectionTrait,
     name: &str,
@@ -64,7 +67,7 @@ async fn rarest(
 ) -> Result<Vec<String>> {
     let sample = format!(
         "SELECT count(*), coalesce(max(rowid), 0) FROM ({})",
-        matching(name, SAMPLE)
+        matching(name, SAMPLE_ROWS)
     );
     let sql = vec![sample.as_str(); trigrams.len()].join(" UNION ALL ");
     let values = trigrams.iter().map(|trigram| Value::from(trigram.as_str()));
@@ -76,7 +79,7 @@ async fn rarest(
         .collect::<Result<Vec<(i64, Reverse<i64>)>, DbErr>>()?;
     let mut sampled: Vec<_> = samples.into_iter().zip(trigrams).collect();
     sampled.sort();
-    sampled.truncate(LOOKED_UP);
+    sampled.truncate(MAX_LOOKUPS);
     Ok(sampled.into_iter().map(|(_, trigram)| trigram).collect())
 }
 
@@ -84,11 +87,11 @@ fn matching(name: &str, limit: usize) -> String {
     format!("SELECT rowid FROM {name}_trigrams WHERE {name}_trigrams MATCH ? LIMIT {limit}")
 }
 
-/// Some trigrams of the words, in quotes; none if all are shorter.
+/// Some trigrams of the words, in quotes; empty if every word is shorter than a trigram.
 fn trigrams(words: &[String]) -> Vec<String> {
     let words: Vec<Vec<char>> = words.iter().map(|word| word.chars().collect()).collect();
     let all: Vec<_> = words.iter().flat_map(|word| word.windows(3)).collect();
-    let step = all.len().div_ceil(LOOKED_AT).max(1);
+    let step = all.len().div_ceil(MAX_TRIGRAMS).max(1);
     all.into_iter()
         .step_by(step)
         .map(|trigram| {

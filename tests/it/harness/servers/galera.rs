@@ -1,4 +1,4 @@
-//! MariaDB servers that are one cluster, each of them to be written to.
+//! A Galera cluster of MariaDB servers, all of them writable.
 
 use std::{iter, path::PathBuf};
 
@@ -8,13 +8,13 @@ use super::{
     program, until,
 };
 
-/// A node that is away is missed soon; one that is slow to agree on who is there isn't given up so soon: nodes
-/// that do that in turn never agree. The files are small.
+/// Short timeouts to detect a node that is down, but long ones to agree on the members: nodes that give up on each
+/// other in turn never agree. Small files.
 const PROVIDER: &str = "evs.keepalive_period=PT0.1S;evs.inactive_check_period=PT0.1S;\
     evs.suspect_timeout=PT1S;evs.inactive_timeout=PT4S;evs.install_timeout=PT4S;\
     evs.join_retrans_period=PT0.2S;gcache.size=32M";
 
-/// A Galera cluster, thrown away at the end.
+/// A running cluster, stopped and removed on drop.
 #[derive(Debug)]
 pub(crate) struct Galera {
     nodes: Vec<MariaDb>,
@@ -22,14 +22,14 @@ pub(crate) struct Galera {
 }
 
 impl Galera {
-    /// Starts a cluster; says why if its programs aren't installed.
+    /// Starts a cluster. Returns a reason if its programs aren't installed.
     pub(crate) async fn start(nodes: usize) -> Result<Self, String> {
         let provider = provider()?;
         program("rsync", &[])?;
         let (account, first) = install().await?;
         let addresses: Vec<_> = (0..nodes).map(|_| local(free_port())).collect();
         let cluster = addresses.join(",");
-        // The others begin with a copy of the first.
+        // The other nodes start with a copy of the first one.
         let dirs = iter::once(first).chain((1..nodes).map(|_| Dir::new(account)));
         let mut cluster_of = Self {
             nodes: Vec::new(),
@@ -72,14 +72,14 @@ impl Galera {
         self.nodes[node].url(database)
     }
 
-    /// All nodes, this one first and the others following round.
+    /// The URL of all nodes, starting with this one, in ring order.
     pub(crate) fn urls(&self, first: usize, database: &str) -> String {
         let mut addresses: Vec<_> = self.nodes.iter().map(MariaDb::address).collect();
         addresses.rotate_left(first);
         url(&addresses, database)
     }
 
-    /// Ends a node at once, as a crash does.
+    /// Kills a node, as a crash would.
     pub(crate) async fn kill(&mut self, node: usize) {
         self.nodes[node].kill().await;
         self.up[node] = false;
@@ -87,7 +87,7 @@ impl Galera {
 
     /// Starts a node again after a crash, and waits until it has caught up with another.
     pub(crate) async fn rejoin(&mut self, node: usize) {
-        // Nodes that still wait for its former self take longer to agree on its new one.
+        // Nodes that still wait for the killed node take longer to agree on the new one.
         if let Some(other) = self.up.iter().position(|up| *up) {
             self.synced(other).await;
         }
@@ -102,12 +102,12 @@ impl Galera {
         self.synced(node).await;
     }
 
-    /// What a node answers: a line for each row, with tabs between values.
+    /// Runs a query on a node; returns one line per row, with tabs between values.
     pub(crate) async fn query(&self, node: usize, sql: &str) -> String {
         self.nodes[node].query(sql).await
     }
 
-    /// Waits until the node is one of all that are up, and has what they have.
+    /// Waits until the node has joined all nodes that are up, and is synced.
     async fn synced(&self, node: usize) {
         let up = self.up.iter().filter(|up| **up).count();
         let wanted = format!("{up}\tSynced");

@@ -1,4 +1,4 @@
-//! `HAProxy` in front of PostgreSQL, as with Patroni: it leads to whichever server is the primary.
+//! `HAProxy` in front of PostgreSQL servers, as with Patroni: it connects clients to the primary.
 
 use std::{fmt::Write, fs, path::Path, process::Stdio, time::Duration};
 
@@ -13,29 +13,29 @@ use tokio::{
 use super::{
     Account, Dir, Postgres, free_port,
     postgres::{psql, url},
-    process::{Running, serve},
+    process::{ServerProcess, serve},
     program,
 };
 
-/// How long a server has to tell whether it's the primary.
-const TURN: Duration = Duration::from_secs(1);
+/// Timeout of a check whether a server is the primary.
+const PRIMARY_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// `HAProxy`, thrown away at the end.
+/// A running `HAProxy`, stopped and removed on drop.
 #[derive(Debug)]
 pub(crate) struct HaProxy {
-    _running: Running,
+    _running: ServerProcess,
     port: u16,
-    /// In place of Patroni's REST API, one for each server; they end with this.
+    /// One task per server in place of Patroni's REST API; they end with this value.
     _patronis: JoinSet<()>,
-    // After what runs in it.
+    // Dropped after the processes that run in it.
     _dir: Dir,
 }
 
 impl HaProxy {
-    /// Starts a proxy of servers, and waits until it leads to one; says why if it isn't installed.
+    /// Starts a proxy for these servers, and waits until it has a primary. Returns a reason if it isn't installed.
     pub(crate) async fn start(servers: &[&Postgres]) -> Result<Self, String> {
         let program = program("haproxy", &[])?;
-        let account = Account::oneself();
+        let account = Account::current();
         let dir = Dir::new(account);
         let port = free_port();
         let socket = dir.path.join("socket");
@@ -73,9 +73,9 @@ listen primary
         let start = || {
             let mut command = account.command(&program, &dir.path, "KILL");
             command.args(["-db", "-f", "haproxy.cfg"]);
-            Running::spawn(command, &dir.path)
+            ServerProcess::spawn(command, &dir.path)
         };
-        // It takes every server for one that is up, until it has asked.
+        // Until its first checks, HAProxy considers every server up.
         let chosen = async || up(&socket).await.is_ok_and(|up| up == 1);
         let running = serve(start, &dir.path, chosen).await;
         Ok(Self {
@@ -91,7 +91,7 @@ listen primary
     }
 }
 
-/// How many servers the proxy takes for the primary.
+/// The number of servers that the proxy considers the primary.
 async fn up(socket: &Path) -> std::io::Result<usize> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(b"show stat\n").await?;
@@ -109,19 +109,19 @@ async fn up(socket: &Path) -> std::io::Result<usize> {
         .count())
 }
 
-/// Answers whether the server is the primary, one request after the other.
+/// Serves health checks that say whether the server is the primary, one request at a time.
 async fn patroni(listener: TcpListener, server: u16) {
     let mut session = None;
     loop {
         let (stream, _) = listener.accept().await.expect("accepts");
-        let primary = timeout(TURN, is_primary(&mut session, server)).await;
+        let primary = timeout(PRIMARY_CHECK_TIMEOUT, is_primary(&mut session, server)).await;
         let primary = primary.ok().flatten();
         if primary.is_none() {
-            // It knows nothing of the server's next life.
+            // The session doesn't survive a restart of the server.
             session = None;
         }
-        // Who asks may have gone.
-        let _ = timeout(TURN, answer(stream, primary == Some(true))).await;
+        // The client may have disconnected.
+        let _ = timeout(PRIMARY_CHECK_TIMEOUT, answer(stream, primary == Some(true))).await;
     }
 }
 
@@ -148,11 +148,11 @@ async fn answer(mut stream: TcpStream, primary: bool) -> std::io::Result<()> {
     stream.write_all(head.as_bytes()).await
 }
 
-/// A client that stays connected, which costs less than one for each question.
+/// A `psql` that stays connected, which is cheaper than one process per check.
 struct Session {
     questions: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
-    /// Ends with this.
+    /// Killed on drop.
     _psql: Child,
 }
 
@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    /// Whether the server is the primary; nothing if it doesn't say.
+    /// Whether the server is the primary; `None` if it doesn't respond.
     async fn ask(&mut self) -> Option<bool> {
         let question = b"select pg_is_in_recovery();\n";
         self.questions.write_all(question).await.ok()?;

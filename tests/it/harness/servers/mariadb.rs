@@ -4,33 +4,33 @@ use std::{fs, path::Path, process::Command};
 
 use super::{
     Account, Dir, PAUSE, free_port,
-    process::{Running, log, run, serve},
+    process::{ServerProcess, log, run, serve},
     program,
 };
 
 const USER: &str = "group_service";
 const PASSWORD: &str = "secret";
 
-/// A MariaDB server, thrown away at the end.
+/// A running MariaDB server, stopped and removed on drop.
 #[derive(Debug)]
 pub(crate) struct MariaDb {
-    running: Running,
+    running: ServerProcess,
     port: u16,
     account: Account,
     options: Vec<String>,
-    // After what runs in it.
+    // Dropped after the processes that run in it.
     dir: Dir,
 }
 
 impl MariaDb {
-    /// Starts a server with further options; says why if its programs aren't installed.
+    /// Starts a server with additional options. Returns a reason if its programs aren't installed.
     pub(crate) async fn start(options: &[&str]) -> Result<Self, String> {
         let (account, dir) = install().await?;
         let options = options.iter().map(ToString::to_string).collect();
         Ok(Self::serve(account, dir, options, &[]).await)
     }
 
-    /// Starts a server on data that `install` made; it gets the options of `once` this time only.
+    /// Starts a server on data created by `install`; the options in `once` apply to this start only.
     pub(super) async fn serve(
         account: Account,
         dir: Dir,
@@ -56,7 +56,7 @@ impl MariaDb {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Kills the server, as a crash would.
     pub(crate) async fn kill(&mut self) {
         self.running.kill().await;
     }
@@ -72,22 +72,22 @@ impl MariaDb {
         self.running = launch(&self.dir.path, self.account, self.port, &options).await;
     }
 
-    /// What a run of the server says that recovers its data and ends.
+    /// Runs the server in recovery mode, which exits when done; returns its log.
     pub(super) async fn recover(&self) -> String {
         let program = program("mariadbd", &[]).expect("looked for");
         let mut command = self.account.command(&program, &self.dir.path, "KILL");
         command.args(basics(&self.dir.path)).args(&self.options);
-        // It listens first, on the port and the socket of every server that isn't told others.
+        // It listens before it recovers, by default on the standard port and socket, which another server may use.
         let socket = format!("--socket={}/socket", self.dir.path.display());
         command.args(["--wsrep-recover", "--skip-networking", &socket]);
-        let mut recovery = Running::spawn(command, &self.dir.path);
-        while !recovery.ended() {
+        let mut recovery = ServerProcess::spawn(command, &self.dir.path);
+        while !recovery.has_exited() {
             tokio::time::sleep(PAUSE).await;
         }
         log(&self.dir.path)
     }
 
-    /// What the server answers: a line for each row, with tabs between values.
+    /// Runs a query; returns one line per row, with tabs between values.
     pub(crate) async fn query(&self, sql: &str) -> String {
         self.try_query(sql).await.expect("answered")
     }
@@ -97,7 +97,7 @@ impl MariaDb {
     }
 }
 
-/// A `mysql` URL of one server, or of some that stand in for one another.
+/// A `mysql` URL of one server, or of several for failover.
 pub(super) fn url(addresses: &[String], database: &str) -> String {
     format!(
         "mysql://{USER}:{PASSWORD}@{}/{database}",
@@ -105,7 +105,7 @@ pub(super) fn url(addresses: &[String], database: &str) -> String {
     )
 }
 
-/// A new data directory, with a user in it that may do anything.
+/// Creates a data directory with a user that has all privileges.
 pub(super) async fn install() -> Result<(Account, Dir), String> {
     for name in ["mariadbd", "mariadb", "setpriv"] {
         program(name, &[])?;
@@ -133,7 +133,7 @@ pub(super) async fn install() -> Result<(Account, Dir), String> {
 fn basics(dir: &Path) -> Vec<String> {
     let dir = dir.display();
     vec![
-        // The machine's own settings play no part.
+        // Ignores the machine's own configuration files.
         "--no-defaults".into(),
         format!("--datadir={dir}/data"),
         format!("--tmpdir={dir}"),
@@ -143,7 +143,7 @@ fn basics(dir: &Path) -> Vec<String> {
     ]
 }
 
-async fn launch(dir: &Path, account: Account, port: u16, options: &[&[String]]) -> Running {
+async fn launch(dir: &Path, account: Account, port: u16, options: &[&[String]]) -> ServerProcess {
     let program = program("mariadbd", &[]).expect("looked for");
     let start = || {
         let mut command = account.command(&program, dir, "KILL");
@@ -155,7 +155,7 @@ async fn launch(dir: &Path, account: Account, port: u16, options: &[&[String]]) 
             "--max-connections=500",
         ]);
         command.args(options.concat());
-        Running::spawn(command, dir)
+        ServerProcess::spawn(command, dir)
     };
     serve(start, dir, async || query(port, "SELECT 1").await.is_ok()).await
 }

@@ -9,28 +9,28 @@ use std::{
 
 use super::{
     Account, Dir, free_port,
-    process::{Running, run, serve},
+    process::{ServerProcess, run, serve},
     program, until,
 };
 
 const USER: &str = "group_service";
-/// One that a URL can't hold as it is.
+/// A password that must be percent-encoded in a URL.
 const PASSWORD: &str = "se:cret/@";
 const ESCAPED: &str = "se%3Acret%2F%40";
 
-/// A PostgreSQL server, thrown away at the end.
+/// A running PostgreSQL server, stopped and removed on drop.
 #[derive(Debug)]
 pub(crate) struct Postgres {
-    running: Running,
+    running: ServerProcess,
     port: u16,
     account: Account,
     settings: Vec<String>,
-    // After what runs in it.
+    // Dropped after the processes that run in it.
     dir: Dir,
 }
 
 impl Postgres {
-    /// Starts a server; says why if its programs aren't installed.
+    /// Starts a server. Returns a reason if its programs aren't installed.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Result<Self, String> {
         for name in ["postgres", "initdb", "pg_basebackup", "pg_isready", "psql"] {
             installed(name)?;
@@ -73,7 +73,7 @@ impl Postgres {
         url(self.port, database)
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Kills the server, as a crash would.
     pub(crate) async fn kill(&mut self) {
         self.running.kill().await;
     }
@@ -84,7 +84,7 @@ impl Postgres {
         self.running = launch(&self.dir.path, self.account, self.port, &self.settings).await;
     }
 
-    /// A copy of this server that follows it, and answers reads.
+    /// Starts a hot standby of this server.
     pub(crate) async fn standby(&self) -> Self {
         let dir = Dir::new(self.account);
         let program = installed("pg_basebackup").expect("looked for");
@@ -97,7 +97,7 @@ impl Postgres {
             .args(["--pgdata", "data", "--dbname", &primary])
             .env("PGPASSWORD", PASSWORD);
         run(copy).await.expect("a copy");
-        // What the primary waits for isn't there for this server, should it become one.
+        // After a promotion there is no standby that commits could wait for.
         File::options()
             .append(true)
             .open(dir.path.join("data/postgresql.auto.conf"))
@@ -106,7 +106,7 @@ impl Postgres {
         Self::serve(dir, self.account, self.settings.clone()).await
     }
 
-    /// From now on passwords are sent as they are: SCRAM takes clients that aren't optimized much longer than a test.
+    /// Switches to plain-text passwords: SCRAM is far too slow in clients built without optimization.
     pub(crate) async fn accept_plain_passwords(&self) {
         let path = self.dir.path.join("data/pg_hba.conf");
         let rules = fs::read_to_string(&path).expect("read");
@@ -114,7 +114,7 @@ impl Postgres {
         self.query("select pg_reload_conf()").await;
     }
 
-    /// From now on a commit waits until a standby has it, too.
+    /// Enables synchronous replication: a commit waits until a standby has it.
     pub(crate) async fn synchronous(&self) {
         self.query("alter system set synchronous_standby_names = 'standby'")
             .await;
@@ -126,7 +126,7 @@ impl Postgres {
         .await;
     }
 
-    /// Makes a standby the primary.
+    /// Promotes a standby.
     pub(crate) async fn promote(&self) {
         assert_eq!(self.query("select pg_promote()").await, "t");
         until("the promotion", || async {
@@ -135,14 +135,14 @@ impl Postgres {
         .await;
     }
 
-    /// What the server answers to the superuser: a line for each row, with `|` between values.
+    /// Runs a query as the superuser; returns one line per row, with `|` between values.
     pub(crate) async fn query(&self, sql: &str) -> String {
         query(self.port, sql).await.expect("answered")
     }
 }
 
 impl Postgres {
-    /// What one of the server's databases answers.
+    /// The same in another database of the server.
     pub(crate) async fn query_in(&self, database: &str, sql: &str) -> String {
         let mut psql = psql(self.port);
         psql.args(["-d"]).arg(format!(
@@ -157,14 +157,14 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // An immediate shutdown, so that it releases its shared memory.
-        self.running.ask("QUIT");
+        self.running.request_stop("QUIT");
     }
 }
 
-async fn launch(dir: &Path, account: Account, port: u16, settings: &[String]) -> Running {
+async fn launch(dir: &Path, account: Account, port: u16, settings: &[String]) -> ServerProcess {
     let program = installed("postgres").expect("looked for");
     let start = || {
-        // As with `Drop`, for when this process is killed.
+        // The same signal as in `Drop`, for the case that this process is killed.
         let mut command = account.command(&program, dir, "QUIT");
         command.args(["-D", "data"]);
         for setting in [
@@ -175,7 +175,7 @@ async fn launch(dir: &Path, account: Account, port: u16, settings: &[String]) ->
             "shared_buffers=64MB",
             "wal_keep_size=256MB",
             "wal_retrieve_retry_interval=200ms",
-            // In the data directory, and gone with it.
+            // In the data directory, so that it is removed with it.
             "dynamic_shared_memory_type=mmap",
         ]
         .into_iter()
@@ -183,7 +183,7 @@ async fn launch(dir: &Path, account: Account, port: u16, settings: &[String]) ->
         {
             command.args(["-c", setting]);
         }
-        Running::spawn(command, dir)
+        ServerProcess::spawn(command, dir)
     };
     let serves = async || {
         let mut ready = Command::new(installed("pg_isready").expect("looked for"));
@@ -197,7 +197,7 @@ pub(super) fn url(port: u16, database: &str) -> String {
     format!("postgres://{USER}:{ESCAPED}@127.0.0.1:{port}/{database}")
 }
 
-/// The client, connecting to a port.
+/// A `psql` command that connects to this port.
 pub(super) fn psql(port: u16) -> Command {
     let mut psql = Command::new(installed("psql").expect("looked for"));
     psql.args(["-AtqX", "-v", "ON_ERROR_STOP=1", "-d"])
@@ -214,7 +214,7 @@ pub(super) async fn query(port: u16, sql: &str) -> Result<String, String> {
     run(psql).await
 }
 
-/// A program of the newest version that is installed.
+/// The path of a program of the newest installed version.
 fn installed(name: &str) -> Result<PathBuf, String> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut versions: Vec<_> = versions

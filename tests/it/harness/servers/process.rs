@@ -1,4 +1,4 @@
-//! A server's process, and programs that are run to their end.
+//! Server processes, and programs that run to completion.
 
 use std::{
     fs::{self, File},
@@ -7,23 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, PAUSE};
+use super::{PAUSE, TIMEOUT};
 
-/// How long what a killed server has started gets to notice.
+/// How long child processes of a killed server get to exit by themselves.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A server's process and those that it started; killed and waited for at the end.
+/// A server's process and its child processes; killed and waited for on drop.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct ServerProcess {
     child: Child,
     dir: PathBuf,
     killed: Option<Instant>,
-    /// All of it; what works in the directory afterwards is another server.
+    /// Whether all processes are gone: processes in the directory then belong to another server.
     gone: bool,
 }
 
-impl Running {
-    /// Starts a server that works in `dir`, and logs there.
+impl ServerProcess {
+    /// Starts a server that runs in `dir` and logs to `dir/log`.
     pub(super) fn spawn(mut command: Command, dir: &Path) -> Self {
         let log = File::options()
             .append(true)
@@ -47,7 +47,7 @@ impl Running {
         self.child.id()
     }
 
-    pub(super) fn ended(&mut self) -> bool {
+    pub(super) fn has_exited(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_some()
     }
 
@@ -57,29 +57,29 @@ impl Running {
         }
     }
 
-    /// Asks the server to end, and waits a while.
-    pub(super) fn ask(&mut self, name: &str) {
+    /// Asks the server to stop, and waits for it for a limited time.
+    pub(super) fn request_stop(&mut self, name: &str) {
         if self.killed.is_some() {
             return;
         }
         signal(self.pid(), name);
         let asked = Instant::now();
-        while !self.ended() && asked.elapsed() < GRACE {
+        while !self.has_exited() && asked.elapsed() < GRACE {
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// Kills the server; tells whether all of it is gone.
+    /// Kills the server; returns whether all its processes are gone.
     fn killed(&mut self) -> bool {
         if self.gone {
             return true;
         }
         if self.killed.is_none() {
-            // Fails if it has ended already.
+            // Fails if it has already ended.
             let _ = self.child.kill();
         }
         let since = self.killed.get_or_insert_with(Instant::now).elapsed();
-        if !self.ended() {
+        if !self.has_exited() {
             return false;
         }
         let left = working_in(&self.dir);
@@ -88,12 +88,12 @@ impl Running {
                 signal(*pid, "KILL");
             }
         }
-        self.gone = left.is_empty() || since > PATIENCE;
+        self.gone = left.is_empty() || since > TIMEOUT;
         self.gone
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         while !self.killed() {
             std::thread::sleep(PAUSE);
@@ -107,11 +107,11 @@ pub(super) fn log(dir: &Path) -> String {
     String::from_utf8_lossy(&log[log.len().saturating_sub(4000)..]).into_owned()
 }
 
-/// Runs a program to its end: what it says, or what it complains about.
+/// Runs a program to completion; returns its standard output, or its exit status and standard error.
 pub(super) async fn run(command: Command) -> Result<String, String> {
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output())
+    let output = tokio::time::timeout(TIMEOUT, command.output())
         .await
         .map_err(|_| format!("no end in time: {command:?}"))?
         .map_err(|error| format!("{error}: {command:?}"))?;
@@ -123,18 +123,19 @@ pub(super) async fn run(command: Command) -> Result<String, String> {
     }
 }
 
-/// Starts a server until it serves: right after a crash it may find its former self still there.
+/// Starts a server, repeatedly until it serves: right after a crash, the killed process may still hold its port or
+/// lock.
 pub(super) async fn serve(
-    start: impl Fn() -> Running,
+    start: impl Fn() -> ServerProcess,
     dir: &Path,
     serves: impl AsyncFn() -> bool,
-) -> Running {
+) -> ServerProcess {
     let since = Instant::now();
     let mut running = start();
     while !serves().await {
-        let late = since.elapsed() > PATIENCE;
+        let late = since.elapsed() > TIMEOUT;
         assert!(!late, "the server doesn't serve: {}", log(dir));
-        if running.ended() {
+        if running.has_exited() {
             running = start();
         }
         tokio::time::sleep(PAUSE).await;
@@ -145,11 +146,11 @@ pub(super) async fn serve(
 fn signal(pid: u32, name: &str) {
     let mut kill = Command::new("kill");
     kill.args(["-s", name, &pid.to_string()]);
-    // It may be gone already.
+    // The process may have ended already.
     let _ = kill.stderr(Stdio::null()).status();
 }
 
-/// The processes whose working directory is in this one; zombies have none.
+/// The processes whose working directory is below this one; zombies have no working directory.
 fn working_in(dir: &Path) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("Linux");
     processes
