@@ -20,14 +20,14 @@ use crate::{
     codec::{self, LimitedCodec, RpcMessage},
     domain::{PageToken, Scope},
     grpc,
-    listen::{ConnectionLimits, Connections, load},
+    listen::{ConnectionLimits, Connections, memory},
 };
 
 /// Maximum number of entries in all lists of a request together.
 pub const MAX_ENTRIES: usize = codec::MAX_ENTRIES;
 
 /// The least that a call counts as, in bytes, whatever the limit of message memory.
-pub const MIN_CALL_BYTES: u64 = load::MIN_CALL_BYTES;
+pub const MIN_CALL_BYTES: u64 = memory::MIN_CALL_BYTES;
 
 /// A page token with a valid tag and any payload.
 #[must_use]

@@ -34,7 +34,7 @@ pub(crate) use memory::{ConnectionHandle, MemoryReservation};
 /// read yet.
 pub(crate) const FLOW_CONTROL_WINDOW: u32 = 64 << 10;
 /// The connection window's share for each concurrent call, in bytes. h2 lets unread small requests take up to half of
-/// the window beside their bytes, 256 for each; beyond that it closes the connection with ENHANCE_YOUR_CALM.
+/// the window beside their bytes, 256 for each; beyond that it closes the connection with `ENHANCE_YOUR_CALM`.
 const WINDOW_PER_CALL: u32 = 512;
 /// Timeout of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

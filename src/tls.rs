@@ -89,7 +89,7 @@ struct LoadedCertificates {
 
 impl std::fmt::Debug for LoadedCertificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Present(hidden)")
+        f.write_str("LoadedCertificates(hidden)")
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::OnceLock};
 
 use clap::{CommandFactory, Parser};
 use group_service::{
-    auth::Grant,
+    auth::PermissionGrant,
     config::{Config, LoadError, file, show},
     domain::{Caller, Permissions},
     store::Location,
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         Some(setting) => set(setting, &text),
         None => match which % 8 {
             0 => permissions(&text),
-            1 => drop(Grant::parse(&text)),
+            1 => drop(PermissionGrant::parse(&text)),
             2 => location(&text),
             3 => secret(&text),
             4 => load(&text),

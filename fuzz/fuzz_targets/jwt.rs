@@ -10,7 +10,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use group_service::{
-    auth::{Grant, JwtAuthenticator, KeySource},
+    auth::{JwtAuthenticator, KeySource, PermissionGrant},
     domain::{Permission, Token},
     fuzzing,
 };
@@ -62,9 +62,9 @@ fn token(text: &str) {
     assert_eq!(token.reveal(), text);
     assert!(!format!("{token:?}").contains(&text[26..]));
     let digest = token.digest();
-    assert!(digest.is_of(&token));
+    assert!(digest.matches_token(&token));
     let other = Token::generate().expect("random bits");
-    assert!(!digest.is_of(&other));
+    assert!(!digest.matches_token(&other));
 }
 
 /// Nobody has the key, which is a new one for each run.
@@ -103,7 +103,9 @@ fn signed(data: &[u8]) {
         assert!(from < now + 11.0);
     }
     assert_eq!(claims["sub"], identity.caller().as_str());
-    assert!(identity.has_permission(Permission::Read) && !identity.has_permission(Permission::Write));
+    assert!(
+        identity.has_permission(Permission::Read) && !identity.has_permission(Permission::Write)
+    );
 }
 
 fn issuer() -> &'static Issuer {
@@ -118,7 +120,7 @@ fn issuer() -> &'static Issuer {
         );
         let path = std::env::temp_dir().join(format!("group-service-{}.jwks", std::process::id()));
         std::fs::write(&path, keys).expect("written");
-        let grants = [Grant::parse("*=read").expect("a grant")];
+        let grants = [PermissionGrant::parse("*=read").expect("a grant")];
         let jwts = JwtAuthenticator::load(
             KeySource::File(path.clone()),
             ISSUER.to_owned(),

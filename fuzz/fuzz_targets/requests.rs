@@ -10,12 +10,12 @@ use std::{
 
 use group_service::{
     domain::{
-        Actor, AssignUsers, BatchCheckAccess, ChangeFilter, CheckAccess, CreateGroup, CreateRole,
-        CreateUser, DeleteGroup, DeleteRole, DeleteUser, SearchText, Get, GroupId, ListChanges,
-        ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser, ListUsers, ListUsersInGroup,
-        ListUsersWithAccess, Literal, MAX_ACTION, MAX_BUNDLE, Name, Description, PageRequest, Pattern,
-        Question, Revision, RoleId, Rule, SearchQuery, SortBy, UnassignUsers, UpdateGroup,
-        UpdateRole, UpdateUser, UserId, WatchChanges, PersonName,
+        AccessRequest, Actor, AssignUsers, BatchCheckAccess, ChangeFilter, CheckAccess,
+        CreateGroup, CreateRole, CreateUser, DeleteGroup, DeleteRole, DeleteUser, Description, Get,
+        GroupId, ListChanges, ListGroups, ListRoles, ListRolesInGroup, ListRolesOfUser, ListUsers,
+        ListUsersInGroup, ListUsersWithAccess, Literal, MAX_ACTION, MAX_BUNDLE, Name, PageRequest,
+        Pattern, PersonName, Revision, RoleId, Rule, SearchQuery, SearchText, SortBy,
+        UnassignUsers, UpdateGroup, UpdateRole, UpdateUser, UserId, WatchChanges,
     },
     error::Error,
     pb,
@@ -229,8 +229,8 @@ fn rules(rules: &[Rule]) {
     }
 }
 
-fn question(question: &Question) {
-    let Question {
+fn question(question: &AccessRequest) {
+    let AccessRequest {
         bundle,
         controller,
         action,

@@ -4,8 +4,9 @@
 #![no_main]
 
 use group_service::domain::{
-    PreparedRequest, DecidingRule, Effect, EffectiveRule, GroupId, GroupRef, Literal, MAX_ACTION, MAX_BUNDLE, Name,
-    Pattern, AccessRequest, RoleId, RoleRef, Rule, RuleIndex, UserStatus, Decision, decide,
+    AccessRequest, DecidingRule, Decision, Effect, EffectiveRule, GroupId, GroupRef, Literal,
+    MAX_ACTION, MAX_BUNDLE, Name, Pattern, PreparedRequest, RoleId, RoleRef, Rule, RuleIndex,
+    UserStatus, decide,
 };
 use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},

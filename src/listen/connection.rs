@@ -143,7 +143,7 @@ impl ExpiryTimer {
 
 impl std::fmt::Debug for ExpiryTimer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Expired")
+        f.write_str("ExpiryTimer")
     }
 }
 

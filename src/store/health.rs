@@ -116,7 +116,7 @@ impl Health {
     pub(super) fn record_result<T>(&self, result: &Result<T>) {
         match result {
             Err(Error::Unavailable(_) | Error::CommitUnknown(_)) => {
-                drop(self.fault.send_replace(true))
+                self.fault.send_replace(true);
             }
             Err(Error::Overloaded(_)) => {}
             _ => drop(self.served.fetch_add(1, Ordering::Relaxed)),

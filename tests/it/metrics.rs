@@ -92,7 +92,7 @@ async fn metrics_report_cache_staleness() {
     let after = samples(address).await;
     for (name, more) in [
         ("revision", 2.0),
-        ("cache_answers_total", 3.0),
+        ("cache_hits_total", 3.0),
         ("cache_misses_total", 1.0),
         ("write_retries_total", 0.0),
         ("insecure", 0.0),
@@ -172,9 +172,9 @@ async fn metrics_report_database_and_watchers() {
     assert!(connections("read") >= 1.0);
     for (name, value) in [
         ("database_available", 1.0),
-        ("followers", 0.0),
-        ("feed_lag_revisions", 0.0),
-        ("telemetry_dropped_spans_total", 0.0),
+        ("watchers", 0.0),
+        ("watcher_lag_revisions", 0.0),
+        ("spans_dropped_total", 0.0),
     ] {
         assert_eq!(after[&format!("group_service_{name}")], value, "{name}");
     }

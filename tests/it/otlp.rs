@@ -286,7 +286,7 @@ async fn unavailable_collector_does_not_affect_calls() {
         sleep(Duration::from_millis(20)).await;
     }
     let log = server.stop().await;
-    let said = "spans can't be sent to the collector";
+    let said = "cannot export spans to the collector";
     assert_eq!(log.matches(said).count(), 1, "once a minute: {log}");
 }
 

@@ -55,7 +55,7 @@ async fn invalid_setting_is_one_sentence_with_exit_code_2() {
         (&["--listen"], "--listen"),
         (
             &["--listen", &taken, "--database-url", &url],
-            "can't listen on",
+            "cannot listen on",
         ),
         (
             &[
@@ -65,7 +65,7 @@ async fn invalid_setting_is_one_sentence_with_exit_code_2() {
                 "--database-url",
                 &url,
             ],
-            "can't listen on 192.0.2.1:1",
+            "cannot listen on 192.0.2.1:1",
         ),
         (&["--log", "loud"], "must be error, warn, info"),
         (&["--log", ""], "--log"),

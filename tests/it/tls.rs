@@ -265,9 +265,7 @@ async fn certificates_rotate_without_restart_or_failed_calls() {
 
     // An invalid certificate file changes nothing.
     fs::write(dir.path().join("server.pem"), "nonsense").expect("written");
-    process
-        .wait_for_log("the certificates can't be read again")
-        .await;
+    process.wait_for_log("cannot reload TLS certificates").await;
     let channel = connect(&process, &new, Some(&after)).await.expect("known");
     create(&channel, "F").await.expect("created");
     let log = process.stop().await;

@@ -164,7 +164,7 @@ impl Default for KeySet {
 
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Keys").field(&self.keys).finish()
+        f.debug_tuple("KeySet").field(&self.keys).finish()
     }
 }
 

@@ -8,12 +8,12 @@ use crate::domain::FieldViolation;
 
 pub(super) fn invalid_request(violations: &[FieldViolation]) -> (Code, String, ErrorDetails) {
     let mut bytes = 0;
-    let truncate_page = violations.iter().take_while(|violation| {
+    let fitting = violations.iter().take_while(|violation| {
         bytes += violation.field.len() + violation.description.len() + 8;
         bytes <= MAX_LIST_BYTES
     });
-    let truncate_page = truncate_page.count();
-    let (listed, left) = violations.split_at(truncate_page);
+    let fitting = fitting.count();
+    let (listed, left) = violations.split_at(fitting);
     let mut details = error_info("INVALID_REQUEST", []);
     for FieldViolation { field, description } in listed {
         details.add_bad_request_violation(field.as_str(), description.as_str());
@@ -22,11 +22,7 @@ pub(super) fn invalid_request(violations: &[FieldViolation]) -> (Code, String, E
         let more = format!("and {} more violations", left.len());
         details.add_bad_request_violation(next.field.as_str(), more);
     }
-    (
-        Code::InvalidArgument,
-        message(violations, truncate_page),
-        details,
-    )
+    (Code::InvalidArgument, message(violations, fitting), details)
 }
 
 /// The first violation, how many more there are, and how many of them the details list.
