@@ -58,7 +58,7 @@ impl KeySet {
                 || id.map_or_else(|| format!("number {}", number + 1), |id| format!("{id:?}"));
             if let AlgorithmParameters::OctetKey(_) = jwk.algorithm {
                 return Err(format!(
-                    "the key {} in it is symmetric: whoever can verify with it can sign",
+                    "the key {} in it is symmetric: anyone who can verify with it can also sign",
                     name()
                 ));
             }
