@@ -129,7 +129,12 @@ async fn run(loaded: Loaded, filter: &LogFilter) -> Result<(), (u8, String)> {
     };
     let config_watcher = tokio::spawn({
         let (loaded, filter) = (loaded.clone(), filter.clone());
-        async move { config::watch_file(&loaded, std::env::args_os().collect(), &filter).await }
+        async move {
+            config::watch_file(&loaded, std::env::args_os().collect(), |log| {
+                filter.set(log)
+            })
+            .await
+        }
     });
     let served = server::run(listeners, security, config, db, shutdown).await;
     config_watcher.abort();

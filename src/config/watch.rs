@@ -3,17 +3,17 @@
 use std::{ffi::OsString, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
 
 use super::{Config, LoadError, Loaded};
-use crate::telemetry::LogFilter;
 
 /// How often the file is checked for changes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks the file for changes periodically, and at once on SIGHUP. An invalid file is logged once and changes
+/// Checks the file for changes periodically, and at once on SIGHUP; passes its `log` setting to `set_log`. An invalid file is logged once and changes
 /// nothing; settings other than `log` need a restart. Without a file, SIGHUP is ignored: the handler stays
 /// installed, so that it doesn't end the process.
-pub async fn watch_file(loaded: &Loaded, args: Vec<OsString>, filter: &LogFilter) {
+pub async fn watch_file(loaded: &Loaded, args: Vec<OsString>, set_log: impl Fn(Targets)) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
@@ -33,7 +33,7 @@ pub async fn watch_file(loaded: &Loaded, args: Vec<OsString>, filter: &LogFilter
         seen = now;
         match Config::load(args.iter().cloned()) {
             Ok(loaded) => {
-                filter.set(loaded.config.observability.log);
+                set_log(loaded.config.observability.log);
                 tracing::info!(
                     "configuration file changed: log filter reloaded, other settings require a restart"
                 );

@@ -1,7 +1,7 @@
 //! Architecture rules that the compiler doesn't check (ARCHITECTURE.md).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -22,7 +22,7 @@ const IMPORT_RULES: [(&[&str], &[&str], &str); 4] = [
             "src/telemetry.rs",
             "src/telemetry/filter",
             "src/telemetry/format",
-            "src/telemetry/lines",
+            "src/telemetry/log_writer",
             "migrations/",
         ],
         &[
@@ -67,6 +67,139 @@ const IMPORT_RULES: [(&[&str], &[&str], &str); 4] = [
         "a migration does tomorrow what it did when it was written",
     ),
 ];
+
+/// The rooms of `src/`, and which other rooms each may import. ARCHITECTURE.md has the same table.
+const ROOMS: [(&str, &[&str]); 16] = [
+    ("auth", &["domain", "entity", "error", "store", "tls"]),
+    ("codec", &["domain", "error", "listen"]),
+    ("config", &["auth", "domain", "store"]),
+    ("domain", &[]),
+    ("entity", &["domain"]),
+    ("error", &["domain"]),
+    ("feed", &["domain", "error", "store"]),
+    ("fuzzing", &["codec", "domain", "grpc", "listen"]),
+    (
+        "grpc",
+        &[
+            "auth", "codec", "domain", "entity", "error", "feed", "listen", "metrics", "pb",
+            "store",
+        ],
+    ),
+    ("listen", &["auth", "config", "store", "tls"]),
+    ("metrics", &["feed", "listen", "store", "telemetry", "tls"]),
+    ("pb", &["codec"]),
+    (
+        "server",
+        &[
+            "auth", "config", "feed", "grpc", "listen", "metrics", "pb", "store", "tls",
+        ],
+    ),
+    ("store", &["domain", "entity", "error"]),
+    ("telemetry", &["config"]),
+    ("tls", &[]),
+];
+/// Imports that only generated code has.
+const GENERATED: (&str, &str) = ("pb", "codec");
+
+/// The code imports exactly what the table says, and so does ARCHITECTURE.md.
+#[test]
+fn rooms_import_what_the_table_says() {
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in rust_files(&Path::new(ROOT).join("src")) {
+        let path = file.strip_prefix(ROOT).expect("below the root");
+        let room = path.iter().nth(1).expect("a file").to_string_lossy();
+        let room = room.trim_end_matches(".rs").to_owned();
+        // The binary may import everything.
+        if ["lib", "main", "command"].contains(&&*room) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("read");
+        let imports = used.entry(room.clone()).or_default();
+        imports.extend(imported_rooms(&text).into_iter().filter(|to| *to != room));
+    }
+    let document = fs::read_to_string(Path::new(ROOT).join("ARCHITECTURE.md")).expect("read");
+    let rooms: Vec<_> = used.keys().map(String::as_str).collect();
+    assert_eq!(rooms, ROOMS.map(|(room, _)| room));
+    for (room, allowed) in ROOMS {
+        let allowed: BTreeSet<_> = allowed.iter().map(|to| (*to).to_owned()).collect();
+        let mut used = used[room].clone();
+        if room == GENERATED.0 {
+            used.insert(GENERATED.1.to_owned());
+        }
+        assert_eq!(used, allowed, "imports of src/{room}");
+        let row = format!("| `src/{room}.rs`");
+        let row = document.lines().find(|line| line.starts_with(&row));
+        let row = row.unwrap_or_else(|| panic!("ARCHITECTURE.md has no row of src/{room}.rs"));
+        let column = row.split('|').nth(3).expect("a third column");
+        let documented = column.split('`').skip(1).step_by(2);
+        let documented: BTreeSet<_> = documented
+            .filter(|word| rooms.contains(word))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(documented, allowed, "ARCHITECTURE.md: src/{room}");
+    }
+}
+
+#[test]
+fn rooms_have_no_import_cycle() {
+    let mut left: BTreeMap<_, BTreeSet<_>> = ROOMS
+        .iter()
+        .map(|(room, imports)| (*room, imports.iter().copied().collect()))
+        .collect();
+    // Takes out rooms that import none of those left, until all are out or the rest is in cycles.
+    while let Some(leaf) = left
+        .iter()
+        .find(|(_, imports)| imports.iter().all(|to| !left.contains_key(to)))
+        .map(|(room, _)| *room)
+    {
+        left.remove(leaf);
+    }
+    assert!(
+        left.is_empty(),
+        "cycles between rooms, or into them: {left:?}"
+    );
+}
+
+/// The rooms in paths that begin with `crate::`, alone or as a list in braces.
+fn imported_rooms(text: &str) -> BTreeSet<String> {
+    let code: Vec<_> = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect();
+    let code = code.join("\n");
+    let mut rooms = BTreeSet::new();
+    for (at, path) in code.match_indices("crate::") {
+        let rest = &code[at + path.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            rooms.insert(identifier(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut item = 0;
+        for (at, character) in list.char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' if depth > 0 => depth -= 1,
+                ',' | '}' if depth == 0 => {
+                    rooms.insert(identifier(list[item..at].trim_start()));
+                    item = at + 1;
+                    if character == '}' {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    rooms.remove("");
+    rooms
+}
+
+/// The identifier that a text begins with.
+fn identifier(text: &str) -> String {
+    let is_part = |character: &char| character.is_alphanumeric() || *character == '_';
+    text.chars().take_while(is_part).collect()
+}
 
 #[test]
 fn import_rules_hold() {

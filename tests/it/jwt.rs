@@ -569,7 +569,11 @@ async fn unavailable_or_untrusted_issuer_blocks_nothing() {
         let answer = w.list(&key.token("till")).await;
         assert_eq!(answer.is_ok(), accepted, "{url}");
         let log = w.process.stop().await;
-        assert_eq!(log.contains("cannot read JWT keys from"), !accepted, "{log}");
+        assert_eq!(
+            log.contains("cannot read JWT keys from"),
+            !accepted,
+            "{log}"
+        );
     }
     assert_eq!(other.asked(), 0);
 }
