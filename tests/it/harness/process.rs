@@ -161,7 +161,7 @@ impl Process {
         self.child.id().expect("still running")
     }
 
-    /// Sends a signal, by its name.
+    /// Sends a signal, by its name. After `STOP` no thread of the process runs any more.
     pub(crate) async fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.pid().to_string()])
@@ -169,6 +169,20 @@ impl Process {
             .await
             .expect("kill runs");
         assert!(status.success());
+        while name == "STOP" && !self.is_stopped() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether every thread of the process is stopped (the state follows the name in its `stat`).
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it is there");
+        threads.into_iter().all(|thread| {
+            let stat = thread.expect("listed").path().join("stat");
+            let stat = std::fs::read_to_string(stat).unwrap_or_default();
+            let state = stat.rsplit(") ").next();
+            state.is_none_or(|state| state.starts_with('T'))
+        })
     }
 
     /// Waits until the log contains this text.
