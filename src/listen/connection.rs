@@ -108,10 +108,10 @@ impl Connection {
     /// Delays the next read if calls were rejected since the last one.
     fn poll_backoff(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.backoff.is_none() {
-            let refusals = self.guard.take_refusals();
-            if refusals > 0 {
+            let rejections = self.guard.take_rejections();
+            if rejections > 0 {
                 let backoff = REJECTION_BACKOFF
-                    .saturating_mul(refusals)
+                    .saturating_mul(rejections)
                     .min(MAX_REJECTION_BACKOFF);
                 self.backoff = Some(Box::pin(sleep(backoff)));
             }

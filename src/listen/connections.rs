@@ -245,8 +245,8 @@ impl ConnectionGuard {
     }
 
     /// Number of calls that were rejected on the connection since the last call of this function.
-    pub(super) fn take_refusals(&self) -> u32 {
-        self.usage.take_refusals()
+    pub(super) fn take_rejections(&self) -> u32 {
+        self.usage.take_rejections()
     }
 
     pub(crate) fn connection(&self) -> ConnectionHandle {

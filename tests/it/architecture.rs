@@ -59,7 +59,7 @@ const IMPORT_RULES: [(&[&str], &[&str], &str); 4] = [
     (
         &["src/domain"],
         &["store", "grpc", "entity", "server", "error"],
-        "the domain knows nobody",
+        "the domain imports no other room",
     ),
     (
         &["migrations/"],

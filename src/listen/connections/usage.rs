@@ -35,7 +35,7 @@ pub(in crate::listen) struct ConnectionUsage {
     public_calls: AtomicU32,
     streams: AtomicU32,
     /// Number of calls that were rejected since the connection last backed off.
-    refusals: AtomicU32,
+    rejections: AtomicU32,
     /// Calls without credentials on all connections of the network.
     network_public_calls: Arc<AtomicU32>,
     /// When the connection began, or its last call without credentials ended.
@@ -62,7 +62,7 @@ impl ConnectionUsage {
             bytes_at_close: Default::default(),
             public_calls: AtomicU32::new(0),
             streams: AtomicU32::new(0),
-            refusals: AtomicU32::new(0),
+            rejections: AtomicU32::new(0),
             network_public_calls,
             last_active: Mutex::new(Instant::now()),
             closing: AtomicBool::new(false),
@@ -151,7 +151,7 @@ impl ConnectionUsage {
         let within_limit = self.streams.fetch_add(1, Ordering::Relaxed) < MAX_REQUEST_STREAMS;
         if !within_limit {
             self.end_stream();
-            self.refusals.fetch_add(1, Ordering::Relaxed);
+            self.rejections.fetch_add(1, Ordering::Relaxed);
         }
         within_limit
     }
@@ -163,12 +163,12 @@ impl ConnectionUsage {
     /// Records a rejected call, which delays the next read unless a call on the connection has been admitted.
     pub(in crate::listen) fn record_rejection(&self) {
         if !self.is_admitted() {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
+            self.rejections.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(in crate::listen) fn take_refusals(&self) -> u32 {
-        self.refusals.swap(0, Ordering::Relaxed)
+    pub(in crate::listen) fn take_rejections(&self) -> u32 {
+        self.rejections.swap(0, Ordering::Relaxed)
     }
 
     /// Time since the connection began or its last call without credentials ended; zero during such a call.

@@ -77,9 +77,8 @@ impl MariaDb {
         let program = program("mariadbd", &[]).expect("looked for");
         let mut command = self.account.command(&program, &self.dir.path, "KILL");
         command.args(basics(&self.dir.path)).args(&self.options);
-        // It listens before it recovers, by default on the standard port and socket, which another server may use.
-        let socket = format!("--socket={}/socket", self.dir.path.display());
-        command.args(["--wsrep-recover", "--skip-networking", &socket]);
+        // It listens before it recovers, by default on the standard port, which another server may use.
+        command.args(["--wsrep-recover", "--skip-networking"]);
         let mut recovery = ServerProcess::spawn(command, &self.dir.path);
         while !recovery.has_exited() {
             tokio::time::sleep(PAUSE).await;
@@ -137,6 +136,7 @@ fn basics(dir: &Path) -> Vec<String> {
         "--no-defaults".into(),
         format!("--datadir={dir}/data"),
         format!("--tmpdir={dir}"),
+        format!("--socket={dir}/socket"),
         "--skip-name-resolve".into(),
         "--innodb-buffer-pool-size=64M".into(),
         "--innodb-log-file-size=48M".into(),
@@ -150,7 +150,6 @@ async fn launch(dir: &Path, account: Account, port: u16, options: &[&[String]]) 
         command.args(basics(dir)).args([
             "--bind-address=127.0.0.1",
             &format!("--port={port}"),
-            &format!("--socket={}/socket", dir.display()),
             &format!("--pid-file={}/pid", dir.display()),
             "--max-connections=500",
         ]);
